@@ -1,0 +1,1 @@
+"""Fracture classification on paediatric wrist radiographs: pixels, patients, models, metrics."""

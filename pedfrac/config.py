@@ -1,0 +1,344 @@
+"""Configuration of every step: frozen models whose fields are the form in the Prefect UI.
+
+Not here: credentials (they come from the environment) and anything that a run computes.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from pedfrac.ages import AgeGroups
+from pedfrac.errors import PedfracError
+
+
+def _comma_separated(value: object) -> object:
+    """Let a flag such as ``0,6,12,19`` stand for a list."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+Numbers = Annotated[tuple[float, ...], BeforeValidator(_comma_separated)]
+Integers = Annotated[tuple[int, ...], BeforeValidator(_comma_separated)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """Base of all configuration: immutable, and a field that nobody reads is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataConfig(Section):
+    """Where the data set lies and how much of it may be missing."""
+
+    root: str = Field(description="Folder with dataset.csv, images*/ and the YOLO labels")
+    images: bool = Field(True, description="Find and check the image files (off: metadata only)")
+    missing: Literal["error", "drop"] = Field(
+        "error", description="What rows without an image are: an error, or left out by name"
+    )
+    missing_allowed: int = Field(
+        0, ge=0, description="With 'error': how many images may be missing before the run stops"
+    )
+
+
+class CohortConfig(Section):
+    """Which films take part, and where the age groups are cut."""
+
+    age_bounds: Numbers = Field(
+        (0, 1.5, 5, 10, 15, 19),
+        min_length=2,
+        description="Age bounds in years; each group is right-open, the last bound is inclusive",
+    )
+    exclude_metal: bool = Field(True, description="Leave out films with metal")
+    exclude_uncertain: bool = Field(False, description="Leave out films with uncertain diagnosis")
+    exclude_cast: bool = Field(False, description="Leave out films with a cast")
+    exclude_osteopenia: bool = Field(False, description="Leave out films with osteopenia")
+    projections: Integers = Field(
+        (1, 2, 3), min_length=1, description="Projections kept: 1 AP, 2 lateral, 3 other"
+    )
+
+    @model_validator(mode="after")
+    def _bounds_ascend(self) -> Self:
+        if any(a >= b for a, b in zip(self.age_bounds, self.age_bounds[1:], strict=False)):
+            raise ValueError(f"age_bounds {self.age_bounds} must ascend strictly")
+        if self.age_bounds[0] < 0:
+            raise ValueError(f"age_bounds {self.age_bounds} must not be negative")
+        return self
+
+    @property
+    def ages(self) -> AgeGroups:
+        """The age groups that the bounds cut."""
+        return AgeGroups(self.age_bounds)
+
+
+class SplitConfig(Section):
+    """How patients are divided into test, training and validation."""
+
+    file: str | None = Field(
+        None, description="CSV of filestem,split (train, valid, test) made elsewhere; else by rule"
+    )
+    test_per_year: int = Field(
+        10, ge=1, description="Test set: up to so many fractured and normal films per year of age"
+    )
+    test_images_per_patient: int = Field(
+        1, ge=1, description="Test set: at most so many films of one patient"
+    )
+    validation_fraction: float = Field(
+        0.15, gt=0, lt=1, description="Share of the other patients that validate"
+    )
+    folds: int | None = Field(
+        None, ge=2, description="Cut the patients into so many folds instead of one validation set"
+    )
+    fold: int = Field(0, ge=0, description="With folds: the fold that validates")
+    balance_training: bool = Field(
+        False, description="Keep as many fractured as normal training films in each year of age"
+    )
+    previous: str = Field(
+        "latest",
+        description="Earlier split whose patients keep their place: 'latest' in the artifact "
+        "store for the same data and rules, a split.csv, or 'none'",
+    )
+    seed: int = Field(0, ge=0, description="Seed of every draw")
+
+    @model_validator(mode="after")
+    def _fold_exists(self) -> Self:
+        if self.folds is not None and self.fold >= self.folds:
+            raise ValueError(f"fold {self.fold} must be below folds {self.folds}")
+        if self.folds is not None and self.file is not None:
+            raise ValueError("choose either file or folds, not both")
+        return self
+
+
+class PixelsConfig(Section):
+    """What is done to the pixels before anything else sees them."""
+
+    markers: Literal["fill", "inpaint", "off"] = Field(
+        "fill", description="Side markers and burnt-in text: filled, inpainted, or left"
+    )
+
+
+class Preparation(PixelsConfig):
+    """How films become network input; written into packs and bundles, which refuse any other."""
+
+    size: int = Field(ge=16, le=2048, description="Side of the square film, in pixels")
+    version: Literal[1] = Field(1, description="Version of the preparing code")
+
+
+class ModelConfig(Section):
+    """A timm network and where its weights come from."""
+
+    backbone: str = Field(description="Name of a timm model")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Options for timm.create_model, such as drop_path_rate"
+    )
+    weights: str = Field(
+        "hub", description="'hub' (timm's pretrained weights), 'none', or a local weights file"
+    )
+    size: int = Field(ge=16, le=2048, description="Side of the square input, in pixels")
+
+
+class AugmentConfig(Section):
+    """Random changes to each training film; strengths are the largest change either way."""
+
+    rotation: float = Field(15, ge=0, le=180, description="Rotation in degrees")
+    shift: Fraction = Field(0.06, description="Shift as a share of the side")
+    scale: float = Field(0.12, ge=0, lt=1, description="Zoom as a share of the size")
+    flip: Fraction = Field(0.5, description="Probability of a left-right flip")
+    brightness: Fraction = Field(0.15, description="Brightness as a share of the range")
+    contrast: float = Field(0.2, ge=0, lt=1, description="Contrast factor")
+    gamma: float = Field(0.2, ge=0, lt=1, description="Gamma exponent")
+    noise: Fraction = Field(0.02, description="Largest standard deviation of Gaussian noise")
+    erasing: Fraction = Field(0.2, description="Probability that one rectangle is erased")
+
+
+class TrainingConfig(Section):
+    """One training run; the same engine serves age classifier, generalist and specialists."""
+
+    epochs: int = Field(30, ge=1, description="Passes over the training films")
+    batch_size: int = Field(32, ge=1, description="Films per step on the device")
+    accumulation: int = Field(1, ge=1, description="Steps whose gradients add up to one update")
+    learning_rate: float = Field(3e-4, gt=0, description="Peak learning rate of AdamW")
+    weight_decay: float = Field(0.05, ge=0, description="Weight decay of AdamW")
+    warmup_epochs: float = Field(2, ge=0, description="Epochs of linear warm-up before the cosine")
+    clip_norm: float | None = Field(1.0, gt=0, description="Largest gradient norm; none: no limit")
+    ema_decay: float = Field(0.99, ge=0, lt=1, description="Decay of the weight average; 0: off")
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="Label smoothing")
+    patience: int = Field(10, ge=1, description="Epochs without a better figure before stopping")
+    monitor: Literal["auroc", "f1", "accuracy", "loss"] = Field(
+        "auroc", description="Validation figure that chooses the best epoch"
+    )
+    imbalance: Literal["sampler", "focal", "weighted", "none"] = Field(
+        "sampler", description="The one correction of class imbalance"
+    )
+    focal_gamma: float = Field(2.0, ge=0, description="With 'focal': focusing exponent")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="Arithmetic of the step; auto: bf16 on a GPU that has it, else fp32"
+    )
+    augment: AugmentConfig = Field(default_factory=AugmentConfig, description="Augmentation")
+    seed: int = Field(0, ge=0, description="Seed of initial weights, order and augmentation")
+
+
+class SpecialistConfig(Section):
+    """In what the training of the age groups differs from the generalist's."""
+
+    start: Literal["generalist", "fresh"] = Field(
+        "generalist", description="Start from the generalist's weights, or from the backbone's"
+    )
+    epochs: int | None = Field(None, ge=1, description="Epochs; none: as the generalist")
+    learning_rate: float | None = Field(
+        None, gt=0, description="Peak learning rate; none: as the generalist"
+    )
+
+
+class FractureConfig(Section):
+    """The fracture classifiers: one generalist and one specialist per age group."""
+
+    model: ModelConfig = Field(
+        default_factory=lambda: ModelConfig(backbone="convnextv2_tiny", size=384),
+        description="Network of generalist and specialists",
+    )
+    training: TrainingConfig = Field(default_factory=TrainingConfig, description="Training")
+    specialist: SpecialistConfig = Field(
+        default_factory=SpecialistConfig, description="What differs for the specialists"
+    )
+
+    @property
+    def specialist_training(self) -> TrainingConfig:
+        """The training of a specialist: the generalist's with the specialist's own values."""
+        own = self.specialist.model_dump(include={"epochs", "learning_rate"}, exclude_none=True)
+        return self.training.model_copy(update=own)
+
+
+class AgeConfig(Section):
+    """The classifier that tells the age group from the film."""
+
+    model: ModelConfig = Field(
+        default_factory=lambda: ModelConfig(backbone="swin_tiny_patch4_window7_224", size=224),
+        description="Network of the age classifier",
+    )
+    training: TrainingConfig = Field(
+        default_factory=lambda: TrainingConfig(monitor="f1"), description="Training"
+    )
+
+
+class EvaluationConfig(Section):
+    """How the figures are computed."""
+
+    threshold: Literal["youden", "sensitivity", "fixed"] = Field(
+        "youden", description="Rule that sets the threshold on validation films"
+    )
+    sensitivity: Fraction = Field(0.95, description="With 'sensitivity': the target")
+    fixed: Fraction = Field(0.5, description="With 'fixed': the threshold")
+    resamples: int = Field(1000, ge=0, description="Bootstrap resamples of patients per figure")
+    seed: int = Field(0, ge=0, description="Seed of the bootstrap")
+
+
+class ExplanationConfig(Section):
+    """Which heat maps are made, and of how many films."""
+
+    method: Literal["gradcam", "hirescam", "gradcam++"] = Field(
+        "gradcam", description="Method of the heat maps"
+    )
+    films_per_group: int = Field(
+        24, ge=1, description="Most pictures written per age group (figures use all test films)"
+    )
+
+
+class TrackingConfig(Section):
+    """Where MLflow keeps the runs."""
+
+    uri: str | None = Field(
+        None, description="Tracking URI; none: MLFLOW_TRACKING_URI, else SQLite in the artifacts"
+    )
+    experiment: str = Field("pedfrac", min_length=1, description="Name of the experiment")
+
+
+class RuntimeConfig(Section):
+    """The machine's share; nothing here changes a result, so nothing here is part of a key."""
+
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    workers: int = Field(0, ge=0, description="Processes that decode films; 0: one per core")
+    parallel: int = Field(1, ge=1, description="Age groups trained at the same time, in processes")
+
+
+class RetrainConfig(Section):
+    """One whole retraining."""
+
+    data: DataConfig = Field(description="Data set")
+    artifacts: str = Field("artifacts", description="Folder that keeps all artifacts")
+    cohort: CohortConfig = Field(default_factory=CohortConfig, description="Cohort")
+    split: SplitConfig = Field(default_factory=SplitConfig, description="Split")
+    pixels: PixelsConfig = Field(default_factory=PixelsConfig, description="Pixels")
+    fracture: FractureConfig = Field(
+        default_factory=FractureConfig, description="Fracture classifiers"
+    )
+    age: AgeConfig = Field(default_factory=AgeConfig, description="Age classifier")
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="Evaluation")
+    explanation: ExplanationConfig = Field(
+        default_factory=ExplanationConfig, description="Explanation"
+    )
+    tracking: TrackingConfig = Field(default_factory=TrackingConfig, description="Tracking")
+    runtime: RuntimeConfig = Field(default_factory=RuntimeConfig, description="Machine")
+
+    def preparation(self, model: ModelConfig) -> Preparation:
+        """Return how films are prepared for a model."""
+        return Preparation(size=model.size, **self.pixels.model_dump())
+
+
+class PhantomConfig(Section):
+    """Synthetic films in the published layout."""
+
+    images: int = Field(400, ge=1, description="Number of films")
+    seed: int = Field(0, ge=0, description="Seed; the same seed gives the same bytes")
+    scale: float = Field(1.0, ge=0.1, le=1, description="Linear size relative to real films")
+    shortcut: bool = Field(False, description="Let the side marker tell the label")
+    faults: int = Field(0, ge=0, description="Number of films of each planted fault")
+    workers: int = Field(0, ge=0, description="Processes; 0: one per core")
+
+
+def load_config(path: str | None, overrides: list[str]) -> RetrainConfig:
+    """Read a retraining's configuration from YAML and ``key.sub=value`` overrides, the latter last.
+
+    Raises PedfracError that names the file or flag, the field, the value found and what is allowed.
+    """
+    tree = _read_yaml(Path(path)) if path else {}
+    for override in overrides:
+        _set(tree, override)
+    try:
+        return RetrainConfig.model_validate(tree)
+    except ValidationError as error:
+        raise PedfracError(f"{path or 'configuration'}: {explain_invalid(error)}") from None
+
+
+def explain_invalid(error: ValidationError) -> str:
+    """Return one line for all faults of a configuration: field, what is allowed, value found."""
+    return "; ".join(
+        f"{'.'.join(map(str, fault['loc'])) or 'configuration'}: {fault['msg']}"
+        + ("" if fault["type"] == "missing" else f" (found {fault['input']!r})")
+        for fault in error.errors()
+    )
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text()) or {}
+    except OSError as error:
+        raise PedfracError(f"{path}: cannot be read ({error.strerror})") from None
+    except yaml.YAMLError as error:
+        raise PedfracError(f"{path}: is not YAML ({error})") from None
+    if not isinstance(tree, dict):
+        raise PedfracError(f"{path}: must hold fields, found {type(tree).__name__}")
+    return tree
+
+
+def _set(tree: dict[str, Any], override: str) -> None:
+    name, equals, text = override.partition("=")
+    if not equals or not name:
+        raise PedfracError(f"--set {override}: must look like key.sub=value")
+    *branches, leaf = name.split(".")
+    for branch in branches:
+        tree = tree.setdefault(branch, {})
+        if not isinstance(tree, dict):
+            raise PedfracError(f"--set {override}: {branch} is a value and has no fields")
+    tree[leaf] = yaml.safe_load(text)

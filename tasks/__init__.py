@@ -1,0 +1,1 @@
+"""Prefect tasks: a decorator, one call into pedfrac, perhaps a Prefect artifact."""
