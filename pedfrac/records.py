@@ -447,8 +447,8 @@ def _drop_mismatched(parsed: pd.DataFrame, raw: pd.DataFrame, ledger: _Ledger) -
         column = np.floor(column) if name == "age" else column
         said = parts[name] if name in ("gender", "laterality") else parts[name].astype("float64")
         for line in parts.index[said != column]:
-            value = raw.at[line, name]
-            reason = f"the filestem says {parts.at[line, name]}, the column {name} {value}"
+            value = str(raw.at[line, name])
+            reason = f"the filestem says {parts[name][line]}, the column {name} {value}"
             ledger.drop(line, "filestem-mismatch", name, value, reason)
 
 
