@@ -1,21 +1,30 @@
-"""The growing wrist as flat shapes in millimetres: bones, soft tissue and fractures by age.
+"""The growing wrist as flat shapes in millimetres: forearm, carpus, hand and skin by age.
 
-Not here: pixels, exposure, noise or markers (``phantom_film``). It is a drawing that ages in
-the right order, not an atlas: no distance in it may be taken for a measurement.
-
-Axes: the origin is the middle of the radial metaphysis, x points to the thumb (frontal view)
-or the palm (lateral view), y towards the fingers. Sizes are those of a boy of 13, times ``size``.
+Not here: injuries (``phantom_fractures``), pixels, exposure or noise (``phantom_film``). It is a
+drawing that ages in the right order, not an atlas: no distance in it is a measurement.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-Points = NDArray[np.float64]
-
-FRONTAL, LATERAL, OBLIQUE = 1, 2, 3
+from pedfrac.phantom_fractures import FINDINGS, break_bone
+from pedfrac.phantom_shapes import (
+    FRONTAL,
+    LATERAL,
+    OBLIQUE,
+    Anatomy,
+    Fracture,
+    Growth,
+    Motion,
+    Points,
+    Shape,
+    Stroke,
+    Subject,
+    Tube,
+    chaikin,
+    spongy,
+)
 
 # Bone age (years, boys) at which the ossification centre of each carpal bone is first seen.
 CARPAL_ONSET = {
@@ -49,6 +58,20 @@ _CARPAL_LATERAL = {
     "trapezoid": (3.0, 37.5, 11.0, 10.5, 0.0),
     "pisiform": (12.0, 21.0, 8.5, 9.0, 0.0),
 }
+# Outlines in a unit box (before tilt), for bones whose grown form is not a rounded block.
+_CARPAL_FORMS = {
+    "capitate": [(-0.28, -0.5), (0.2, -0.5), (0.42, -0.32), (0.36, 0.02), (0.5, 0.3), (0.46, 0.5),
+                 (-0.44, 0.5), (-0.5, 0.2), (-0.36, -0.05), (-0.44, -0.3)],
+    "hamate": [(0.1, -0.52), (0.4, -0.4), (0.5, 0.05), (0.46, 0.5), (-0.42, 0.5), (-0.52, 0.25),
+               (-0.3, -0.15)],
+    "lunate": [(-0.5, -0.15), (-0.3, -0.5), (0.3, -0.5), (0.52, -0.1), (0.45, 0.42), (0.2, 0.4),
+               (-0.1, 0.22), (-0.4, 0.45)],
+    "scaphoid": [(-0.5, -0.2), (-0.3, -0.5), (0.05, -0.36), (0.35, -0.5), (0.52, -0.1), (0.45, 0.4),
+                 (0.1, 0.42), (-0.2, 0.36), (-0.45, 0.35)],
+    "trapezium": [(-0.5, -0.4), (0.2, -0.5), (0.5, -0.2), (0.42, 0.45), (0.1, 0.32), (-0.42, 0.5)],
+    "triquetrum": [(-0.45, -0.2), (-0.1, -0.5), (0.45, -0.4), (0.5, 0.15), (0.1, 0.52),
+                   (-0.42, 0.4)],
+}  # fmt: skip
 # Base x, y (mm), direction (degrees from +y to the thumb), length and width (mm): thumb first.
 _METACARPALS_FRONTAL = (
     (20.5, 43.0, 36.0, 37.0, 9.5),
@@ -58,83 +81,12 @@ _METACARPALS_FRONTAL = (
     (-22.5, 42.5, -17.0, 44.0, 7.6),
 )
 _METACARPALS_LATERAL = (
-    (17.0, 42.0, 24.0, 37.0, 9.5),
-    (1.5, 45.5, 3.0, 55.0, 9.0),
-    (-0.5, 46.5, 0.0, 53.0, 9.0),
-    (0.5, 45.0, 4.0, 47.0, 8.0),
-    (2.5, 43.0, 8.0, 44.0, 8.0),
+    (15.0, 42.0, 20.0, 37.0, 9.5),
+    (2.5, 45.5, 5.0, 55.0, 8.0),
+    (-3.5, 46.5, -2.0, 53.0, 8.0),
+    (-2.0, 45.0, 3.0, 47.0, 7.0),
+    (4.0, 43.0, 12.0, 44.0, 7.0),
 )
-
-
-@dataclass(frozen=True)
-class Subject:
-    """Who is drawn: age in years, sex (M, F or O) and the seed of the individual shape."""
-
-    age: float
-    sex: str
-    shape_seed: int
-
-
-@dataclass(frozen=True)
-class Fracture:
-    """One fracture of one bone.
-
-    ``bone`` is radius, ulna or styloid; ``kind`` buckle, greenstick, transverse, physeal or
-    avulsion. ``place`` is the distance from the metaphysis in mm at ``size`` 1, ``severity``
-    and ``healing`` run from 0 to 1, ``side`` is the side of the cortex (+1 thumb or palm).
-    """
-
-    bone: str
-    kind: str
-    place: float
-    severity: float
-    side: int
-    healing: float = 0.0
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A body that weakens the beam: outline (N, 2) in mm and what it adds in its middle.
-
-    ``density`` is signed (a marrow cavity takes away from its bone); ``roundness`` is the depth
-    in mm at which the full thickness is reached, as in a cylinder of that radius.
-    """
-
-    outline: Points
-    density: float
-    roundness: float
-
-
-@dataclass(frozen=True)
-class Stroke:
-    """A thin line (N, 2) in mm that scales the bone under it by ``1 + gain``."""
-
-    line: Points
-    width: float
-    gain: float
-
-
-@dataclass
-class Anatomy:
-    """Everything of one view in mm: what is drawn, and the regions (N, 2) the boxes enclose."""
-
-    bones: list[Shape] = field(default_factory=list)
-    strokes: list[Stroke] = field(default_factory=list)
-    soft: Points = field(default_factory=lambda: np.zeros((0, 2)))
-    regions: dict[str, list[Points]] = field(default_factory=dict)
-
-    def mark(self, name: str, region: Points) -> None:
-        """Remember a region (N, 2) under the name of its box class."""
-        self.regions.setdefault(name, []).append(region)
-
-
-@dataclass(frozen=True)
-class Growth:
-    """What age makes of a wrist: bone age (boys' years), linear size and radial width in mm."""
-
-    bone_age: float
-    size: float
-    width: float
 
 
 def growth(age: float, sex: str) -> Growth:
@@ -179,50 +131,11 @@ def build(
     for move in motion:
         _carry_hand(anatomy, move, forearm)
     for finding in sorted(findings):
-        _FINDINGS[finding](anatomy, grown)
+        FINDINGS[finding](anatomy, grown)
     return anatomy
 
 
 # --- forearm ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Tube:
-    """A long bone along y (ascending, mm): left and right cortex x, and cortical thickness."""
-
-    y: Points
-    left: Points
-    right: Points
-    cortex: Points
-
-    def outline(self) -> Points:
-        """Closed outline (2N, 2), up the right side and down the left."""
-        up = np.column_stack([self.right, self.y])
-        return np.vstack([up, np.column_stack([self.left, self.y])[::-1]])
-
-    def at(self, y: float) -> tuple[float, float]:
-        """Left and right x of the bone at a height y."""
-        return float(np.interp(y, self.y, self.left)), float(np.interp(y, self.y, self.right))
-
-
-@dataclass(frozen=True)
-class Motion:
-    """The part beyond ``pivot`` turned by ``angle`` (radians) and shifted by ``shift`` mm."""
-
-    pivot: tuple[float, float]
-    angle: float
-    shift: float
-    blend: float = 0.0
-
-    def __call__(self, points: Points) -> Points:
-        """Move points (N, 2); those this side of the pivot stay, ``blend`` mm soften the step."""
-        along = points[:, 1] - self.pivot[1]
-        share = np.clip(along / self.blend, 0, 1) if self.blend else (along > 0).astype(float)
-        turn = -self.angle * share
-        x, y = points[:, 0] - self.pivot[0], along
-        moved_x = x * np.cos(turn) - y * np.sin(turn) + self.pivot[0] + self.shift * share
-        moved_y = x * np.sin(turn) + y * np.cos(turn) + self.pivot[1]
-        return np.column_stack([moved_x, moved_y])
 
 
 _ALONG = [-130.0, -60.0, -40.0, -28.0, -18.0, -10.0, -4.0, -1.0, 0.0]
@@ -249,13 +162,14 @@ def _tube(bone: str, grown: Growth, view: int, rng: np.random.Generator) -> Tube
         centre = beside + bow + lean * rng.normal(0.0, 0.8)
     y = y * size - (1.5 * size if bone == "ulna" else 0)
     cortex = np.interp(np.linspace(-130, 0, 131), _ALONG, _CORTEX) * (0.35 + 0.6 * size)
-    ragged = _smooth_noise(rng, len(y), 6) * 0.012 * width
+    ragged = _smooth_noise(rng, len(y), 12) * 0.010 * width
     return Tube(y, centre * size - half + ragged, centre * size + half + ragged * 0.5, cortex)
 
 
 def _smooth_noise(rng: np.random.Generator, count: int, step: int) -> Points:
-    knots = rng.normal(0, 1, count // step + 2)
-    return np.interp(np.arange(count) / step, np.arange(len(knots)), knots)
+    knots = rng.normal(0, 1, count // step + 4)
+    line = np.interp(np.arange(-step, count + step) / step + 1, np.arange(len(knots)), knots)
+    return np.convolve(line, np.hanning(step + 2) / np.hanning(step + 2).sum(), "same")[step:-step]
 
 
 def _forearm(
@@ -274,7 +188,7 @@ def _forearm(
         _epiphysis(shaped, tube, bone, grown, view, rng)
         mine = [f for f in fractures if f.bone == bone or (bone == "ulna" and f.bone == "styloid")]
         for fracture in mine:
-            move = _break(shaped, tube, fracture, grown, view, rng)
+            move = break_bone(shaped, tube, fracture, grown, view, rng)
             if move is not None and bone == "radius":
                 carried.append(move)
         _absorb(anatomy, shaped)
@@ -292,12 +206,12 @@ def _absorb(anatomy: Anatomy, part: Anatomy) -> None:
 def _long_bone(anatomy: Anatomy, tube: Tube) -> None:
     """A cortical tube with its marrow, and the dense line of calcification at its end."""
     shaft = float(np.min(tube.right - tube.left)) / 2
-    inner = Tube(tube.y, tube.left + tube.cortex, tube.right - tube.cortex, tube.cortex)
-    anatomy.bones.append(Shape(tube.outline(), 1.0, shaft))
-    anatomy.bones.append(Shape(inner.outline(), -0.52, shaft * 0.85))
+    inner = Tube(tube.y - 1.2, tube.left + tube.cortex, tube.right - tube.cortex, tube.cortex)
+    anatomy.bones.append(Shape(tube.outline() + np.array([0, 0.5]), 1.2, shaft))
+    anatomy.bones.append(Shape(inner.outline(), -0.72, shaft * 0.7))
     left, right = tube.at(tube.y[-1])
     end = np.array([[left + 0.4, tube.y[-1] - 0.5], [right - 0.4, tube.y[-1] - 0.5]])
-    anatomy.strokes.append(Stroke(end, 1.0, 0.30))
+    anatomy.strokes.append(Stroke(end, 1.2, 0.60))
 
 
 def physis_gap(bone_age: float) -> float:
@@ -307,12 +221,12 @@ def physis_gap(bone_age: float) -> float:
 
 
 _WEDGE = np.array(  # ends of the radius, width 1: thumb side carries the styloid
-    [[-0.5, 0.02], [0.5, 0.02], [0.53, 0.30], [0.47, 0.62], [0.36, 0.60], [0.18, 0.34],
-     [-0.10, 0.23], [-0.40, 0.24], [-0.52, 0.16]]
+    [[-0.5, 0.02], [0.5, 0.02], [0.55, 0.30], [0.49, 0.66], [0.38, 0.62], [0.18, 0.40],
+     [-0.10, 0.28], [-0.40, 0.29], [-0.53, 0.18]]
 )  # fmt: skip
 _CAP = np.array(  # the distal ulna: the styloid stands on the far side
-    [[-0.48, 0.02], [0.48, 0.02], [0.5, 0.2], [0.3, 0.30], [0.0, 0.24], [-0.25, 0.34],
-     [-0.40, 0.72], [-0.52, 0.68], [-0.55, 0.25]]
+    [[-0.48, 0.02], [0.48, 0.02], [0.54, 0.26], [0.36, 0.44], [0.05, 0.36], [-0.20, 0.44],
+     [-0.40, 0.84], [-0.54, 0.80], [-0.57, 0.25]]
 )  # fmt: skip
 _LATERAL_END = np.array(
     [[-0.48, 0.02], [0.48, 0.02], [0.52, 0.24], [0.36, 0.40], [0.0, 0.30], [-0.36, 0.42],
@@ -334,195 +248,16 @@ def _epiphysis(
     wedge = _LATERAL_END if view == LATERAL else (_WEDGE if bone == "radius" else _CAP)
     grownup = float(np.clip((age - 2.5) / 6, 0, 1))
     angle = np.arctan2(wedge[:, 1] - 0.2, wedge[:, 0])
-    oval = np.column_stack([0.5 * np.cos(angle), 0.22 + 0.22 * np.sin(angle)])
+    oval = np.column_stack([0.5 * np.cos(angle), 0.30 + 0.34 * np.sin(angle)])
     norm = oval + grownup * (wedge - oval)
     middle = (left + right) / 2 + (1 - grownup) * 0.06 * (right - left)
     base = tube.y[-1] + physis_gap(grown.bone_age) * grown.size - (grown.bone_age > 17) * 0.8
     outline = chaikin(norm * [broad, high] + [middle, base])
-    spongy(anatomy, outline, 0.95, 0.7 * grown.size)
+    behind = view == LATERAL and bone == "ulna"  # seen through the radius
+    spongy(anatomy, outline, 0.6 if behind else 1.1, 0.9 * grown.size)
     if grown.bone_age > 14.5:  # the scar of the closing plate stays visible for some years
         scar = np.array([[left + 0.5, base + 0.2], [right - 0.5, base + 0.2]])
         anatomy.strokes.append(Stroke(scar, 0.9, 0.22))
-
-
-def _ellipse(x: float, y: float, wide: float, high: float) -> Points:
-    turn = np.linspace(0, 2 * np.pi, 20, endpoint=False)
-    return np.column_stack([x + wide * np.cos(turn), y + high * np.sin(turn)])
-
-
-def _rectangle(left: float, right: float, low: float, high: float) -> Points:
-    return np.array([[left, low], [right, low], [right, high], [left, high]])
-
-
-def chaikin(points: Points, rounds: int = 3) -> Points:
-    """Round the corners of a closed outline (N, 2); returns (N * 2**rounds, 2)."""
-    for _ in range(rounds):
-        after = np.roll(points, -1, axis=0)
-        points = np.stack([0.75 * points + 0.25 * after, 0.25 * points + 0.75 * after], 1)
-        points = points.reshape(-1, 2)
-    return points
-
-
-def spongy(anatomy: Anatomy, outline: Points, density: float, shell: float) -> None:
-    """Add a cancellous bone: a thin dense shell (mm) around a lighter body."""
-    middle = outline.mean(axis=0)
-    reach = np.linalg.norm(outline - middle, axis=1)
-    radius = float(max(reach.mean(), 0.5))
-    shell = min(shell, 0.4 * radius)
-    inner = middle + (outline - middle) * (1 - shell / np.maximum(reach, 1e-6))[:, None]
-    anatomy.bones.append(Shape(outline, density, 0.6 * radius))
-    anatomy.bones.append(Shape(inner, -0.38 * density, 0.5 * radius))
-
-
-# --- fractures -------------------------------------------------------------------------------
-
-
-def _break(
-    anatomy: Anatomy,
-    tube: Tube,
-    fracture: Fracture,
-    grown: Growth,
-    view: int,
-    rng: np.random.Generator,
-) -> Motion | None:
-    """Apply one fracture to a drawn bone and mark its region; returns the hand's motion."""
-    if fracture.kind == "avulsion":
-        _avulse(anatomy, tube, fracture, grown)
-        return None
-    if fracture.kind == "physeal" and len(anatomy.bones) > 2:
-        return _slip(anatomy, tube, fracture, grown, view)
-    place = float(tube.y[-1]) - fracture.place * grown.size
-    left, right = tube.at(place)
-    strength = fracture.severity * (1 - 0.5 * fracture.healing)
-    move = None
-    if fracture.kind == "buckle":
-        _buckle(anatomy, place, left, right, fracture.side, strength, grown.size)
-    else:
-        move = _displace(anatomy, place, left, right, fracture, grown, view)
-        _cleft(anatomy, place, left, right, fracture, strength, rng)
-    if fracture.healing > 0:
-        _heal(anatomy, place, left, right, fracture, grown.size)
-    high = (3.6 + 1.6 * fracture.severity) * grown.size
-    wide = 0.7 + (1.2 * fracture.severity + 1.0 * fracture.healing) * grown.size
-    region = _rectangle(left - wide, right + wide, place - high, place + high)
-    anatomy.mark("fracture", move(region) if move is not None else region)
-    return move
-
-
-def _buckle(
-    anatomy: Anatomy, y: float, left: float, right: float, side: int, strength: float, size: float
-) -> None:
-    """Bulge the cortices outwards around y and lay a faint dense band across."""
-    middle, spread = (left + right) / 2, 2.1 * size
-    for index, shape in enumerate(anatomy.bones[:2]):  # cortex and marrow of the long bone
-        near = np.exp(-(((shape.outline[:, 1] - y) / spread) ** 2))
-        out = np.sign(shape.outline[:, 0] - middle)
-        reach = np.where(out == side, 1.0, 0.45) * (0.25 + 1.55 * strength) * size
-        moved = shape.outline + np.column_stack([near * out * reach, np.zeros(len(near))])
-        anatomy.bones[index] = Shape(moved, shape.density, shape.roundness)
-    band = np.array([[left, y], [right, y + 0.4]])
-    anatomy.strokes.append(Stroke(band, 1.6 * size, 0.03 + 0.14 * strength))
-
-
-def _displace(
-    anatomy: Anatomy,
-    y: float,
-    left: float,
-    right: float,
-    fracture: Fracture,
-    grown: Growth,
-    view: int,
-) -> Motion | None:
-    """Turn and shift the far fragment; small breaks stay in place."""
-    loose = max(0.0, fracture.severity - 0.35) * (1 - 0.6 * fracture.healing)
-    angle = fracture.side * loose * (0.42 if view == LATERAL else 0.16)
-    slide = 0.0
-    if fracture.kind == "transverse":
-        slide = fracture.side * max(0.0, fracture.severity - 0.55) * (right - left) * 0.55
-    if not angle and not slide:
-        return None
-    move = Motion(((left + right) / 2, y), angle, slide * (1 - 0.4 * fracture.healing))
-    for index, shape in enumerate(anatomy.bones):
-        anatomy.bones[index] = Shape(move(shape.outline), shape.density, shape.roundness)
-    for index, stroke in enumerate(anatomy.strokes):
-        anatomy.strokes[index] = Stroke(move(stroke.line), stroke.width, stroke.gain)
-    return Motion(move.pivot, move.angle, move.shift, blend=6.0 * grown.size)
-
-
-def _cleft(
-    anatomy: Anatomy,
-    y: float,
-    left: float,
-    right: float,
-    fracture: Fracture,
-    strength: float,
-    rng: np.random.Generator,
-) -> None:
-    """The dark jagged line: right across, or from one cortex inwards in a greenstick."""
-    count = 9
-    reach = 1.0 if fracture.kind == "transverse" else 0.55
-    start, stop = (right + 0.6, left - 0.6) if fracture.side > 0 else (left - 0.6, right + 0.6)
-    x = np.linspace(start, start + (stop - start) * reach, count)
-    slant = rng.normal(0, 0.12) * (x - x.mean())
-    jag = rng.normal(0, 0.35, count)
-    line = np.column_stack([x, y + slant + jag])
-    gain = -(0.10 + 0.50 * strength) * (1 - 0.6 * fracture.healing)
-    anatomy.strokes.append(Stroke(line, 0.5 + 0.8 * strength, gain))
-    beyond = line + np.array([0, 0.9])
-    anatomy.strokes.append(Stroke(beyond, 0.7, 0.10 * strength))
-
-
-def _slip(
-    anatomy: Anatomy,
-    tube: Tube,
-    fracture: Fracture,
-    grown: Growth,
-    view: int,
-) -> Motion:
-    """Shift the epiphysis on a widened plate, with a crack into the corner of the metaphysis."""
-    left, right = tube.at(tube.y[-1])
-    top, width, size = float(tube.y[-1]), right - left, grown.size
-    strength = fracture.severity * (1 - 0.5 * fracture.healing)
-    share = 0.22 if view == LATERAL else 0.12
-    offset = np.array([fracture.side * strength * share * width, (0.2 + 0.9 * strength) * size])
-    for index in (2, 3):  # shell and body of the epiphysis
-        shape = anatomy.bones[index]
-        anatomy.bones[index] = Shape(shape.outline + offset, shape.density, shape.roundness)
-    corner = right if fracture.side > 0 else left
-    inward = -fracture.side * 0.33 * width
-    crack = np.array([[corner, top - 7 * size], [corner + inward, top - 0.2]])
-    anatomy.strokes.append(Stroke(crack, 0.5 + 0.5 * strength, -(0.1 + 0.4 * strength)))
-    reach = anatomy.bones[2].outline
-    low, high = top - 7.5 * size, min(float(reach[:, 1].max()), top + 8 * size)
-    near, far = min(left, reach[:, 0].min()) - 1, max(right, reach[:, 0].max()) + 1
-    anatomy.mark("fracture", _rectangle(near, far, low, high))
-    return Motion(((left + right) / 2, top), 0.0, float(offset[0]), blend=5.0 * size)
-
-
-def _avulse(anatomy: Anatomy, tube: Tube, fracture: Fracture, grown: Growth) -> None:
-    """A small fragment off the ulnar styloid."""
-    left, _ = tube.at(tube.y[-1])
-    size = grown.size
-    x, y = left + 0.5 * size, float(tube.y[-1]) + 9.5 * size
-    radius = size * (0.6 + 0.7 * fracture.severity)
-    outline = _ellipse(x, y, 1.1 * radius, 1.6 * radius)
-    anatomy.bones.append(Shape(outline, 0.25 + 0.5 * fracture.severity, 1.2 * size))
-    reach = 4.2 * size
-    anatomy.mark("fracture", _rectangle(x - reach, x + reach, y - reach, y + reach))
-
-
-def _heal(
-    anatomy: Anatomy, y: float, left: float, right: float, fracture: Fracture, size: float
-) -> None:
-    """Callus along the cortices and sclerosis across, growing with healing."""
-    thick = (0.5 + 1.6 * fracture.healing) * size
-    for x in (left, right):
-        oval = _ellipse(x, y, thick, 9 * size)
-        anatomy.bones.append(Shape(oval, 0.10 + 0.16 * fracture.healing, thick))
-        if fracture.healing > 0.45:
-            anatomy.mark("periosteal", oval)
-    band = np.array([[left, y], [right, y]])
-    anatomy.strokes.append(Stroke(band, 4.5 * size, 0.12 * fracture.healing))
 
 
 # --- hand and soft tissue --------------------------------------------------------------------
@@ -532,18 +267,23 @@ def _carpus(anatomy: Anatomy, grown: Growth, view: int, rng: np.random.Generator
     places = _CARPAL_LATERAL if view == LATERAL else _CARPAL_FRONTAL
     narrow = 0.72 if view == OBLIQUE else 1.0
     for name, (x, y, wide, high, tilt) in places.items():
-        wobble = rng.normal(0, 1, (4, 9))  # drawn for absent bones too: the others stay in place
+        wobble = rng.normal(0, 1, (4, 10))  # drawn for absent bones too: the others stay in place
         if grown.bone_age < CARPAL_ONSET[name]:
             continue
         ripe = 1 - np.exp(-(grown.bone_age - CARPAL_ONSET[name]) / 2.6)
-        extent = (0.24 + 0.76 * ripe) * grown.size * np.array([wide * narrow, high])
+        extent = (0.24 + 0.82 * ripe) * grown.size * np.array([wide * narrow, high])
         turn = np.linspace(0, 2 * np.pi, 9, endpoint=False)
-        square = 0.5 * (1 + 0.16 * ripe * np.cos(4 * turn) * -1 + 0.05 * ripe * wobble[0])
-        norm = np.column_stack([np.cos(turn), np.sin(turn)]) * square[:, None]
+        norm = np.column_stack([np.cos(turn), np.sin(turn)]) * 0.5
+        if name in _CARPAL_FORMS:
+            form = (1.0 if view == LATERAL else 1.12) * np.array(_CARPAL_FORMS[name])
+            angle = np.arctan2(form[:, 1], form[:, 0])
+            oval = 0.5 * np.column_stack([np.cos(angle), np.sin(angle)])
+            norm = oval + ripe * (form - oval)
+        norm = norm * (1 + 0.05 * ripe * wobble[0, : len(norm), None])
         angle = np.deg2rad(tilt + 4 * wobble[1, 0])
         spin = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
         centre = np.array([x * narrow, y]) * grown.size + 0.5 * wobble[2, :2]
-        spongy(anatomy, chaikin(norm * extent) @ spin + centre, 0.85, 0.75 * grown.size)
+        spongy(anatomy, chaikin(norm * extent) @ spin + centre, 1.0, 0.95 * grown.size)
 
 
 def _hand(anatomy: Anatomy, grown: Growth, view: int, rng: np.random.Generator) -> None:
@@ -580,7 +320,7 @@ def _short_bone(
         start, stop = 0.0, 1.0
     keep = (along >= start - 0.02) & (along <= stop + 0.02)
     spine = base + np.outer(along * length, axis)
-    for half_width, density in ((half, 0.9), (np.maximum(half - wall, 0.2), -0.45)):
+    for half_width, density in ((half, 1.0), (np.maximum(half - wall, 0.2), -0.6)):
         right, left = spine + np.outer(half_width, side), spine - np.outer(half_width, side)
         outline = np.vstack([right[keep], left[keep][::-1]])
         anatomy.bones.append(Shape(outline, density, wide * 0.38))
@@ -620,38 +360,3 @@ def _carry_hand(anatomy: Anatomy, move: Motion, forearm: int) -> None:
     for index, shape in enumerate(anatomy.bones[forearm:], start=forearm):
         anatomy.bones[index] = Shape(move(shape.outline), shape.density, shape.roundness)
     anatomy.soft = move(anatomy.soft)
-
-
-# --- other findings --------------------------------------------------------------------------
-
-
-def _anomaly(anatomy: Anatomy, grown: Growth) -> None:
-    """A bone cyst in the metaphysis of the radius."""
-    size = grown.size
-    cyst = _ellipse(1.0 * size, -17 * size, 0.22 * grown.width, 7 * size)
-    anatomy.bones.append(Shape(cyst, -0.22, 3 * size))
-    anatomy.mark("anomaly", cyst)
-
-
-def _swelling(anatomy: Anatomy, grown: Growth) -> None:
-    """Soft tissue swollen around the distal forearm, towards thumb or palm."""
-    bulge = np.exp(-((anatomy.soft[:, 1] / (24 * grown.size) + 0.2) ** 2))
-    anatomy.soft[:, 0] += bulge * 4.5 * grown.size * (anatomy.soft[:, 0] > 0)
-    swollen = anatomy.soft[(bulge > 0.4) & (anatomy.soft[:, 0] > 0)]
-    anatomy.mark("swelling", np.vstack([swollen, swollen - [9 * grown.size, 0]]))
-
-
-def _pronator(anatomy: Anatomy, grown: Growth) -> None:
-    """The fat stripe before the pronator quadratus, lifted off the bone (lateral view)."""
-    y = np.linspace(-48, -4, 12) * grown.size
-    x = (0.42 * grown.width) + 3.2 * grown.size * np.sin(np.linspace(0.3, 2.9, 12))
-    stripe = np.vstack([np.column_stack([x, y]), np.column_stack([x + 1.2, y])[::-1]])
-    anatomy.bones.append(Shape(stripe, -0.10, 0.5))
-    anatomy.mark("pronator", np.vstack([stripe - [4 * grown.size, 0], stripe]))
-
-
-_FINDINGS: dict[str, Callable[[Anatomy, Growth], None]] = {
-    "anomaly": _anomaly,
-    "swelling": _swelling,
-    "pronator": _pronator,
-}

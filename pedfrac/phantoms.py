@@ -20,8 +20,10 @@ import numpy as np
 from pedfrac.ages import AgeGroups
 from pedfrac.config import PhantomConfig
 from pedfrac.errors import PedfracError
-from pedfrac.phantom_anatomy import FRONTAL, LATERAL, OBLIQUE, Fracture, Subject
-from pedfrac.phantom_film import TEXT, Box, Film, FilmSpec, render
+from pedfrac.phantom_film import Film, FilmSpec, render
+from pedfrac.phantom_overlays import TEXT
+from pedfrac.phantom_plane import Box
+from pedfrac.phantom_shapes import FRONTAL, LATERAL, OBLIQUE, Fracture, Subject
 
 logger = logging.getLogger(__name__)
 
@@ -165,7 +167,7 @@ def plan(images: int, seed: int) -> list[Row]:
     """Decide patients, studies and films without drawing any; the first n do not depend on more.
 
     Age groups and labels are stratified, not drawn: shares follow the real data, except that
-    groups [0, 1.5) and [1.5, 5) get about 6 % and 10 % of the films until they have 12 and 30,
+    groups [0, 1.5) and [1.5, 5) get about 8 % and 10 % of the films until they have 16 and 30,
     and that labels start out even in each group. So a set of 200 films or more has patients with
     and without a fracture in every group. Within a group, age,
     sex, side, casts, osteopenia and metal are random, with prevalence as in the real data.
@@ -190,7 +192,7 @@ def _most_wanted(films: np.ndarray[Any, Any]) -> int:
     """Index of the age group that lags most behind its share of the films so far."""
     total = films.sum() + 3
     target = _SHARE * total
-    target[:2] = np.maximum(target[:2], np.minimum([12.0, 30.0], [0.06 * total, 0.10 * total]))
+    target[:2] = np.maximum(target[:2], np.minimum([16.0, 30.0], [0.08 * total, 0.10 * total]))
     target[2:] *= (total - target[:2].sum()) / target[2:].sum()
     return int(np.argmax((target - films) / np.sqrt(target)))
 
@@ -207,7 +209,7 @@ def _patient(patient: int, group: int, broken: bool, start: int, seed: int) -> l
     fractures = _fractures(age, rng) if broken else ()
     unseen = _codes(_fractures(age, rng)) if not broken and rng.random() < 0.11 else ""
     odds = [0.30, 0.28, 0.18, 0.12, 0.07, 0.05] if broken else [0.96, 0.04, 0, 0, 0, 0]
-    studies = 1 + int(rng.choice(6, p=odds))
+    studies = 1 + int(rng.choice(6, p=odds)) // (2 if group == 0 else 1)
     plated = broken and age > 5 and rng.random() < 0.10
     agfa, clock = bool(rng.random() < 0.0055), int(rng.integers(1, 1_350_000_000))
     rows: list[Row] = []
