@@ -68,6 +68,8 @@ CLASSES = (
 CSV_NAME = "dataset.csv"
 LABEL_FOLDERS = ("folder_structure/yolov5/labels", "labels")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+JPEG_SIGNATURE = b"\xff\xd8\xff"
 BOX_TOLERANCE = 1e-3  # share of the side by which rounding may push a box over the edge
 
 INTEGERS = ("patient_id", "study_number", "timehash", "projection")
@@ -481,22 +483,20 @@ def inspect_image(path: Path) -> ImageFacts:
         content = path.read_bytes()
     except OSError as error:
         raise ImageFault("image-unreadable", f"cannot be read ({error.strerror})") from None
-    if content.startswith(_PNG_SIGNATURE):
+    if content.startswith(PNG_SIGNATURE):
         width, height = _png_size(content)
-    elif content.startswith(b"\xff\xd8\xff"):
+    elif content.startswith(JPEG_SIGNATURE):
         width, height = _jpeg_size(content)
     else:
-        raise ImageFault("image-unreadable", "is neither PNG nor JPEG")
+        what = "is neither PNG nor JPEG" if content else "is empty"
+        raise ImageFault("image-unreadable", what)
     return ImageFacts(width, height, hashlib.sha256(content).hexdigest())
-
-
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def _png_size(content: bytes) -> tuple[int, int]:
     """Walk the chunks up to IEND and check each CRC: whole and undamaged without decoding."""
     view = memoryview(content)
-    position = len(_PNG_SIGNATURE)
+    position = len(PNG_SIGNATURE)
     size, has_pixels = None, False
     while True:
         length = int.from_bytes(view[position : position + 4], "big")
