@@ -140,8 +140,8 @@ def build(
 
 _ALONG = [-130.0, -60.0, -40.0, -28.0, -18.0, -10.0, -4.0, -1.0, 0.0]
 _HALF = {
-    "radius": [0.235, 0.235, 0.25, 0.28, 0.345, 0.425, 0.485, 0.50, 0.485],
-    "ulna": [0.19, 0.175, 0.175, 0.185, 0.205, 0.235, 0.275, 0.285, 0.27],
+    "radius": [0.235, 0.235, 0.25, 0.28, 0.345, 0.425, 0.485, 0.49, 0.45],
+    "ulna": [0.19, 0.175, 0.175, 0.185, 0.205, 0.235, 0.275, 0.275, 0.25],
 }
 _CORTEX = [2.3, 2.2, 1.9, 1.5, 1.0, 0.7, 0.55, 0.5, 0.5]
 
@@ -150,7 +150,7 @@ def _tube(bone: str, grown: Growth, view: int, rng: np.random.Generator) -> Tube
     size, width = grown.size, grown.width
     y = np.linspace(-130, 0, 131)
     half = np.interp(y, _ALONG, _HALF[bone]) * width
-    half *= np.where(view == LATERAL, np.interp(y, [-20, 0], [0.95, 0.76]), 1.0)
+    half *= np.where(view == LATERAL, np.interp(y, [-60, -20, 0], [0.88, 0.92, 0.76]), 1.0)
     bow = rng.normal(0, 1.2) * (y / 60) ** 2
     lean = rng.uniform(0.015, 0.05) * -y
     if bone == "radius":
@@ -158,8 +158,8 @@ def _tube(bone: str, grown: Growth, view: int, rng: np.random.Generator) -> Tube
     elif view == FRONTAL:
         centre = -0.90 * width / size + bow * 0.6 + lean * 0.4
     else:
-        beside = -0.45 * width / size if view == OBLIQUE else rng.normal(-1.5, 2.2)
-        centre = beside + bow + lean * rng.normal(0.0, 0.8)
+        beside = -0.45 * width / size if view == OBLIQUE else rng.normal(-1.0, 3.0)
+        centre = beside + bow + lean * rng.normal(0.0, 1.8)
     y = y * size - (1.5 * size if bone == "ulna" else 0)
     cortex = np.interp(np.linspace(-130, 0, 131), _ALONG, _CORTEX) * (0.35 + 0.6 * size)
     ragged = _smooth_noise(rng, len(y), 12) * 0.010 * width
@@ -206,12 +206,12 @@ def _absorb(anatomy: Anatomy, part: Anatomy) -> None:
 def _long_bone(anatomy: Anatomy, tube: Tube) -> None:
     """A cortical tube with its marrow, and the dense line of calcification at its end."""
     shaft = float(np.min(tube.right - tube.left)) / 2
-    inner = Tube(tube.y - 1.2, tube.left + tube.cortex, tube.right - tube.cortex, tube.cortex)
+    inner = Tube(tube.y - 0.4, tube.left + tube.cortex, tube.right - tube.cortex, tube.cortex)
     anatomy.bones.append(Shape(tube.outline() + np.array([0, 0.5]), 1.2, shaft))
     anatomy.bones.append(Shape(inner.outline(), -0.72, shaft * 0.7))
     left, right = tube.at(tube.y[-1])
     end = np.array([[left + 0.4, tube.y[-1] - 0.5], [right - 0.4, tube.y[-1] - 0.5]])
-    anatomy.strokes.append(Stroke(end, 1.2, 0.60))
+    anatomy.strokes.append(Stroke(end, 1.0, 0.22))
 
 
 def physis_gap(bone_age: float) -> float:

@@ -157,7 +157,7 @@ def _beam(
     """Grey value 0 to 1 of air, soft tissue, cast and bone under an uneven exposure."""
     size = growth(spec.subject.age, spec.subject.sex).size
     air, tissue = rng.uniform(0.06, 0.14), rng.uniform(0.21, 0.28)
-    contrast = rng.uniform(0.31, 0.46) * (0.72 if spec.osteopenia else 1.0)
+    contrast = rng.uniform(0.26, 0.42) * (0.72 if spec.osteopenia else 1.0)
     coarse = 4
     shape = (scene.shape[0] // coarse + 1, scene.shape[1] // coarse + 1)
     depth = smooth_depth(scene.pixels(skin), shape, coarse, scene.per_mm)
@@ -194,13 +194,13 @@ def _cast(
     if rng.random() < 0.3:  # a slab on one side only
         side = np.where(side > 0, side, 0.25)
     total = np.zeros(shape, np.float32)
-    for offset, sign in ((gap + thick, 1), (gap, -1)):
+    for offset, sign in ((gap, -1), (gap + thick, 1)):
         shell = under + np.column_stack([side * offset, np.zeros(len(under))])
         depth = smooth_depth(scene.pixels(shell), shape, coarse, scene.per_mm)
         total += sign * chord(depth, 22 * size + offset)
+    front_and_back = np.float32(0.06) * np.minimum(depth / thick, 1)
     wrinkles = 1 + 0.25 * tile(clouds(), shape, rng)
-    layers = np.float32(0.06) * (total > 0)
-    return (np.float32(rng.uniform(0.18, 0.38)) * total + layers) * wrinkles
+    return (np.float32(rng.uniform(0.18, 0.38)) * total + front_and_back) * wrinkles
 
 
 # --- noise and numbers -----------------------------------------------------------------------

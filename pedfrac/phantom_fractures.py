@@ -48,7 +48,7 @@ def break_bone(
     if fracture.healing > 0:
         _heal(anatomy, place, left, right, fracture, grown.size)
     high = (3.6 + 1.6 * fracture.severity) * grown.size
-    wide = 0.7 + (1.2 * fracture.severity + 1.0 * fracture.healing) * grown.size
+    wide = 0.7 + (2.8 * fracture.severity + 1.0 * fracture.healing) * grown.size
     region = rectangle(left - wide, right + wide, place - high, place + high)
     anatomy.mark("fracture", move(region) if move is not None else region)
     return move
@@ -62,11 +62,11 @@ def _buckle(
     for index, shape in enumerate(anatomy.bones[:2]):  # cortex and marrow of the long bone
         near = np.exp(-(((shape.outline[:, 1] - y) / spread) ** 2))
         out = np.sign(shape.outline[:, 0] - middle)
-        reach = np.where(out == side, 1.0, 0.45) * (0.25 + 1.55 * strength) * size
+        reach = np.where(out == side, 1.0, 0.45) * (0.3 + 2.7 * strength) * size
         moved = shape.outline + np.column_stack([near * out * reach, np.zeros(len(near))])
         anatomy.bones[index] = Shape(moved, shape.density, shape.roundness)
     band = np.array([[left, y], [right, y + 0.4]])
-    anatomy.strokes.append(Stroke(band, 1.6 * size, 0.03 + 0.14 * strength))
+    anatomy.strokes.append(Stroke(band, 2.2 * size, 0.06 + 0.44 * strength))
 
 
 def _displace(
@@ -79,11 +79,11 @@ def _displace(
     view: int,
 ) -> Motion | None:
     """Turn and shift the far fragment; small breaks stay in place."""
-    loose = max(0.0, fracture.severity - 0.35) * (1 - 0.6 * fracture.healing)
-    angle = fracture.side * loose * (0.42 if view == LATERAL else 0.16)
+    loose = max(0.0, fracture.severity - 0.25) * (1 - 0.6 * fracture.healing)
+    angle = fracture.side * loose * (0.52 if view == LATERAL else 0.26)
     slide = 0.0
     if fracture.kind == "transverse":
-        slide = fracture.side * max(0.0, fracture.severity - 0.55) * (right - left) * 0.55
+        slide = fracture.side * max(0.0, fracture.severity - 0.4) * (right - left) * 0.6
     if not angle and not slide:
         return None
     move = Motion(((left + right) / 2, y), angle, slide * (1 - 0.4 * fracture.healing))
@@ -111,8 +111,8 @@ def _cleft(
     slant = rng.normal(0, 0.12) * (x - x.mean())
     jag = rng.normal(0, 0.35, count)
     line = np.column_stack([x, y + slant + jag])
-    gain = -(0.10 + 0.50 * strength) * (1 - 0.6 * fracture.healing)
-    anatomy.strokes.append(Stroke(line, 0.5 + 0.8 * strength, gain))
+    gain = -(0.16 + 0.64 * strength) * (1 - 0.6 * fracture.healing)
+    anatomy.strokes.append(Stroke(line, 0.6 + 1.5 * strength, gain))
     beyond = line + np.array([0, 0.9])
     anatomy.strokes.append(Stroke(beyond, 0.7, 0.10 * strength))
 
@@ -128,7 +128,7 @@ def _slip(
     left, right = tube.at(tube.y[-1])
     top, width, size = float(tube.y[-1]), right - left, grown.size
     strength = fracture.severity * (1 - 0.5 * fracture.healing)
-    share = 0.22 if view == LATERAL else 0.12
+    share = 0.34 if view == LATERAL else 0.2
     offset = np.array([fracture.side * strength * share * width, (0.2 + 0.9 * strength) * size])
     for index in (2, 3):  # shell and body of the epiphysis
         shape = anatomy.bones[index]
@@ -136,7 +136,7 @@ def _slip(
     corner = right if fracture.side > 0 else left
     inward = -fracture.side * 0.33 * width
     crack = np.array([[corner, top - 7 * size], [corner + inward, top - 0.2]])
-    anatomy.strokes.append(Stroke(crack, 0.5 + 0.5 * strength, -(0.1 + 0.4 * strength)))
+    anatomy.strokes.append(Stroke(crack, 0.5 + 0.5 * strength, -(0.15 + 0.6 * strength)))
     reach = anatomy.bones[2].outline
     low, high = top - 7.5 * size, min(float(reach[:, 1].max()), top + 8 * size)
     near, far = min(left, reach[:, 0].min()) - 1, max(right, reach[:, 0].max()) + 1

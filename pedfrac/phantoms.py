@@ -265,7 +265,7 @@ def _fractures(age: float, rng: np.random.Generator) -> tuple[Fracture, ...]:
     kinds = ("buckle", "greenstick", "transverse", "physeal")
     kind = str(rng.choice(kinds, p=odds / odds.sum()))
     place, side = float(rng.uniform(9, 27)), int(rng.choice([-1, 1]))
-    severity = float(0.10 + 0.90 * rng.beta(1.5, 1.7))
+    severity = float(0.15 + 0.85 * rng.beta(2.0, 1.1))
     if rng.random() < 0.05:
         return (Fracture("ulna", "buckle" if age < 8 else "transverse", place, severity, side),)
     found = [Fracture("radius", kind, place, severity, side)]
