@@ -185,12 +185,17 @@ def _fill(film: Film, mask: NDArray[np.uint8]) -> None:
     One grey per region holds no trace of the letter, and the ring's median is the region's
     surroundings: no dark or bright patch tells the network where a marker was.
     """
-    count, regions = cv2.connectedComponents(mask, connectivity=8)
+    _, regions, boxes, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     kernel = np.ones((2 * RING + 1, 2 * RING + 1), np.uint8)
-    for number in range(1, count):
-        inside = regions == number
-        ring = (cv2.dilate(inside.astype(np.uint8), kernel) == 1) & (mask == 0)
-        film[inside] = np.uint8(np.median(film[ring])) if ring.any() else 0
+    for number, (left, top, width, height, _) in enumerate(boxes[1:], start=1):
+        around = (
+            slice(max(0, top - RING), top + height + RING),
+            slice(max(0, left - RING), left + width + RING),
+        )
+        inside = regions[around] == number
+        ring = (cv2.dilate(inside.astype(np.uint8), kernel) == 1) & (mask[around] == 0)
+        window = film[around]
+        window[inside] = np.uint8(np.median(window[ring])) if ring.any() else 0
 
 
 def _fault(data: bytes) -> str | None:
