@@ -131,7 +131,7 @@ def _bone_plane(
     window = window_of(scene.pixels(np.vstack([s.outline for s in shapes])), scene, 2)
     if window is not None:
         part = plane[window]
-        part *= 1 + np.float32(0.10) * tile(trabeculae(), part.shape, rng)
+        part *= 1 + np.float32(0.085) * tile(trabeculae(), part.shape, rng)
     np.maximum(plane, 0, out=plane)
     return plane / (np.float32(0.88) + np.float32(0.30) * plane)  # bone behind bone adds less
 
@@ -156,7 +156,7 @@ def _beam(
 ) -> Plane:
     """Grey value 0 to 1 of air, soft tissue, cast and bone under an uneven exposure."""
     size = growth(spec.subject.age, spec.subject.sex).size
-    air, tissue = rng.uniform(0.06, 0.14), rng.uniform(0.21, 0.28)
+    air, tissue = rng.uniform(0.07, 0.17), rng.uniform(0.19, 0.27)
     contrast = rng.uniform(0.26, 0.42) * (0.72 if spec.osteopenia else 1.0)
     coarse = 4
     shape = (scene.shape[0] // coarse + 1, scene.shape[1] // coarse + 1)

@@ -5,6 +5,7 @@ so that a set holds obvious ones and ones that nobody could see.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -47,10 +48,13 @@ def break_bone(
         _cleft(anatomy, place, left, right, fracture, strength, rng)
     if fracture.healing > 0:
         _heal(anatomy, place, left, right, fracture, grown.size)
-    high = (3.6 + 1.6 * fracture.severity) * grown.size
-    wide = 0.7 + (2.8 * fracture.severity + 1.0 * fracture.healing) * grown.size
+    high = (4.0 + 1.8 * fracture.severity) * grown.size
+    bulge = 2.8 if fracture.kind == "buckle" else 0.5
+    wide = 0.7 + (bulge * fracture.severity + 1.0 * fracture.healing) * grown.size
     region = rectangle(left - wide, right + wide, place - high, place + high)
-    anatomy.mark("fracture", move(region) if move is not None else region)
+    if move is not None:  # both fragments: where the far one was, and where it went
+        region = np.vstack([region, replace(move, blend=0.0)(region)])
+    anatomy.mark("fracture", region)
     return move
 
 

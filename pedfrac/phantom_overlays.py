@@ -113,7 +113,7 @@ def _marker(
     present: bool,
     rng: np.random.Generator,
 ) -> Box | None:
-    high = rng.uniform(2.2, 4.5) if small else rng.uniform(7.0, 12.5)
+    high = rng.uniform(2.2, 4.5) if small else rng.uniform(5.5, 10.5)
     glyph = np.array([rng.uniform(0.52, 0.68) * high, high]) * scene.per_mm
     turn = scene.tilt + np.deg2rad(0 if small else rng.normal(0, 5) + 90 * (rng.random() < 0.08))
     edge = rng.uniform(0.0, 1.6) * glyph[0]

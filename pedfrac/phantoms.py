@@ -264,7 +264,7 @@ def _fractures(age: float, rng: np.random.Generator) -> tuple[Fracture, ...]:
     odds = np.array([0.62 - 0.42 * old, 0.22, 0.16 + 0.22 * old, 0.2 * old * (age < 16.5)])
     kinds = ("buckle", "greenstick", "transverse", "physeal")
     kind = str(rng.choice(kinds, p=odds / odds.sum()))
-    place, side = float(rng.uniform(9, 27)), int(rng.choice([-1, 1]))
+    place, side = float(rng.uniform(9, 31)), int(rng.choice([-1, 1]))
     severity = float(0.15 + 0.85 * rng.beta(2.0, 1.1))
     if rng.random() < 0.05:
         return (Fracture("ulna", "buckle" if age < 8 else "transverse", place, severity, side),)
