@@ -3,6 +3,8 @@
 Not here: bone, soft tissue and cast (``phantom_film``).
 """
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 
@@ -84,6 +86,25 @@ _GLYPHS = {  # strokes in a unit box, y down
 }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class _Marker:
+    """A letter before it has its place: size in pixels, turn, grey value, stroke, plate."""
+
+    letter: str
+    printed: bool
+    size: Points
+    spin: Points
+    across: float
+    bright: float
+    stroke: int
+    plate: float
+
+    def outline(self, centre: Points) -> Points:
+        """Its card (4, 2) in pixels: the letter and a narrow margin."""
+        card = np.array([[-0.62, -0.60], [0.62, -0.60], [0.62, 0.60], [-0.62, 0.60]])
+        return (card * self.size) @ self.spin + centre
+
+
 def add_markers(
     plane: Plane,
     letter: str,
@@ -92,58 +113,59 @@ def add_markers(
     telling: bool,
     rng: np.random.Generator,
 ) -> list[Box]:
-    """Burn the side marker in, and at times a small printed one; returns their boxes."""
+    """Burn the lead side marker in, and at times a small printed one; returns their boxes.
+
+    They keep clear of ``boxes``. A ``telling`` marker is printed in inverse, within its box.
+    """
     found: list[Box] = []
     present = (rng.random() > 0.003, rng.random() < 0.14)
-    for small in (False, True):
-        taken = boxes + found
-        box = _marker(plane, letter, scene, taken, telling, small, present[small], rng)
-        if box is not None:
-            found.append(box)
+    for printed in (False, True):
+        marker = _choose_marker(letter, printed, scene, rng)
+        heights = rng.uniform(0.06, 0.94, 8)
+        place = _place(marker, heights, scene, boxes + found) if present[printed] else None
+        if place is not None:
+            _burn(plane, marker, place[0], telling)
+            found.append(place[1])
     return found
 
 
-def _marker(
-    plane: Plane,
-    letter: str,
-    scene: Scene,
-    taken: list[Box],
-    telling: bool,
-    small: bool,
-    present: bool,
-    rng: np.random.Generator,
-) -> Box | None:
-    high = rng.uniform(2.2, 4.5) if small else rng.uniform(5.5, 10.5)
-    glyph = np.array([rng.uniform(0.52, 0.68) * high, high]) * scene.per_mm
-    turn = scene.tilt + np.deg2rad(0 if small else rng.normal(0, 5) + 90 * (rng.random() < 0.08))
-    edge = rng.uniform(0.0, 1.6) * glyph[0]
-    places = rng.uniform(0.06, 0.94, 8)
-    plate_high = rng.uniform(1.8, 2.8)
-    bright, stroke = rng.uniform(0.95, 1.15), rng.uniform(0.19, 0.28)
-    if not present:
-        return None
-    wide = float(np.linalg.norm(scene.field[1] - scene.field[0]))
-    u = edge / wide if letter == "L" else 1 - edge / wide
+def _choose_marker(letter: str, printed: bool, scene: Scene, rng: np.random.Generator) -> _Marker:
+    high = rng.uniform(2.2, 4.5) if printed else rng.uniform(5.5, 10.5)
+    size = np.array([rng.uniform(0.52, 0.68) * high, high]) * scene.per_mm
+    turn = scene.tilt + np.deg2rad(0 if printed else rng.normal(0, 5) + 90 * (rng.random() < 0.08))
     spin = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
-    pad = np.array([[-0.62, -0.60], [0.62, -0.60], [0.62, 0.60], [-0.62, 0.60]])
-    for v in places:
-        centre = scene.in_field(u, v)
-        reach = (pad * glyph) @ spin + centre
+    from_edge = rng.uniform(0.0, 1.6) * size[0] / np.linalg.norm(scene.field[1] - scene.field[0])
+    across = float(from_edge if letter == "L" else 1 - from_edge)
+    thick = rng.uniform(0.19, 0.28) * size[0] * (1.0 if printed else 1.2)
+    bright, plate = float(rng.uniform(0.95, 1.15)), float(rng.uniform(1.8, 2.8))
+    return _Marker(letter, printed, size, spin, across, bright, max(1, round(thick)), plate)
+
+
+def _place(
+    marker: _Marker, heights: Points, scene: Scene, taken: list[Box]
+) -> tuple[Points, Box] | None:
+    """The first of the heights (0 to 1) at which the marker hides nothing that has a box."""
+    for height in heights:
+        centre = scene.in_field(marker.across, height)
+        reach = marker.outline(centre)
         box = enclose(TEXT, np.vstack([reach - 3, reach + 3]), scene)
-        if box.x1 - box.x0 > 4 and box.y1 - box.y0 > 4 and not any(_meets(box, b) for b in taken):
-            break
-    else:
-        return None
-    if not small:
-        _plate(plane, centre, glyph * [1.7, plate_high], spin)
-    card, ink = (bright, 0.02) if telling else (None, bright)
-    if small and not telling:
-        card = 0.0
-    if card is not None:
-        _blend(plane, [reach], card, 0)
-    lines = [((np.array(line) - 0.5) * glyph) @ spin + centre for line in _GLYPHS[letter]]
-    _blend(plane, lines, ink, max(1, round(stroke * glyph[0] * (1.0 if small else 1.2))))
-    return box
+        visible = min(box.x1 - box.x0, box.y1 - box.y0) > 4
+        if visible and not any(_meets(box, other) for other in taken):
+            return centre, box
+    return None
+
+
+def _burn(plane: Plane, marker: _Marker, centre: Points, telling: bool) -> None:
+    """Draw a marker: lead on a plate, printed white on black, or dark on white if it tells."""
+    if not marker.printed:
+        _plate(plane, centre, marker.size * [1.7, marker.plate], marker.spin)
+    if telling or marker.printed:
+        _blend(plane, [marker.outline(centre)], marker.bright if telling else 0.0, 0)
+    lines = [
+        ((np.array(line) - 0.5) * marker.size) @ marker.spin + centre
+        for line in _GLYPHS[marker.letter]
+    ]
+    _blend(plane, lines, 0.02 if telling else marker.bright, marker.stroke)
 
 
 def _meets(a: Box, b: Box) -> bool:
