@@ -308,7 +308,7 @@ def render_row(row: Row, config: PhantomConfig) -> tuple[Film, list[Box]]:
 
 def _run(jobs: list[_Job], workers: int) -> Iterator[None]:
     """Do all jobs, here or in fresh processes; yields once per film, in order."""
-    workers = min(workers or len(os.sched_getaffinity(0)), len(jobs) // 16)
+    workers = min(workers or os.cpu_count() or 1, len(jobs) // 16)
     if workers <= 1:
         yield from map(_write_film, jobs)
         return
