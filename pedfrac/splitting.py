@@ -271,12 +271,8 @@ def _keep_previous(
     films["place"] = films["patient_id"].map(places).fillna("").astype("str")
     if config.folds:
         films["fold"] = films["patient_id"].map(folds).fillna(-1).astype("int64")
-        folded = films["fold"] >= 0
-        films.loc[folded, "place"] = np.where(
-            films.loc[folded, "fold"] == config.fold, "validation", "train"
-        )
-        # Patients of a split without folds are dealt into folds like new ones.
-        films.loc[films["place"].isin(("train", "validation")) & ~folded, "place"] = "undealt"
+        # The fold decides who validates; patients of a split without folds are dealt like new ones.
+        films.loc[films["place"].isin(("train", "validation")), "place"] = "by fold"
     tests = previous.loc[previous["part"] == "test", "filestem"]
     films.loc[films["filestem"].isin(tests), "part"] = "test"
     _leave_out(films, known & (films["place"] == "test") & (films["part"] == ""), TEST_PATIENT)
@@ -431,8 +427,7 @@ def _place_others(films: pd.DataFrame, config: SplitConfig) -> None:
         group=("group", "min"), fracture=("fracture_visible", "any")
     )
     firsts = pool.drop_duplicates("patient_id").set_index("patient_id")
-    patients["place"] = firsts["place"].where(firsts["place"] != "undealt", "")
-    patients["fold"] = firsts["fold"]
+    patients[["place", "fold"]] = firsts[["place", "fold"]]
     if config.folds:
         _deal_folds(patients, config.folds)
         patients["place"] = np.where(patients["fold"] == config.fold, "validation", "train")

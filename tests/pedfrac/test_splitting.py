@@ -303,6 +303,15 @@ def test_a_patient_with_both_kinds_of_film_goes_where_the_need_is() -> None:
     assert len(split.films("test")) == 4
 
 
+def test_a_film_without_a_partner_does_not_test() -> None:
+    """One patient alone in a year cannot be both halves of a pair, and goes back."""
+    alone = pd.DataFrame([film(101, 0, 4.2, True), film(101, 1, 4.3, False)])
+    cohort = pd.concat([pairs_of_films(10), alone])
+    split, report = make_split(cohort, SplitConfig(test_per_year=2), AGES)
+    assert places(split)[101] in ("train", "validation")
+    assert report["test_intervals"]["unfilled"][0]["pairs"] == 0
+
+
 def test_a_vanished_test_film_is_replaced_by_a_new_patient_of_its_kind() -> None:
     cohort = pairs_of_films(10)
     config = SplitConfig(test_per_year=2)
@@ -350,6 +359,15 @@ def test_validation_has_the_same_mix_of_ages_and_labels_as_training() -> None:
         assert validating == validation_count(len(stratum), 0.2)
 
 
+def test_validation_keeps_its_share_as_patients_come() -> None:
+    cohort, config = random_cohort(900), SplitConfig(test_per_year=2)
+    first, _ = make_split(cohort[cohort["patient_id"] <= 300], config, AGES)
+    grown, _ = make_split(cohort, config, AGES, first.table)
+    counts = grown.table.drop_duplicates("patient_id")["place"].value_counts()
+    share = counts["validation"] / (counts["validation"] + counts["train"])
+    assert share == pytest.approx(config.validation_fraction, abs=0.01)
+
+
 def test_folds_are_even_and_each_validates_once() -> None:
     cohort = random_cohort(400)
     splits = [
@@ -394,7 +412,7 @@ def test_a_previous_split_with_more_folds_is_refused() -> None:
 
 def test_a_leaking_previous_split_is_refused() -> None:
     cohort = random_cohort(50)
-    leaking = cohort.assign(part=np.where(np.arange(len(cohort)) % 2, "train", "test"))
+    leaking = cohort.assign(part=np.where(np.arange(len(cohort)) % 2, "train", "validation"))
     with pytest.raises(PedfracError, match="more than one part"):
         make_split(cohort, SplitConfig(test_per_year=1), AGES, leaking)
 
