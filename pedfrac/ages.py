@@ -16,7 +16,7 @@ class AgeGroups:
         return len(self.bounds) - 1
 
     def assign(self, ages: ArrayLike) -> NDArray[np.int64]:
-        """Return the group index of each age in years; -1 where it lies outside all groups or is NaN."""
+        """Return the group index of each age in years; -1 where it is NaN or in no group."""
         years = np.asarray(ages, dtype=np.float64)
         index = np.searchsorted(self.bounds, years, side="right") - 1
         index = np.where(years == self.bounds[-1], len(self) - 1, index)

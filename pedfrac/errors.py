@@ -2,4 +2,4 @@
 
 
 class PedfracError(Exception):
-    """Input, configuration or data that cannot be used; the message names what and what is allowed."""
+    """Input that cannot be used; the message names where, what was found and what is allowed."""

@@ -1,6 +1,6 @@
 """Artifacts: folders that exist once their manifest is written, under keys made from their inputs.
 
-The key is the cache, the lineage and the resume point; what an artifact holds is its maker's affair.
+The key is the cache, the lineage and the resume point. What is inside is the maker's affair.
 """
 
 import hashlib
@@ -101,7 +101,7 @@ class ArtifactStore:
         parents: Mapping[str, Artifact] | None = None,
         resumable: bool = False,
     ) -> Artifact:
-        """Return the artifact of these inputs; call ``make(folder)`` only where it is not there yet.
+        """Return the artifact of these inputs; call ``make(folder)`` only where it is not there.
 
         ``config`` is JSON, ``sources`` are fingerprints of inputs from outside the store, and both
         form the key with the contents of ``parents``. A ``resumable`` maker finds in the folder
