@@ -19,7 +19,9 @@ def _comma_separated(value: object) -> object:
 
 
 Numbers = Annotated[tuple[float, ...], BeforeValidator(_comma_separated)]
-Integers = Annotated[tuple[int, ...], BeforeValidator(_comma_separated)]
+Projections = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=3)], ...], BeforeValidator(_comma_separated)
+]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -54,7 +56,7 @@ class CohortConfig(Section):
     exclude_uncertain: bool = Field(False, description="Leave out films with uncertain diagnosis")
     exclude_cast: bool = Field(False, description="Leave out films with a cast")
     exclude_osteopenia: bool = Field(False, description="Leave out films with osteopenia")
-    projections: Integers = Field(
+    projections: Projections = Field(
         (1, 2, 3), min_length=1, description="Projections kept: 1 AP, 2 lateral, 3 other"
     )
 
@@ -267,6 +269,7 @@ class RetrainConfig(Section):
 
     data: DataConfig = Field(description="Data set")
     artifacts: str = Field("artifacts", description="Folder that keeps all artifacts")
+    results: str = Field("results", description="Folder for report, pictures and bundle")
     cohort: CohortConfig = Field(default_factory=CohortConfig, description="Cohort")
     split: SplitConfig = Field(default_factory=SplitConfig, description="Split")
     pixels: PixelsConfig = Field(default_factory=PixelsConfig, description="Pixels")

@@ -53,6 +53,19 @@ def build_model(config: ModelConfig, classes: int, *, load_weights: bool = True)
     return FilmClassifier(network, mean, std)
 
 
+def resolve_device(name: str) -> torch.device:
+    """Return the device of a name: ``auto`` (a GPU if there is one), cpu, cuda or cuda:N."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise PedfracError(f"device {name!r}: allowed are auto, cpu, cuda and cuda:N") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise PedfracError(f"device {name!r}: {torch.cuda.device_count()} GPUs are visible here")
+    return device
+
+
 def _refuse_unknown(backbone: str) -> None:
     if timm.is_model(backbone.partition(".")[0]):
         return

@@ -151,6 +151,10 @@ class ArtifactStore:
             raise PedfracError(f"{self.root / key}: no verified artifact here")
         return artifact
 
+    def peek(self, key: str) -> Artifact:
+        """Return the artifact of a key without verifying its files."""
+        return Artifact(self.root / key, _read_manifest(self.root / key))
+
     def of_kind(self, kind: str) -> Iterator[Artifact]:
         """Yield the artifacts of a kind, newest first, without verifying them."""
         folders = (path.parent for path in (self.root / kind).glob(f"*/{MANIFEST}"))
@@ -188,6 +192,21 @@ def broken_files(artifact: Artifact) -> list[str]:
         for name, entry in artifact.manifest.files.items()
         if not _matches(artifact.path / name, entry)
     ]
+
+
+def export(source: Path, target: Path) -> None:
+    """Copy a file or folder to where a person looks for it, replacing what is there at once."""
+    temporary = target.with_name(f".{target.name}.new")
+    if temporary.is_dir():
+        shutil.rmtree(temporary)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, temporary)
+        if target.exists():
+            shutil.rmtree(target)
+    else:
+        shutil.copyfile(source, temporary)
+    temporary.replace(target)
 
 
 def content_hash(value: Any) -> str:

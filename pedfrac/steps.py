@@ -1,0 +1,473 @@
+"""Each step of a retraining, from the configuration and its parents' keys to an artifact's key.
+
+What a step computes stands in its own module; here is only what goes in, under which key it lies,
+and which files it leaves. No Prefect: a worker or a notebook may call any step by itself.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict
+
+from pedfrac import cohort as cohorts
+from pedfrac import evaluation as evaluations
+from pedfrac import records as record_tables
+from pedfrac import splitting
+from pedfrac.bundle import FRACTURE_CLASSES, Bundle, BundleInfo, Network, write_bundle
+from pedfrac.config import ModelConfig, RetrainConfig, TrainingConfig
+from pedfrac.errors import PedfracError
+from pedfrac.metrics import choose_threshold
+from pedfrac.models import FilmClassifier, build_model, resolve_device
+from pedfrac.packing import Pack, build_pack
+from pedfrac.storage import Artifact, ArtifactStore, file_hash
+from pedfrac.training import (
+    MODEL,
+    FilmSet,
+    OnEpoch,
+    TrainingData,
+    load_weights,
+    seed_weights,
+    train,
+)
+
+Progress = Callable[[int, int], None]
+
+
+class Prepared(BaseModel):
+    """Keys of all that is needed before the first training."""
+
+    model_config = ConfigDict(frozen=True)
+    records: str
+    cohort: str
+    split: str
+    fracture_pack: str
+    age_pack: str
+
+
+class Trained(BaseModel):
+    """Keys of all trained models; specialists are ordered by age group."""
+
+    model_config = ConfigDict(frozen=True)
+    age: str
+    generalist: str
+    specialists: tuple[str, ...]
+
+
+def store_of(config: RetrainConfig) -> ArtifactStore:
+    """Return the store that the configuration names."""
+    return ArtifactStore(config.artifacts)
+
+
+def read_records(config: RetrainConfig, progress: Progress | None = None) -> str:
+    """Read and check the data set."""
+
+    def make(folder: Path) -> None:
+        records = record_tables.read_records(config.data, config.runtime.workers, progress)
+        record_tables.save_records(records, folder)
+
+    sources = record_tables.fingerprint(config.data)
+    settings = config.data.model_dump(mode="json")
+    settings["root"] = str(Path(config.data.root).resolve())
+    return store_of(config).produce("records", make, config=settings, sources=sources).key
+
+
+def select_cohort(config: RetrainConfig, records: str) -> str:
+    """Take out the films that the configuration excludes."""
+    store = store_of(config)
+    parent = store.get(records)
+
+    def make(folder: Path) -> None:
+        cohorts.save_cohort(
+            cohorts.make_cohort(record_tables.load_records(parent.path), config.cohort), folder
+        )
+
+    settings = config.cohort.model_dump(mode="json")
+    return store.produce("cohort", make, config=settings, parents={"records": parent}).key
+
+
+def split_patients(config: RetrainConfig, cohort: str) -> str:
+    """Divide the patients, each keeping the place that an earlier split gave it."""
+    store = store_of(config)
+    parent = store.get(cohort)
+    parents = {"cohort": parent}
+    earlier = _latest_split(store, parent, config)
+    if earlier and earlier.manifest.parents["cohort"].digest == parent.digest:
+        return store.get(earlier.key).key
+    if earlier:
+        parents["previous"] = earlier
+
+    def make(folder: Path) -> None:
+        table = cohorts.load_cohort(parent.path).table
+        previous = _previous_table(config, earlier)
+        made = splitting.make_split(table, config.split, config.cohort.ages, previous)
+        splitting.save_split(*made, folder)
+
+    return store.produce(
+        "split",
+        make,
+        config=_split_settings(config),
+        sources=_split_files(config),
+        parents=parents,
+    ).key
+
+
+def pack_films(
+    config: RetrainConfig, records: str, model: ModelConfig, progress: Progress | None = None
+) -> str:
+    """Prepare all usable films for a model. Models of one size share the pack."""
+    if not config.data.images:
+        raise PedfracError("data.images is off: films cannot be packed without looking at them")
+    store = store_of(config)
+    parent = store.get(records)
+    preparation = config.preparation(model)
+
+    def make(folder: Path) -> None:
+        read = record_tables.load_records(parent.path)
+        build_pack(
+            folder,
+            read.table,
+            read.boxes,
+            Path(config.data.root),
+            preparation,
+            config.runtime.workers,
+            progress,
+        )
+
+    settings = preparation.model_dump(mode="json")
+    return store.produce(
+        "pack", make, config=settings, parents={"records": parent}, resumable=True
+    ).key
+
+
+def train_age(
+    config: RetrainConfig, prepared: Prepared, on_epoch: OnEpoch = lambda epoch: None
+) -> str:
+    """Train the network that tells the age group."""
+    ages = config.cohort.ages
+    inputs = _Inputs(config, prepared.age_pack, prepared.split)
+    labels = ages.assign(inputs.pack.index["age"])
+    data = inputs.data("age", ages.names, labels, labels >= 0)
+    settings = {"age_bounds": list(ages.bounds), "role": "age"}
+    return inputs.train(
+        "age-model", data, config.age.model, config.age.training, settings, on_epoch
+    )
+
+
+def train_fracture(
+    config: RetrainConfig,
+    prepared: Prepared,
+    group: int | None = None,
+    generalist: str | None = None,
+    on_epoch: OnEpoch = lambda epoch: None,
+) -> str:
+    """Train the fracture network of an age group, or of all ages where ``group`` is None.
+
+    A specialist that starts from the generalist needs its key.
+    """
+    ages = config.cohort.ages
+    inputs = _Inputs(config, prepared.fracture_pack, prepared.split)
+    groups = ages.assign(inputs.pack.index["age"])
+    chosen = groups >= 0 if group is None else groups == group
+    labels = inputs.pack.index["fracture_visible"].to_numpy().astype("int64")
+    name = "generalist" if group is None else ages.name(group)
+    data = inputs.data(name, FRACTURE_CLASSES, labels, chosen)
+    training = config.fracture.training if group is None else config.fracture.specialist_training
+    bounds = ages.bounds if group is None else ages.bounds[group : group + 2]
+    # whether the last bound is inside depends on the group being the last
+    last = group is None or group == len(ages) - 1
+    settings = {"age_bounds": list(bounds), "last_group": last, "role": "fracture"}
+    warm = group is not None and config.fracture.specialist.start == "generalist"
+    if warm and generalist is None:
+        raise PedfracError(f"{name}: starts from the generalist, which is not trained yet")
+    start = inputs.store.get(generalist) if warm and generalist else None
+    return inputs.train(
+        "fracture-model", data, config.fracture.model, training, settings, on_epoch, start
+    )
+
+
+def assemble_bundle(config: RetrainConfig, prepared: Prepared, trained: Trained) -> str:
+    """Join the trained networks, with thresholds chosen on validation films."""
+    store = store_of(config)
+    models = {
+        "age": store.get(trained.age),
+        "generalist": store.get(trained.generalist),
+        **{
+            f"specialist-{name}": store.get(key)
+            for name, key in zip(config.cohort.ages.names, trained.specialists, strict=True)
+        },
+    }
+
+    def make(folder: Path) -> None:
+        thresholds = [_threshold(model, config) for name, model in models.items() if name != "age"]
+        info = BundleInfo.model_validate(
+            {
+                "age_bounds": config.cohort.age_bounds,
+                "fracture": _network(config, config.fracture.model),
+                "age": _network(config, config.age.model),
+                "thresholds": {
+                    "generalist": thresholds[0],
+                    "specialists": thresholds[1:],
+                },
+                "provenance": {
+                    "split": prepared.split,
+                    **{name: model.key for name, model in models.items()},
+                },
+            }
+        )
+        weights = {name: model.file(MODEL) for name, model in models.items()}
+        write_bundle(folder, info, weights)
+
+    settings = config.evaluation.model_dump(
+        mode="json", include={"threshold", "sensitivity", "fixed"}
+    )
+    settings["age_bounds"] = list(config.cohort.age_bounds)
+    return store.produce("bundle", make, config=settings, parents=models).key
+
+
+def evaluate_bundle(config: RetrainConfig, prepared: Prepared, bundle: str) -> str:
+    """Score the test films and compute all figures."""
+    store = store_of(config)
+    parents = _parents(store, prepared, bundle=bundle)
+
+    def make(folder: Path) -> None:
+        loaded = Bundle.load(parents["bundle"].path, resolve_device(config.runtime.device))
+        fracture, age = (
+            Pack.open(parents["fracture_pack"].path),
+            Pack.open(parents["age_pack"].path),
+        )
+        split = splitting.load_split(parents["split"].path)
+        films = _test_films(split)
+        scores = loaded.score_packs(fracture, age, films)
+        metadata = fracture.index.set_index("filestem")
+        predictions = scores.join(metadata, on="filestem")
+        learned = metadata.loc[split.films("train") + split.films("validation")].reset_index()
+        figures = evaluations.evaluate(
+            predictions,
+            learned,
+            config.cohort.ages,
+            loaded.info.thresholds.model_dump(),
+            config.evaluation,
+        )
+        evaluations.save_evaluation(folder, predictions, figures)
+
+    settings = config.evaluation.model_dump(mode="json")
+    return store.produce("evaluation", make, config=settings, parents=parents).key
+
+
+def explain_bundle(config: RetrainConfig, prepared: Prepared, bundle: str, evaluation: str) -> str:
+    """Write heat maps of each age group's test films, and how well they meet the fractures."""
+    from pedfrac.explanation import explain_group  # matplotlib and grad-cam are slow to import
+
+    store = store_of(config)
+    parents = {
+        "bundle": store.get(bundle),
+        "evaluation": store.get(evaluation),
+        "fracture_pack": store.get(prepared.fracture_pack),
+    }
+
+    def make(folder: Path) -> None:
+        device = resolve_device(config.runtime.device)
+        loaded = Bundle.load(parents["bundle"].path, device)
+        pack = Pack.open(parents["fracture_pack"].path)
+        predictions = pd.read_csv(parents["evaluation"].file("predictions.csv"))
+        for group in sorted(predictions["group"].unique().tolist()):
+            films = predictions[predictions["group"] == group]
+            explain_group(
+                folder,
+                config.cohort.ages.name(group),
+                loaded.specialist(group),
+                pack,
+                pack.rows(films["filestem"].tolist()),
+                films["fracture_visible"].to_numpy(dtype=bool),
+                films["recorded"].to_numpy(),
+                loaded.info.thresholds.specialists[group],
+                config.explanation,
+                device=device,
+            )
+
+    settings = config.explanation.model_dump(mode="json")
+    return store.produce("explanation", make, config=settings, parents=parents).key
+
+
+def write_report(
+    config: RetrainConfig,
+    prepared: Prepared,
+    trained: Trained,
+    evaluation: str,
+    explanation: str,
+    provenance: dict[str, str],
+) -> str:
+    """Write the page that people read."""
+    from pedfrac import report  # matplotlib is slow to import
+
+    store = store_of(config)
+    names = ["age", "generalist", *config.cohort.ages.names]
+    keys = [trained.age, trained.generalist, *trained.specialists]
+    models = {name: store.get(key) for name, key in zip(names, keys, strict=True)}
+    parents = _parents(store, prepared, evaluation=evaluation, explanation=explanation)
+    explained = parents["explanation"].path
+
+    def make(folder: Path) -> None:
+        groups = [path.parent.name for path in sorted(explained.glob("*/figures.json"))]
+        groups.sort(key=config.cohort.ages.names.index)
+        content = report.ReportInput(
+            title="Retraining of fracture classifiers",
+            cohort=parents["cohort"].read_json("cohort.json"),
+            records=parents["records"].read_json("summary.json"),
+            split=parents["split"].read_json("split.json"),
+            histories={name: model.read_json("history.json") for name, model in models.items()},
+            summaries={name: model.read_json("summary.json") for name, model in models.items()},
+            figures=parents["evaluation"].read_json("figures.json"),
+            explanations={
+                name: parents["explanation"].read_json(f"{name}/figures.json") for name in groups
+            },
+            montages={name: explained / name / "montage.png" for name in groups},
+            config=config.model_dump(mode="json", exclude={"runtime"}),
+            provenance={
+                **provenance,
+                **{name: parent.key for name, parent in parents.items()},
+                **{f"model {name}": model.key for name, model in models.items()},
+            },
+        )
+        report.write_report(folder / "report.html", content)
+
+    settings = config.model_dump(mode="json", exclude={"runtime", "artifacts", "results"})
+    parents_of_page = parents | {f"model-{name}": model for name, model in models.items()}
+    return store.produce(
+        "report", make, config=settings, sources=provenance, parents=parents_of_page
+    ).key
+
+
+class _Inputs:
+    """Pack and split that a training reads."""
+
+    def __init__(self, config: RetrainConfig, pack: str, split: str):
+        self.config = config
+        self.store = store_of(config)
+        self.parents = {"pack": self.store.get(pack), "split": self.store.get(split)}
+        self.pack = Pack.open(self.parents["pack"].path)
+        self.split = splitting.load_split(self.parents["split"].path)
+
+    def data(self, name: str, classes: Sequence[str], labels: Any, chosen: Any) -> TrainingData:
+        """Return the chosen films, labelled, of the training and the validation part."""
+        sets = {part: self._films(part, labels, chosen) for part in ("train", "validation")}
+        return TrainingData(name, classes, sets["train"], sets["validation"])
+
+    def _films(self, part: str, labels: Any, chosen: Any) -> FilmSet:
+        rows = self.pack.rows(self.split.films(part))
+        rows = rows[chosen[rows]]
+        index = self.pack.index.iloc[rows]
+        return FilmSet(
+            name="training" if part == "train" else part,
+            images=self.pack.images,
+            rows=rows,
+            labels=labels[rows],
+            filestems=index["filestem"].tolist(),
+            patients=index["patient_id"].to_numpy(),
+        )
+
+    def train(
+        self,
+        kind: str,
+        data: TrainingData,
+        model: ModelConfig,
+        training: TrainingConfig,
+        settings: dict[str, Any],
+        on_epoch: OnEpoch,
+        start: Artifact | None = None,
+    ) -> str:
+        """Train a network, or go on where an earlier try was killed."""
+
+        def make(folder: Path) -> None:
+            network = _network_to_train(model, data, training, start)
+            device = resolve_device(self.config.runtime.device)
+            train(network, data, training, folder, device=device, on_epoch=on_epoch)
+
+        settings = settings | {
+            "model": model.model_dump(mode="json"),
+            "training": training.model_dump(mode="json"),
+        }
+        weights = Path(model.weights)
+        sources = {"weights": file_hash(weights)} if weights.is_file() else {}
+        parents = self.parents | ({"start": start} if start else {})
+        return self.store.produce(
+            kind, make, config=settings, sources=sources, parents=parents, resumable=True
+        ).key
+
+
+def _network_to_train(
+    model: ModelConfig, data: TrainingData, training: TrainingConfig, start: Artifact | None
+) -> FilmClassifier:
+    seed_weights(training.seed)
+    network = build_model(model, len(data.classes), load_weights=start is None)
+    if start is not None:
+        load_weights(network, start.file(MODEL))
+    return network
+
+
+def _split_settings(config: RetrainConfig) -> dict[str, Any]:
+    return config.split.model_dump(mode="json") | {"age_bounds": list(config.cohort.age_bounds)}
+
+
+def _split_files(config: RetrainConfig) -> dict[str, str]:
+    """Return the fingerprints of the CSV files that the split is told to follow."""
+    named = {"file": config.split.file, "previous": config.split.previous}
+    return {
+        name: file_hash(Path(path)) for name, path in named.items() if path and Path(path).is_file()
+    }
+
+
+def _latest_split(store: ArtifactStore, cohort: Artifact, config: RetrainConfig) -> Artifact | None:
+    """Return the newest split by the same rules of the same data, if it is to be followed."""
+    if config.split.file or config.split.previous != "latest":
+        return None
+    for earlier in store.of_kind("split"):
+        earlier_cohort = store.peek(earlier.manifest.parents["cohort"].key)
+        same_rules = earlier.manifest.config == _split_settings(config)
+        if same_rules and _same_origin(store, earlier_cohort, cohort):
+            return earlier
+    return None
+
+
+def _previous_table(config: RetrainConfig, earlier: Artifact | None) -> pd.DataFrame | None:
+    if earlier:
+        return splitting.load_split(earlier.path).table
+    if config.split.file or config.split.previous in ("latest", "none"):
+        return None
+    return splitting.read_split_table(Path(config.split.previous))
+
+
+def _same_origin(store: ArtifactStore, earlier: Artifact, cohort: Artifact) -> bool:
+    """Return whether two cohorts were cut by the same rules from the same data folder."""
+    roots = {
+        store.peek(one.manifest.parents["records"].key).manifest.config["root"]
+        for one in (earlier, cohort)
+    }
+    return len(roots) == 1 and earlier.manifest.config == cohort.manifest.config
+
+
+def _parents(store: ArtifactStore, prepared: Prepared, **more: str) -> dict[str, Artifact]:
+    return {name: store.get(key) for name, key in (prepared.model_dump() | more).items()}
+
+
+def _test_films(split: splitting.Split) -> list[str]:
+    films = split.films("test")
+    if not films:
+        raise PedfracError("the split has no test film: nothing can be evaluated")
+    return films
+
+
+def _threshold(model: Artifact, config: RetrainConfig) -> float:
+    validation = pd.read_csv(model.file("validation.csv"))
+    return choose_threshold(
+        validation["truth"].to_numpy(dtype=bool), validation["p_1"].to_numpy(), config.evaluation
+    )
+
+
+def _network(config: RetrainConfig, model: ModelConfig) -> Network:
+    # where the starting weights lay is no part of a finished network
+    return Network(
+        model=model.model_copy(update={"weights": "none"}), preparation=config.preparation(model)
+    )

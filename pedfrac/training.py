@@ -1,0 +1,385 @@
+"""The one training engine: age classifier, generalist and specialists all go through it.
+
+It knows films, labels and patients; not where artifacts lie, nor who watches the figures.
+"""
+
+import json
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from timm.utils import ModelEmaV3
+from torch import Generator, Tensor, nn
+
+from pedfrac.augmentation import augment
+from pedfrac.config import TrainingConfig
+from pedfrac.errors import PedfracError
+from pedfrac.imbalance import Loss, epoch_order, make_loss
+from pedfrac.metrics import classification_figures
+from pedfrac.storage import write_json
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT = "checkpoint.safetensors"
+MODEL = "model.safetensors"
+
+Epoch = dict[str, Any]
+OnEpoch = Callable[[Epoch], None]
+
+
+@dataclass(frozen=True, eq=False)
+class FilmSet:
+    """Some films of a pack with their labels: images (n, size, size) uint8, read when needed."""
+
+    name: str
+    images: NDArray[np.uint8]
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    filestems: Sequence[str]
+    patients: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def films(self, positions: Tensor, device: torch.device) -> Tensor:
+        """Return films (batch, 1, size, size) as float in 0…1 on the device."""
+        return to_films(self.images[self.rows[positions.numpy()]], device)
+
+    def summary(self, classes: int) -> dict[str, Any]:
+        """Return how many films, patients and films of each class there are."""
+        return {
+            "images": len(self),
+            "patients": len(np.unique(self.patients)),
+            "classes": np.bincount(self.labels, minlength=classes).tolist(),
+        }
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What one model learns from; it cannot be made with a patient on both sides."""
+
+    name: str
+    classes: Sequence[str]
+    train: FilmSet
+    validation: FilmSet
+
+    def __post_init__(self) -> None:
+        shared = np.intersect1d(self.train.patients, self.validation.patients)
+        if len(shared):
+            raise PedfracError(
+                f"{self.name}: {len(shared)} patients are in training and validation, "
+                f"such as {shared[:3].tolist()}; a patient must be in one only"
+            )
+        for films in (self.train, self.validation):
+            if len(films) == 0:
+                raise PedfracError(f"{self.name}: no {films.name} film; at least one is needed")
+            missing = [
+                label for k, label in enumerate(self.classes) if not (films.labels == k).any()
+            ]
+            # without both kinds neither the loss nor the figure that chooses the epoch means much
+            if len(self.classes) - len(missing) < 2:
+                raise PedfracError(
+                    f"{self.name}: the {len(films)} {films.name} films hold no film of "
+                    f"{', '.join(missing)}; at least two classes are needed"
+                )
+            if missing:
+                logger.warning("%s: no %s film of %s", self.name, films.name, ", ".join(missing))
+
+
+def to_films(images: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """Return uint8 images (n, size, size) as network input: float (n, 1, size, size) in 0…1."""
+    return torch.from_numpy(images).to(device, non_blocking=True)[:, None].float() / 255
+
+
+def train(
+    model: nn.Module,
+    data: TrainingData,
+    config: TrainingConfig,
+    folder: Path,
+    *,
+    device: torch.device,
+    on_epoch: OnEpoch = lambda epoch: None,
+) -> None:
+    """Train a model and leave its best epoch in a folder, going on where an earlier try stopped.
+
+    Writes ``model.safetensors`` (weights of the best epoch), ``history.json``, ``validation.csv``
+    (probabilities of the best epoch) and ``summary.json``. ``on_epoch`` is told of every epoch,
+    those of an earlier try first, and may raise to stop. Raises PedfracError where the network's
+    output is no number, or where validation cannot give the figure that chooses the epoch.
+    """
+    run = _Run(model, data, config, folder, device)
+    for epoch in run.history:
+        on_epoch(epoch)
+    while not run.finished:
+        on_epoch(run.train_epoch())
+    run.write_results()
+
+
+@torch.inference_mode()
+def predict_probabilities(
+    model: nn.Module, films: FilmSet, *, device: torch.device, batch_size: int = 64
+) -> NDArray[np.float64]:
+    """Return softmax probabilities (n, classes) of films, in their order."""
+    model.eval()
+    parts = [
+        model(films.films(positions, device)).float().softmax(dim=1)
+        for positions in torch.arange(len(films)).split(batch_size)
+    ]
+    return torch.cat(parts).double().cpu().numpy()
+
+
+class _Run:
+    """One training: its networks, optimiser and history, saved after each epoch.
+
+    All randomness of an epoch is seeded by (seed, epoch), so a checkpoint needs no generator
+    state and a run that is killed ends with the very weights of one that is not.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: TrainingData,
+        config: TrainingConfig,
+        folder: Path,
+        device: torch.device,
+    ):
+        self.data, self.config, self.folder, self.device = data, config, folder, device
+        self.model = model.to(device).to(memory_format=torch.channels_last)
+        self.average = ModelEmaV3(self.model, config.ema_decay, use_warmup=True)
+        self.optimizer = torch.optim.AdamW(
+            _decayed_groups(self.model, config.weight_decay), lr=config.learning_rate
+        )
+        labels = torch.from_numpy(data.train.labels)
+        self.labels = labels
+        self.loss: Loss = make_loss(labels, len(data.classes), config)
+        self.history: list[Epoch] = []
+        self.updates = 0
+        if (folder / CHECKPOINT).exists():
+            self._resume()
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done, or the figure has not improved for too long."""
+        if not self.history:
+            return False
+        waited = self.history[-1]["epoch"] - self.best["epoch"]
+        return self.history[-1]["epoch"] >= self.config.epochs or waited >= self.config.patience
+
+    @property
+    def best(self) -> Epoch:
+        """The best epoch so far by the configured figure; of equals the one of least loss."""
+        return max(self.history, key=self._merit)
+
+    def train_epoch(self) -> Epoch:
+        """Run one epoch, validate it, save the state and return its figures."""
+        number = len(self.history) + 1
+        rate = self._learning_rate(self.updates)
+        epoch: Epoch = {
+            "epoch": number,
+            "learning_rate": rate,
+            "training": self._fit(number),
+            "validation": self._validate(),
+        }
+        self.history.append(epoch)
+        epoch["best"] = self.best is epoch
+        if epoch["best"]:
+            _save(self.folder / MODEL, self._evaluated.state_dict())
+        self._save_checkpoint()
+        return epoch
+
+    def write_results(self) -> None:
+        """Write what the artifact keeps and remove the checkpoint, last."""
+        data, best = self.data, self.best
+        self._evaluated.load_state_dict(load_file(self.folder / MODEL, device=str(self.device)))
+        probabilities = predict_probabilities(self._evaluated, data.validation, device=self.device)
+        frame = pd.DataFrame({"filestem": data.validation.filestems})
+        frame["truth"] = data.validation.labels
+        for k in range(len(data.classes)):
+            frame[f"p_{k}"] = probabilities[:, k]
+        frame.to_csv(self.folder / "validation.csv", index=False)
+        write_json(self.folder / "history.json", self.history)
+        write_json(
+            self.folder / "summary.json",
+            {
+                "name": data.name,
+                "classes": list(data.classes),
+                "best_epoch": best["epoch"],
+                "epochs": len(self.history),
+                "monitor": self.config.monitor,
+                "figure": best["validation"][self.config.monitor],
+                "train": data.train.summary(len(data.classes)),
+                "validation": data.validation.summary(len(data.classes)),
+            },
+        )
+        (self.folder / CHECKPOINT).unlink(missing_ok=True)
+
+    @property
+    def _evaluated(self) -> nn.Module:
+        return self.average.module if self.config.ema_decay > 0 else self.model
+
+    @property
+    def _batches(self) -> int:
+        return math.ceil(len(self.data.train) / self.config.batch_size)
+
+    @property
+    def _updates_per_epoch(self) -> int:
+        return math.ceil(self._batches / self.config.accumulation)
+
+    def _merit(self, epoch: Epoch) -> tuple[float, float]:
+        figures, name = epoch["validation"], self.config.monitor
+        if figures[name] is None:
+            raise PedfracError(
+                f"{self.data.name}: validation has no {name} since classes are missing there; "
+                "choose monitor: loss, or another split"
+            )
+        return (-figures["loss"] if name == "loss" else figures[name], -figures["loss"])
+
+    def _learning_rate(self, update: int) -> float:
+        """Linear warm-up, then a cosine to zero at the last update (Loshchilov & Hutter 2017)."""
+        warmup = self.config.warmup_epochs * self._updates_per_epoch
+        total = self.config.epochs * self._updates_per_epoch
+        if update < warmup:
+            return self.config.learning_rate * (update + 1) / (warmup + 1)
+        progress = (update - warmup) / max(1, total - warmup)
+        return self.config.learning_rate * (1 + math.cos(math.pi * min(1, progress))) / 2
+
+    def _fit(self, number: int) -> dict[str, float | None]:
+        """Train one epoch; return the figures on its films as they were augmented."""
+        generator = _seeded(self.config.seed, number)
+        order = epoch_order(self.labels, self.config, generator)
+        logits, labels = [], []
+        self.model.train()
+        for batch, last in self._accumulated(order):
+            films = augment(
+                self.data.train.films(batch, self.device), self.config.augment, generator
+            ).contiguous(memory_format=torch.channels_last)
+            target = self.labels[batch].to(self.device)
+            with self._autocast():
+                output = self.model(films)
+            (self.loss(output.float(), target) / self.config.accumulation).backward()
+            logits.append(output.detach().float())
+            labels.append(self.labels[batch])
+            if last:
+                self._update()
+        return self._figures(torch.cat(logits), torch.cat(labels))
+
+    def _accumulated(self, order: Tensor) -> Iterator[tuple[Tensor, bool]]:
+        """Yield batches, each with whether the gradients gathered so far are to be applied."""
+        batches = order.split(self.config.batch_size)
+        if len(batches) > 1 and len(batches[-1]) == 1:
+            # batch normalisation cannot learn from one film: it joins the batch before
+            batches = (*batches[:-2], torch.cat(batches[-2:]))
+        for k, batch in enumerate(batches, start=1):
+            yield batch, k % self.config.accumulation == 0 or k == len(batches)
+
+    def _update(self) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate(self.updates)
+        if self.config.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.updates += 1
+        if self.config.ema_decay > 0:
+            self.average.update(self.model, step=self.updates)
+
+    def _validate(self) -> dict[str, float | None]:
+        films = self.data.validation
+        probabilities = predict_probabilities(self._evaluated, films, device=self.device)
+        return classification_figures(films.labels, probabilities)
+
+    def _figures(self, logits: Tensor, labels: Tensor) -> dict[str, float | None]:
+        if not torch.isfinite(logits).all():
+            raise PedfracError(
+                f"{self.data.name}: the network's output is no number any more; "
+                f"lower learning_rate {self.config.learning_rate} or set precision: fp32"
+            )
+        return classification_figures(labels.numpy(), logits.softmax(dim=1).double().cpu().numpy())
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        gpu = self.device.type == "cuda"
+        auto = self.config.precision == "auto" and gpu and torch.cuda.is_bf16_supported()
+        if auto or self.config.precision == "bf16":
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return nullcontext()
+
+    def _save_checkpoint(self) -> None:
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        for name, value in self.average.module.state_dict().items():
+            tensors[f"average.{name}"] = value
+        for index, state in self.optimizer.state_dict()["state"].items():
+            for name, value in state.items():
+                tensors[f"optimizer.{index}.{name}"] = value
+        progress = {"history": json.dumps(self.history), "updates": str(self.updates)}
+        _save(self.folder / CHECKPOINT, tensors, progress)
+
+    def _resume(self) -> None:
+        path = self.folder / CHECKPOINT
+        with safe_open(path, framework="pt") as file:
+            progress = file.metadata()
+        tensors = load_file(path, device=str(self.device))
+        self.model.load_state_dict(_below("model.", tensors))
+        self.average.module.load_state_dict(_below("average.", tensors))
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in _below("optimizer.", tensors).items():
+            index, field = name.split(".")
+            state.setdefault(int(index), {})[field] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        self.history = json.loads(progress["history"])
+        self.updates = int(progress["updates"])
+        logger.info("%s: goes on after epoch %d", self.data.name, len(self.history))
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Put the weights of a finished training into a model of the same shape."""
+    model.load_state_dict(load_file(path))
+
+
+def seed_weights(seed: int) -> None:
+    """Seed the global generator that new networks draw their weights from."""
+    torch.manual_seed(seed)
+
+
+def _seeded(seed: int, epoch: int) -> Generator:
+    """Return the generator of an epoch, and seed the global one that dropout draws from."""
+    number = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+    torch.manual_seed(number)
+    return Generator().manual_seed(number)
+
+
+def _decayed_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Return parameter groups: matrices and kernels decay, biases and norms do not."""
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    free = [p for p in model.parameters() if p.ndim <= 1]
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": free, "weight_decay": 0.0},
+    ]
+
+
+def _save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write tensors in one step: a file is either the old one or the new one, whole."""
+    temporary = path.with_suffix(".tmp")
+    # contiguous() undoes channels_last, which the format cannot keep
+    whole = {name: value.detach().contiguous() for name, value in tensors.items()}
+    save_file(whole, temporary, metadata=metadata)
+    temporary.replace(path)
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
