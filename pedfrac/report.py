@@ -237,7 +237,7 @@ def _forest(rows: Sequence[Mapping[str, Any]], baselines: Mapping[str, Interval]
     _baseline_lines(axes, baselines)
     axes.set_yticks(range(len(rows)), [_called(row["name"]) for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_xlim(right=1.005)
+    axes.set_xlim(right=1.01)
     axes.set_xlabel("AUROC (95 % interval)")
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color="#e3e7eb", linewidth=0.7)
@@ -289,12 +289,13 @@ def _roc(curves: Mapping[str, Any], models: Mapping[str, Any]) -> Figure | None:
         colour = LOOK[name]["color"]
         axes.plot(curves[name]["fpr"], curves[name]["tpr"], color=colour, linewidth=1.5, label=name)
         _working_point(axes, models, name)
-    axes.plot([0, 1], [0, 1], color="#9aa5b1", linestyle=DASHES[1], linewidth=1, label="chance")
+    axes.plot([0, 1], [0, 1], color="#9aa5b1", linestyle=DASHES[1], linewidth=1)
+    axes.text(0.62, 0.6, "chance", rotation=45, va="top", fontsize=7.5, color=SLATE)
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     axes.set_xlabel("1 − specificity (normal films called fractured)")
     axes.set_ylabel("Sensitivity (fractured films found)")
     axes.grid(color="#e3e7eb", linewidth=0.7)
-    _legend(figure, 3)
+    _legend(figure, 2)
     return figure
 
 

@@ -1,6 +1,8 @@
 """The page holds what it was given, says why something is missing, and needs nothing else."""
 
 import re
+from dataclasses import replace
+from html.parser import HTMLParser
 from pathlib import Path
 
 import cv2
@@ -8,7 +10,8 @@ import numpy as np
 import pytest
 
 from pedfrac.config import RetrainConfig
-from pedfrac.report import ReportInput, write_report
+from pedfrac.errors import PedfracError
+from pedfrac.report import MONTAGE_BYTES, ReportInput, write_report
 
 NAMES = ["0-1.5y", "1.5-5y", "5-10y", "10-15y", "15-19y"]
 FILMS = [123, 1151, 6109, 9655, 2581]
@@ -233,16 +236,171 @@ def sample_input(folder: Path) -> ReportInput:
     )
 
 
+# ---- the page -----------------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    """Elements and text of a page; refuses tags that are not closed in order."""
+
+    VOID = ("meta", "link", "img", "br")
+
+    def __init__(self, html):
+        super().__init__()
+        self.elements, self.open, self.words = [], [], []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open[-1:] != ["style"]:
+            self.words.append(data)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
 @pytest.fixture(scope="module")
 def content(tmp_path_factory):
     return sample_input(tmp_path_factory.mktemp("report"))
 
 
-def page_of(content, folder):
-    write_report(folder / "report.html", content)
-    return (folder / "report.html").read_text(encoding="utf-8")
+@pytest.fixture(scope="module")
+def html(content, tmp_path_factory):
+    return written(content, tmp_path_factory.mktemp("page"))
 
 
-def test_page_holds_the_main_result_beside_the_baseline(content, tmp_path):
-    text = re.sub(r"<[^>]+>|\s+", " ", page_of(content, tmp_path))
-    assert "0.936" in text and "0.698" in text
+def written(content, folder):
+    write_report(folder / "new" / "report.html", content)
+    return (folder / "new" / "report.html").read_text(encoding="utf-8")
+
+
+def test_headline_tells_the_main_result_beside_the_baseline(html):
+    text = Page(html).text
+    assert "On 278 test films of 278 patients" in text
+    assert "AUROC of 0.936 (95 % interval 0.909–0.963); without any pixels" in text
+    assert "side alone give 0.698 (95 % interval 0.668–0.728)" in text
+    assert text.index("Research use only, not a medical device") < text.index("On 278")
+
+
+def test_page_needs_nothing_else(html):
+    page = Page(html)
+    assert not re.search(r"https?://|//[a-z]+\.|@import|url\(", html)
+    assert not page.all("script")
+    sources = [a.get("src") or a.get("href") for _, a in page.elements]
+    assert all(source.startswith(("data:", "#")) for source in sources if source)
+    assert len(html) < 3_000_000
+
+
+def test_every_section_is_there_in_order_and_can_be_reached(html):
+    page = Page(html)
+    ids = [a["id"] for a in page.all("section")]
+    assert ids[:3] == ["results", "subsets", "roc"]
+    assert [f"#{id}" for id in ids] == [a["href"] for a in page.all("a")]
+    assert len(page.all("h1")) == 1 and len(page.all("h2")) == len(ids)
+
+
+def test_figures_and_montages_are_shown_with_words(html):
+    images = Page(html).all("img")
+    kinds = [image["src"].split(";")[0] for image in images]
+    # Groups, subsets, ROC, cohort, six training curves; four montages.
+    assert kinds.count("data:image/svg+xml") == 10 and kinds.count("data:image/jpeg") == 4
+    assert all(image["alt"] for image in images)
+
+
+def test_tables_say_what_they_are(html):
+    page = Page(html)
+    tables = len(page.all("table"))
+    assert tables == len(page.all("caption")) and tables > 10
+    assert all(a.get("scope") in ("col", "row", "rowgroup") for a in page.all("th"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    (
+        "test films of one class only",
+        "fewer than 30 patients",
+        "No test film or no specialist for: 15–19 years",
+        "No specialist was trained for: 15–19 years",
+        "No heat maps for: 15–19 years",
+        "no film with a fracture box",
+    ),
+)
+def test_what_is_missing_is_named_with_its_reason(html, words):
+    assert words in Page(html).text
+
+
+def test_hostile_text_stays_text(content, tmp_path):
+    hostile = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
+    figures = content.figures | {
+        "baselines": {hostile: missing(hostile)},
+        "subsets": [one | {"name": hostile} for one in content.figures["subsets"][:1]],
+    }
+    bad = replace(
+        content,
+        title=hostile,
+        config=content.config | {hostile: {"note": hostile}},
+        provenance={hostile: hostile},
+        figures=figures,
+    )
+    html = written(bad, tmp_path)
+    page = Page(html)
+    assert "<script" not in html and not any("onerror" in a for _, a in page.elements)
+    assert page.text.count("<script>alert(1)</script>") > 5
+
+
+def test_equal_input_gives_equal_bytes(content, html, tmp_path):
+    assert written(content, tmp_path) == html
+
+
+def test_run_without_anything_to_show_still_gives_a_page_without_empty_panels(content, tmp_path):
+    nothing = group_figures(-1, "all", 0, 0.5) | {"models": {}}
+    figures = {"groups": [nothing], "subsets": [], "age": {}, "baselines": {}, "roc": {}}
+    steps = [{"step": "usable records", "removed": 0, **counts(0, 0)}]
+    bare = replace(
+        content,
+        cohort={"steps": steps, "groups": []},
+        histories={"age": []},
+        summaries={},
+        figures=figures,
+        explanations={},
+        montages={},
+        provenance={},
+    )
+    page = Page(written(bare, tmp_path))
+    assert "The test set holds no film" in page.text and not page.all("img")
+
+
+def test_short_histories_point_values_and_files_of_a_split_are_shown(content, tmp_path):
+    point = {"value": 0.9, "low": None, "high": None}
+    figures = content.figures | {"baselines": {"age": point}}
+    named = {"train": 9, "validation": 3, "test": 3}
+    file = {"name": "mine.csv", "films": named, "films_in_cohort": named}
+    by_file = {key: value for key, value in content.split.items() if key != "test_intervals"}
+    by_file |= {"source": "file", "file": file | {"films_not_in_cohort": 0, "cohort_not_named": 4}}
+    one = replace(content, histories={"age": history(1, 1, False)}, figures=figures, split=by_file)
+    text = Page(written(one, tmp_path)).text
+    assert "as named in mine.csv" in text and "age alone give 0.900 ." in text
+
+
+def test_large_montages_are_made_to_fit(content, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (3000, 3000, 3), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / "noise.png"), noise)
+    html = written(replace(content, montages={"5-10y": tmp_path / "noise.png"}), tmp_path)
+    assert len(html) < MONTAGE_BYTES * 4 / 3 + 1_000_000
+
+
+def test_montage_that_is_no_picture_is_named(content, tmp_path):
+    (tmp_path / "montage.png").write_text("nothing")
+    with pytest.raises(PedfracError, match=r"montage\.png: cannot be read as an image"):
+        write_report(
+            tmp_path / "r.html", replace(content, montages={"x": tmp_path / "montage.png"})
+        )
