@@ -451,7 +451,10 @@ def _draw_montage(
     figure = Figure(figsize=(12, total), dpi=DPI)
     title = f"{name}: where the network saw evidence for a fracture ({METHOD_NAMES[method]})"
     figure.text(0.01, 1 - 0.3 / total, title, fontsize=14, weight="bold")
-    legend = "each film, then the same with its heat; outlined: fracture marked by radiologists"
+    legend = (
+        "each film, then the same with its heat, cut at the film's edge; "
+        "outlined: fracture marked by radiologists"
+    )
     figure.text(0.01, 1 - 0.56 / total, legend, fontsize=10, color="#555555")
     _colour_bar(figure, (0.83, 1 - 0.58 / total, 0.12, 0.13 / total))
     top = total - 0.75
@@ -481,6 +484,7 @@ def _draw_row(
             left, upper, right, lower = view.window
             axes.set(xlim=(left - 0.5, right - 0.5), ylim=(lower - 0.5, upper - 0.5))
         words = f"p {view.probability:.3f} (threshold {view.threshold:.3f}), {view.age:.1f} y"
+        words += ", no heat" if view.flat else ""
         middle, below = x + width, (top - 0.42 - high - 0.17) / total
         figure.text(middle, below, words, fontsize=8.5, ha="center")
 
