@@ -236,7 +236,8 @@ def explain_group(
     views = {at: _view(pack, table, at, heat, threshold) for at, heat in kept.items()}
     for at in chosen:
         _draw_film(views[at], config.method, target / views[at].file)
-    _draw_montage(name, table, montage, views, config.method, target / "montage.png")
+    place = target / "montage.png"
+    _draw_montage(name, table, montage, views, threshold, config.method, place)
     patients = table["patient_id"].to_numpy()[found.film]
     figures = {
         "group": name,
@@ -442,6 +443,7 @@ def _draw_montage(
     table: pd.DataFrame,
     rows: dict[str, list[int]],
     views: dict[int, _View],
+    threshold: float,
     method: str,
     path: Path,
 ) -> None:
@@ -452,8 +454,8 @@ def _draw_montage(
     title = f"{name}: where the network saw evidence for a fracture ({METHOD_NAMES[method]})"
     figure.text(0.01, 1 - 0.3 / total, title, fontsize=14, weight="bold")
     legend = (
-        "each film, then the same with its heat, cut at the film's edge; "
-        "outlined: fracture marked by radiologists"
+        "each film, then the same with its heat, cut at the film's edge; outlined: "
+        f"fracture marked by radiologists; called a fracture from p {threshold:.3f}"
     )
     figure.text(0.01, 1 - 0.56 / total, legend, fontsize=10, color="#555555")
     _colour_bar(figure, (0.83, 1 - 0.58 / total, 0.12, 0.13 / total))
@@ -483,7 +485,7 @@ def _draw_row(
             axes.set_anchor("SW" if half else "SE")
             left, upper, right, lower = view.window
             axes.set(xlim=(left - 0.5, right - 0.5), ylim=(lower - 0.5, upper - 0.5))
-        words = f"p {view.probability:.3f} (threshold {view.threshold:.3f}), {view.age:.1f} y"
+        words = f"p {view.probability:.3f}, {view.age:.1f} years"
         words += ", no heat" if view.flat else ""
         middle, below = x + width, (top - 0.42 - high - 0.17) / total
         figure.text(middle, below, words, fontsize=8.5, ha="center")
