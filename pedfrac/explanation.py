@@ -454,8 +454,8 @@ def _draw_montage(
     title = f"{name}: where the network saw evidence for a fracture ({METHOD_NAMES[method]})"
     figure.text(0.01, 1 - 0.3 / total, title, fontsize=14, weight="bold")
     legend = (
-        "each film, then the same with its heat, cut at the film's edge; outlined: "
-        f"fracture marked by radiologists; called a fracture from p {threshold:.3f}"
+        "each film, then with its heat, cut at the film's edge; "
+        f"outlined: marked fracture; called a fracture from p {threshold:.3f}"
     )
     figure.text(0.01, 1 - 0.56 / total, legend, fontsize=10, color="#555555")
     _colour_bar(figure, (0.83, 1 - 0.58 / total, 0.12, 0.13 / total))
