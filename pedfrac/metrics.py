@@ -3,7 +3,7 @@
 Not here: which films and models are compared (evaluation). Arrays in, plain numbers out.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -87,6 +87,16 @@ def choose_threshold(truth: ArrayLike, probability: ArrayLike, config: Evaluatio
     return float(thresholds[best]) if youden[best] > 0 else config.fixed
 
 
+def interval_in_words(interval: Mapping[str, Any]) -> str:
+    """Return an interval as ``0.93 (0.88–0.97)``, with the reason where a part is missing."""
+    if interval["value"] is None:
+        return f"– ({interval['reason']})"
+    value = f"{interval['value']:.2f}"
+    if interval["low"] is not None:
+        return f"{value} ({interval['low']:.2f}–{interval['high']:.2f})"
+    return f"{value} ({interval['reason']})" if "reason" in interval else value
+
+
 class PatientBootstrap:
     """Resamples of patients, drawn once, so that all figures computed with them are paired.
 
@@ -104,8 +114,9 @@ class PatientBootstrap:
         numbers, self._patient = np.unique(np.asarray(patients), return_inverse=True)
         count = len(numbers)
         random = np.random.default_rng(seed)
-        drawn = random.multinomial(count, np.full(count, 1 / max(count, 1)), size=resamples)
-        self._counts = drawn.astype(np.float32)  # exact for whole numbers to 16 million
+        self._counts = np.zeros((resamples, count), np.float32)  # exact to 16 million
+        if count:
+            self._counts[:] = random.multinomial(count, np.full(count, 1 / count), size=resamples)
 
     @property
     def weights(self) -> NDArray[np.int64]:
@@ -250,7 +261,7 @@ def _f1_of_confusion(matrix: Floats) -> float:
     return float(scores[1] if len(matrix) == 2 else scores[films > 0].mean())
 
 
-def _one_class(truth: Sequence[bool] | NDArray[np.bool_]) -> str:
+def _one_class(truth: NDArray[np.bool_]) -> str:
     if not len(truth):
         return "no films"
     return "only fractured films" if np.all(truth) else "only normal films"

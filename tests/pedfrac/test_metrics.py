@@ -1,0 +1,320 @@
+"""Figures and intervals against scikit-learn, naive loops and exact statistics."""
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as oracle
+
+from pedfrac.config import EvaluationConfig
+from pedfrac.metrics import (
+    PatientBootstrap,
+    auroc,
+    choose_threshold,
+    classification_figures,
+    confusion,
+    interval_in_words,
+)
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+def draw_films(seed, films, classes, levels):
+    """Draw truth and probabilities on a coarse grid: many are equal, and between classes, too."""
+    random = np.random.default_rng(seed)
+    raw = random.integers(0, levels, (films, classes)) + 1e-9
+    return random.integers(0, classes, films), raw / raw.sum(axis=1, keepdims=True)
+
+
+films = st.builds(
+    draw_films,
+    seed=st.integers(0, 2**32 - 1),
+    films=st.integers(1, 40),
+    classes=st.integers(2, 5),
+    levels=st.integers(1, 6),
+)
+
+
+def percentiles(samples):
+    samples = np.array([sample for sample in samples if not np.isnan(sample)])
+    return np.quantile(samples, (0.025, 0.975))
+
+
+def bounds(interval):
+    return interval["low"], interval["high"]
+
+
+# ---- figures ----------------------------------------------------------------------------------
+
+
+@given(films)
+def test_loss_accuracy_and_f1_are_those_of_scikit_learn(drawn):
+    truth, scores = drawn
+    classes = scores.shape[1]
+    call = scores.argmax(axis=1)
+    figures = classification_figures(truth, scores)
+    wanted = (
+        oracle.f1_score(truth, call, zero_division=0)
+        if classes == 2
+        else oracle.f1_score(truth, call, labels=np.unique(truth), average="macro", zero_division=0)
+    )
+    assert figures["loss"] == pytest.approx(
+        oracle.log_loss(truth, scores, labels=np.arange(classes))
+    )
+    assert figures["accuracy"] == pytest.approx(oracle.accuracy_score(truth, call))
+    assert figures["f1"] == pytest.approx(wanted)
+    assert (
+        confusion(truth, call, classes)
+        == oracle.confusion_matrix(truth, call, labels=np.arange(classes)).tolist()
+    )
+
+
+@given(films)
+def test_auroc_is_that_of_scikit_learn_ties_included(drawn):
+    truth, scores = drawn
+    columns = [1] if scores.shape[1] == 2 else range(scores.shape[1])
+    areas = [
+        oracle.roc_auc_score(truth == column, scores[:, column])
+        for column in columns
+        if len(np.unique(truth == column)) == 2
+    ]
+    wanted = pytest.approx(np.mean(areas)) if areas else None
+    assert classification_figures(truth, scores)["auroc"] == wanted
+
+
+@given(films, st.integers(0, 99))
+def test_weights_of_an_auroc_count_films(drawn, seed):
+    truth, scores = drawn[0] == 0, drawn[1][:, 0]
+    weights = np.random.default_rng(seed).integers(0, 4, len(truth))
+    repeated = auroc(np.repeat(truth, weights), np.repeat(scores, weights))
+    assert auroc(truth, scores, weights) == pytest.approx(repeated, nan_ok=True)
+
+
+def test_perfect_reversed_and_constant_classifiers():
+    truth = np.array([0, 1, 0, 1, 1])
+    perfect = np.eye(2)[truth]
+    assert classification_figures(truth, perfect) == {
+        "loss": pytest.approx(0, abs=1e-9),
+        "accuracy": 1,
+        "f1": 1,
+        "auroc": 1,
+    }
+    assert classification_figures(truth, perfect[:, ::-1])["auroc"] == 0
+    assert classification_figures(truth, np.full((5, 2), 0.5))["auroc"] == 0.5
+
+
+def test_what_is_undefined_is_none():
+    assert classification_figures([1, 1], [[0.4, 0.6], [0.2, 0.8]])["auroc"] is None
+    assert set(classification_figures([], np.empty((0, 2))).values()) == {None}
+    broken = classification_figures([0, 1], np.full((2, 2), np.nan))
+    assert broken["loss"] is None
+    assert broken["auroc"] is None
+
+
+# ---- thresholds -------------------------------------------------------------------------------
+
+
+@given(films)
+def test_youden_threshold_is_the_best_there_is(drawn):
+    truth, scores = drawn[0] == 0, drawn[1][:, 0]
+    config = EvaluationConfig(threshold="youden")
+    threshold = choose_threshold(truth, scores, config)
+    if truth.all() or not truth.any():
+        assert threshold == config.fixed
+        return
+    alarms, hits, _ = oracle.roc_curve(truth, scores, drop_intermediate=False)
+    best = (hits - alarms).max()
+    call = scores >= threshold
+    if best > 1e-12:
+        assert call[truth].mean() - call[~truth].mean() == pytest.approx(best)
+    else:
+        assert threshold == config.fixed
+
+
+@given(films, st.floats(0.01, 1))
+def test_sensitivity_threshold_reaches_its_target_and_no_larger_one_does(drawn, target):
+    truth, scores = drawn[0] == 0, drawn[1][:, 0]
+    if truth.all() or not truth.any():
+        return
+    config = EvaluationConfig(threshold="sensitivity", sensitivity=target)
+    threshold = choose_threshold(truth, scores, config)
+    called = scores >= threshold
+    assert called[truth].mean() >= target - 1e-9
+    above = scores > scores[called].min()
+    assert above[truth].mean() < target
+
+
+def test_thresholds_lie_midway_between_scores():
+    truth, scores = np.array([False, False, True, True]), np.array([0.1, 0.2, 0.6, 0.9])
+    assert choose_threshold(truth, scores, EvaluationConfig()) == pytest.approx(0.4)
+    one = EvaluationConfig(threshold="sensitivity", sensitivity=0.5)
+    assert choose_threshold(truth, scores, one) == pytest.approx(0.75)
+    fixed = EvaluationConfig(threshold="fixed", fixed=0.3)
+    assert choose_threshold(truth, scores, fixed) == 0.3
+
+
+def test_neighbouring_floats_are_told_apart():
+    low = 0.5
+    high = np.nextafter(low, 1)
+    threshold = choose_threshold([False, True], [low, high], EvaluationConfig())
+    assert low < threshold <= high
+
+
+# ---- intervals --------------------------------------------------------------------------------
+
+
+@settings(max_examples=30)
+@given(films, st.integers(2, 12), st.integers(0, 99))
+def test_intervals_equal_a_loop_over_repeated_films(drawn, patients, seed):
+    truth, scores = drawn[0] == 0, drawn[1][:, 0]
+    call = scores >= 0.4
+    owner = np.random.default_rng(seed).integers(0, patients, len(truth))
+    bootstrap = PatientBootstrap(owner, 40, seed)
+    repeats = [np.repeat(np.arange(len(truth)), weights) for weights in bootstrap.weights]
+
+    area = bootstrap.auroc_interval(truth, scores)
+    if area["low"] is not None and area["value"] not in (0, 1):
+        assert bounds(area) == pytest.approx(
+            percentiles([auroc(truth[some], scores[some]) for some in repeats])
+        )
+    rate = bootstrap.rate_interval(call, truth)
+    if rate["low"] is not None and rate["value"] not in (0, 1):
+        found = [call[some][truth[some]].mean() for some in repeats if truth[some].any()]
+        assert bounds(rate) == pytest.approx(percentiles(found))
+    f1 = bootstrap.f1_interval(truth, call)
+    if f1["low"] is not None and f1["value"] not in (0, 1):
+        found = [
+            oracle.f1_score(truth[some], call[some])
+            for some in repeats
+            if (truth | call)[some].any()
+        ]
+        assert bounds(f1) == pytest.approx(percentiles(found))
+    classes, calls = drawn[0], drawn[1].argmax(axis=1)
+    macro = bootstrap.macro_f1_interval(classes, calls)
+    if macro["low"] is not None:
+        found = [classification_figures(classes[some], drawn[1][some])["f1"] for some in repeats]
+        if drawn[1].shape[1] > 2:
+            assert bounds(macro) == pytest.approx(percentiles(found))
+    assert macro["value"] == pytest.approx(
+        oracle.f1_score(classes, calls, labels=np.unique(classes), average="macro", zero_division=0)
+    )
+
+
+def test_chunks_change_nothing(monkeypatch):
+    truth, scores = draw_films(3, 40, 2, 5)
+    owner = np.arange(40) // 2
+    whole = PatientBootstrap(owner, 50, 1).auroc_interval(truth, scores[:, 1])
+    monkeypatch.setattr("pedfrac.metrics.CHUNK", 70)
+    assert PatientBootstrap(owner, 50, 1).auroc_interval(truth, scores[:, 1]) == whole
+
+
+def test_patients_are_drawn_whole_and_by_seed():
+    weights = PatientBootstrap([7, 7, 3, 9, 9, 9], 200, 5).weights
+    assert weights.shape == (200, 6)
+    assert (weights[:, 0] == weights[:, 1]).all()
+    assert (weights[:, 0] + weights[:, 2] + weights[:, 3] == 3).all()
+    assert (weights == PatientBootstrap([7, 7, 3, 9, 9, 9], 200, 5).weights).all()
+    assert (weights != PatientBootstrap([7, 7, 3, 9, 9, 9], 200, 6).weights).any()
+
+
+def test_films_of_one_patient_add_no_certainty():
+    truth, scores = draw_films(1, 60, 2, 50)
+    patients = np.arange(60)
+    alone = PatientBootstrap(patients, 500, 0).auroc_interval(truth, scores[:, 1])
+    repeated = PatientBootstrap(np.repeat(patients, 5), 500, 0).auroc_interval(
+        np.repeat(truth, 5), np.repeat(scores[:, 1], 5)
+    )
+    assert repeated == pytest.approx(alone)
+
+
+def test_any_figure_can_have_an_interval():
+    values = np.arange(10.0)
+    interval = PatientBootstrap(np.arange(10), 300, 0).interval(
+        lambda weights: weights @ values / weights.sum(axis=1)
+    )
+    assert interval["value"] == 4.5
+    assert 1.5 < interval["low"] < 4.5 < interval["high"] < 7.5
+
+
+@pytest.mark.parametrize("patients", [3, 11, 200])
+def test_a_rate_of_one_has_the_exact_bound_of_its_patients(patients):
+    owner = np.repeat(np.arange(patients), 2)
+    truth = np.ones(2 * patients, bool)
+    bootstrap = PatientBootstrap(owner, 50, 0)
+    # Clopper and Pearson for n of n: the p with p ** n = 2.5 %.
+    low = 0.025 ** (1 / patients)
+    assert bootstrap.rate_interval(truth) == {"value": 1, "low": pytest.approx(low), "high": 1}
+    assert bootstrap.rate_interval(~truth) == {
+        "value": 0,
+        "low": 0,
+        "high": pytest.approx(1 - low),
+    }
+    assert bootstrap.f1_interval(truth, truth)["low"] == pytest.approx(2 * low / (1 + low))
+
+
+def test_a_perfect_area_is_not_certain():
+    truth = np.array([True] * 4 + [False] * 6)
+    area = PatientBootstrap(np.arange(10), 100, 0).auroc_interval(truth, truth * 1.0)
+    assert area == {"value": 1, "low": pytest.approx(0.025 ** (1 / 4)), "high": 1}
+
+
+def test_reasons_say_what_is_missing():
+    bootstrap = PatientBootstrap([1, 2, 3], 20, 0)
+    ones, scores = np.ones(3, bool), [0.1, 0.2, 0.3]
+    assert bootstrap.auroc_interval(ones, scores)["reason"] == "only fractured films"
+    assert bootstrap.auroc_interval(~ones, scores)["reason"] == "only normal films"
+    assert bootstrap.f1_interval(~ones, ones)["reason"] == "no fractured films"
+    assert bootstrap.rate_interval(ones, ~ones, "no normal films") == {
+        "value": None,
+        "low": None,
+        "high": None,
+        "reason": "no normal films",
+    }
+
+
+def test_no_films_one_patient_and_no_resamples():
+    nothing = PatientBootstrap([], 10, 0)
+    for interval in (
+        nothing.auroc_interval([], []),
+        nothing.rate_interval([]),
+        nothing.f1_interval([], []),
+        nothing.macro_f1_interval([], []),
+    ):
+        assert (interval["value"], interval["reason"]) == (None, "no films")
+    one = PatientBootstrap([4, 4, 4], 10, 0).rate_interval([True, False, True])
+    assert one == {
+        "value": pytest.approx(2 / 3),
+        "low": None,
+        "high": None,
+        "reason": "one patient",
+    }
+    none = PatientBootstrap([1, 2], 0, 0).rate_interval([True, False])
+    assert none == {"value": 0.5, "low": None, "high": None}
+
+
+def test_too_few_defined_resamples_leave_the_value_alone():
+    # All three patients are drawn once each in 6 of 27 resamples.
+    area = PatientBootstrap([1, 2, 3], 500, 1).interval(
+        lambda weights: np.where((weights == 1).all(axis=1), 0.7, np.nan)
+    )
+    assert (area["value"], area["low"], area["high"]) == (0.7, None, None)
+    assert "most resamples" in area["reason"]
+
+
+def test_intervals_in_words():
+    assert interval_in_words({"value": 0.934, "low": 0.88, "high": 0.971}) == "0.93 (0.88–0.97)"
+    assert interval_in_words({"value": 0.5, "low": None, "high": None}) == "0.50"
+    missing = {"value": None, "low": None, "high": None, "reason": "no films"}
+    assert interval_in_words(missing) == "– (no films)"
+    assert interval_in_words(missing | {"value": 0.5, "reason": "one patient"}) == (
+        "0.50 (one patient)"
+    )
+
+
+def test_nothing_is_printed(capsys):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        classification_figures([0, 0, 0], np.eye(3))
+    assert capsys.readouterr() == ("", "")
