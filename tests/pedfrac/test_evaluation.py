@@ -1,0 +1,224 @@
+"""Figures of a predictions frame: whole, empty, of one kind, and read back."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics as oracle
+
+from pedfrac.ages import AgeGroups
+from pedfrac.config import EvaluationConfig
+from pedfrac.errors import PedfracError
+from pedfrac.evaluation import (
+    MODELS,
+    evaluate,
+    in_words,
+    load_evaluation,
+    save_evaluation,
+    summary_rows,
+)
+
+pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning", "error::UserWarning")
+
+AGES = AgeGroups((0, 1.5, 5, 10, 15, 19))
+THRESHOLDS = {"generalist": 0.5, "specialists": [0.3, 0.4, 0.5, 0.6, 0.7]}
+CONFIG = EvaluationConfig(resamples=100)
+
+
+def make_predictions(films, seed=0):
+    random = np.random.default_rng(seed)
+    table = pd.DataFrame(
+        {
+            "filestem": [f"{number:04d}" for number in range(films)],
+            "patient_id": random.integers(0, max(1, films // 2), films),
+            "study_number": random.integers(1, 4, films),
+            "age": random.uniform(0.2, 19, films).round(1),
+            "gender": random.choice(["M", "F"], films),
+            "laterality": random.choice(["L", "R"], films),
+            "projection": random.integers(1, 3, films),
+            "cast": random.random(films) < 0.3,
+            "initial_exam": random.random(films) < 0.6,
+            "osteopenia": random.random(films) < 0.1,
+            "diagnosis_uncertain": random.random(films) < 0.05,
+            "fracture_visible": random.random(films) < 0.6,
+        }
+    )
+    group = AGES.assign(table["age"])
+    seen = (group + random.integers(-1, 2, films)).clip(0, 4)
+    scores = {
+        model.score: (0.6 * random.random(films) + 0.3 * table["fracture_visible"]).round(3)
+        for model in MODELS.values()
+    }
+    return table.assign(group=group, group_seen=seen, **scores)
+
+
+def evaluated(predictions, training=None, config=CONFIG):
+    training = make_predictions(200, seed=9) if training is None else training
+    figures = evaluate(predictions, training, AGES, THRESHOLDS, config)
+    json.dumps(figures, allow_nan=False)
+    return figures
+
+
+def each_interval(tree):
+    if isinstance(tree, dict):
+        if {"value", "low", "high"} <= tree.keys():
+            yield tree
+        for branch in tree.values():
+            yield from each_interval(branch)
+    elif isinstance(tree, list):
+        for branch in tree:
+            yield from each_interval(branch)
+
+
+@pytest.fixture(scope="module")
+def predictions():
+    return make_predictions(300)
+
+
+@pytest.fixture(scope="module")
+def figures(predictions):
+    return evaluated(predictions)
+
+
+def test_every_group_and_subset_has_every_figure(figures):
+    assert [row["name"] for row in figures["groups"]] == ["all", *AGES.names]
+    assert [row["group"] for row in figures["groups"]] == [-1, 0, 1, 2, 3, 4]
+    assert {row["name"] for row in figures["subsets"]} >= {
+        "no cast",
+        "initial exam",
+        "no cast, initial exam",
+        "cast",
+    }
+    for row in (*figures["groups"], *figures["subsets"]):
+        assert set(row["models"]) == {"specialist", "generalist", "specialist by seen age"}
+        for model in row["models"].values():
+            assert set(model) == {
+                "threshold",
+                "auroc",
+                "sensitivity",
+                "specificity",
+                "accuracy",
+                "f1",
+                "confusion",
+            }
+            assert sum(map(sum, model["confusion"])) == row["images"]
+    assert sum(row["images"] for row in figures["groups"][1:]) == figures["groups"][0]["images"]
+    for interval in each_interval(figures):
+        assert interval["value"] is not None
+        assert 0 <= interval["low"] <= interval["high"] <= 1
+
+
+def test_pooled_specialists_call_by_the_threshold_of_each_group(predictions, figures):
+    model = figures["groups"][0]["models"]["specialist"]
+    limits = np.array(THRESHOLDS["specialists"])[predictions["group"]]
+    truth, call = predictions["fracture_visible"], predictions["recorded"] >= limits
+    assert model["threshold"] is None
+    assert model["confusion"] == oracle.confusion_matrix(truth, call).tolist()
+    assert model["sensitivity"]["value"] == pytest.approx(oracle.recall_score(truth, call))
+    assert model["f1"]["value"] == pytest.approx(oracle.f1_score(truth, call))
+    area = oracle.roc_auc_score(truth, predictions["recorded"])
+    assert model["auroc"]["value"] == pytest.approx(area)
+    curve = figures["roc"]["specialist"]
+    assert oracle.auc(curve["fpr"], curve["tpr"]) == pytest.approx(area)
+    for row, threshold in zip(figures["groups"][1:], THRESHOLDS["specialists"], strict=True):
+        assert row["models"]["specialist"]["threshold"] == threshold
+        assert row["models"]["generalist"]["threshold"] == 0.5
+
+
+def test_routed_specialists_call_by_the_group_that_was_seen(predictions, figures):
+    limits = np.array(THRESHOLDS["specialists"])[predictions["group_seen"]]
+    call = predictions["seen"] >= limits
+    wanted = oracle.confusion_matrix(predictions["fracture_visible"], call).tolist()
+    assert figures["groups"][0]["models"]["specialist by seen age"]["confusion"] == wanted
+
+
+def test_subsets_hold_what_they_say(predictions, figures):
+    subsets = {row["name"]: row for row in figures["subsets"]}
+    some = predictions[~predictions["cast"] & predictions["initial_exam"]]
+    row = subsets["no cast, initial exam"]
+    assert (row["images"], row["fractured"]) == (len(some), some["fracture_visible"].sum())
+    assert row["patients"] == some["patient_id"].nunique()
+    assert subsets["no cast"]["images"] + subsets["cast"]["images"] == len(predictions)
+
+
+def test_age_figures_are_those_of_scikit_learn(predictions, figures):
+    group, seen = predictions["group"], predictions["group_seen"]
+    age = figures["age"]
+    assert age["accuracy"]["value"] == pytest.approx((group == seen).mean())
+    assert age["adjacent"]["value"] == 1
+    assert age["f1"]["value"] == pytest.approx(oracle.f1_score(group, seen, average="macro"))
+    assert age["confusion"] == oracle.confusion_matrix(group, seen).tolist()
+    assert age["names"] == AGES.names
+
+
+def test_baselines_stand_beside_every_area(figures):
+    names = ["age, sex, projection, side", "with cast, initial exam, osteopenia"]
+    assert list(figures["baselines"]) == names
+    for row in (*figures["groups"], *figures["subsets"]):
+        assert list(row["baselines"]) == names
+        # The truth of these films is drawn at random: metadata cannot tell it.
+        assert row["baselines"][names[0]]["value"] < 0.85
+
+
+def test_same_films_same_figures(predictions, figures):
+    assert evaluated(predictions) == figures
+
+
+@pytest.mark.parametrize("films", [0, 1, 2, 7])
+def test_few_films_give_figures_or_reasons(films):
+    figures = evaluated(make_predictions(films))
+    for interval in each_interval(figures):
+        assert interval["low"] is not None or interval["reason"]
+    assert len(summary_rows(figures)) == 11
+    assert in_words(figures)
+
+
+@pytest.mark.parametrize(("kind", "word"), [(True, "fractured"), (False, "normal")])
+def test_films_of_one_kind(kind, word):
+    table = make_predictions(60).assign(fracture_visible=kind)
+    figures = evaluated(table)
+    model = figures["groups"][0]["models"]["specialist"]
+    assert model["auroc"]["reason"] == f"only {word} films"
+    missing = "specificity" if kind else "sensitivity"
+    assert model[missing]["reason"] == f"no {'normal' if kind else 'fractured'} films"
+    assert model["accuracy"]["low"] is not None
+    assert figures["roc"]["generalist"] == {"fpr": [], "tpr": []}
+
+
+def test_training_films_of_one_kind_teach_no_baseline():
+    training = make_predictions(50).assign(fracture_visible=True)
+    figures = evaluated(make_predictions(60), training)
+    assert {row["reason"] for row in figures["baselines"].values()} == {
+        "training films are all of one kind"
+    }
+
+
+def test_without_resamples_there_are_values_alone():
+    figures = evaluated(make_predictions(60), config=EvaluationConfig(resamples=0))
+    area = figures["groups"][0]["models"]["generalist"]["auroc"]
+    assert area["value"] > 0.5
+    assert (area["low"], area["high"]) == (None, None)
+
+
+def test_a_film_without_a_score_is_named():
+    table = make_predictions(5)
+    table.loc[3, "recorded"] = np.nan
+    with pytest.raises(PedfracError, match=r"1 of 5 test films .* 0003"):
+        evaluated(table)
+
+
+def test_saved_evaluations_read_back(tmp_path, predictions, figures):
+    save_evaluation(tmp_path / "evaluation", predictions, figures)
+    table, found = load_evaluation(tmp_path / "evaluation")
+    pd.testing.assert_frame_equal(table, predictions, check_dtype=False)
+    assert found == figures
+
+
+def test_summary_in_rows_and_words(figures):
+    row = summary_rows(figures)[0]
+    assert (row["films"], row["images"]) == ("all", 300)
+    assert row["specialist AUROC"].endswith(")")
+    words = in_words(figures)
+    assert "specialist by seen age 0." in words
+    assert "metadata alone (age, sex, projection, side) 0." in words
