@@ -18,10 +18,10 @@ from pedfrac import splitting
 from pedfrac.bundle import FRACTURE_CLASSES, Bundle, BundleInfo, Network, write_bundle
 from pedfrac.config import ModelConfig, RetrainConfig, TrainingConfig
 from pedfrac.errors import PedfracError
-from pedfrac.metrics import choose_threshold
+from pedfrac.metrics import choose_threshold, confusion
 from pedfrac.models import FilmClassifier, build_model, resolve_device
 from pedfrac.packing import Pack, build_pack
-from pedfrac.storage import Artifact, ArtifactStore, file_hash
+from pedfrac.storage import Artifact, ArtifactStore, export, file_hash
 from pedfrac.training import (
     MODEL,
     FilmSet,
@@ -53,6 +53,15 @@ class Trained(BaseModel):
     age: str
     generalist: str
     specialists: tuple[str, ...]
+
+
+class Evaluated(BaseModel):
+    """Keys of the bundle and of what is known about it."""
+
+    model_config = ConfigDict(frozen=True)
+    bundle: str
+    evaluation: str
+    explanation: str
 
 
 def store_of(config: RetrainConfig) -> ArtifactStore:
@@ -295,8 +304,7 @@ def write_report(
     config: RetrainConfig,
     prepared: Prepared,
     trained: Trained,
-    evaluation: str,
-    explanation: str,
+    evaluated: Evaluated,
     provenance: dict[str, str],
 ) -> str:
     """Write the page that people read."""
@@ -306,7 +314,7 @@ def write_report(
     names = ["age", "generalist", *config.cohort.ages.names]
     keys = [trained.age, trained.generalist, *trained.specialists]
     models = {name: store.get(key) for name, key in zip(names, keys, strict=True)}
-    parents = _parents(store, prepared, evaluation=evaluation, explanation=explanation)
+    parents = _parents(store, prepared, **evaluated.model_dump())
     explained = parents["explanation"].path
 
     def make(folder: Path) -> None:
@@ -338,6 +346,46 @@ def write_report(
     return store.produce(
         "report", make, config=settings, sources=provenance, parents=parents_of_page
     ).key
+
+
+def publish_results(config: RetrainConfig, evaluated: Evaluated, report: str) -> Path:
+    """Copy report, heat maps, figures and bundle to the results folder; return the report's path.
+
+    The artifacts stay what they are: the copies are for people, not for later steps.
+    """
+    store, results = store_of(config), Path(config.results)
+    publish_heat_maps(config, evaluated.explanation)
+    export(store.get(evaluated.bundle).path, results / "bundle")
+    export(store.get(evaluated.evaluation).path, results / "evaluation")
+    export(store.get(report).file("report.html"), results / "report.html")
+    return results / "report.html"
+
+
+def publish_heat_maps(config: RetrainConfig, explanation: str) -> Path:
+    """Copy the heat maps to the results folder; return where they lie, a folder a group."""
+    pictures = Path(config.results) / "gradcam_results"
+    export(store_of(config).get(explanation).path, pictures)
+    return pictures
+
+
+def headline_figures(config: RetrainConfig, evaluated: Evaluated) -> dict[str, float | None]:
+    """Return the figures of each age group's models on the test films, by flat names."""
+    figures = store_of(config).get(evaluated.evaluation).read_json("figures.json")
+    return {
+        f"test.{group['name']}.{model.replace(' ', '_')}.{figure}": values[figure]["value"]
+        for group in figures["groups"]
+        for model, values in group["models"].items()
+        for figure in ("auroc", "sensitivity", "specificity", "accuracy", "f1")
+    }
+
+
+def validation_confusion(config: RetrainConfig, model: str) -> list[list[int]]:
+    """Return the confusion matrix (rows: truth) of a trained model on its validation films."""
+    validation = pd.read_csv(store_of(config).get(model).file("validation.csv"))
+    probabilities = validation.filter(regex=r"^p_\d+$").to_numpy()
+    return confusion(
+        validation["truth"].to_numpy(), probabilities.argmax(axis=1), probabilities.shape[1]
+    )
 
 
 class _Inputs:

@@ -1,0 +1,448 @@
+"""The command line: arguments in, flows run, one table or one JSON object out."""
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pedfrac.errors import PedfracError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    help="""Retrain, evaluate and use fracture classifiers for children's wrist X-rays.
+
+    Steps build on one another and keep what they make: `retrain` runs them all, each other
+    command runs what it needs and stops. Nothing that is there already is done again.
+
+    Research use only; not a medical device.
+    """,
+)
+
+Config = Annotated[
+    Path | None, typer.Option("--config", "-c", help="YAML file with the configuration")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="One value, such as fracture.training.epochs=5; may be repeated"),
+]
+Data = Annotated[
+    str | None, typer.Option("--data", "-d", help="Data folder (the same as --set data.root=…)")
+]
+Missing = Annotated[
+    str | None, typer.Option(help="Films without an image: 'error' or 'drop' (data.missing)")
+]
+Images = Annotated[
+    bool, typer.Option("--images/--no-images", help="Look at image files, or at metadata only")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object; logs go to stderr")]
+
+out = Console()
+
+
+@app.command()
+def phantom(
+    folder: Annotated[Path, typer.Argument(help="Empty or new folder to write the data set to")],
+    images: Annotated[int, typer.Option(help="Number of films")] = 400,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes")] = 0,
+    scale: Annotated[float, typer.Option(help="Linear size relative to real films")] = 1.0,
+    shortcut: Annotated[bool, typer.Option(help="Let the side marker tell the label")] = False,
+    faults: Annotated[int, typer.Option(help="Number of films of each planted fault")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes; 0: one per core")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Write synthetic wrist films in the published layout of GRAZPEDWRI-DX."""
+    from dataclasses import asdict
+
+    from pydantic import ValidationError
+
+    from pedfrac.config import PhantomConfig, explain_invalid
+    from pedfrac.phantoms import write_phantoms
+    from tasks.progress import progress
+
+    try:
+        config = PhantomConfig(
+            images=images, seed=seed, scale=scale, shortcut=shortcut, faults=faults, workers=workers
+        )
+    except ValidationError as error:
+        raise PedfracError(f"phantom: {explain_invalid(error)}") from None
+    with progress("phantoms", "drawing phantoms") as show:
+        planted = write_phantoms(folder, config, lambda done: show(done, images, ""))
+    faulty = [asdict(fault) for fault in planted]
+    _print(
+        {"folder": str(folder), "images": images, "faults": faulty},
+        as_json,
+        [_table("Planted faults", faulty)] if faulty else [],
+    )
+
+
+@app.command()
+def records(
+    config: Config = None,
+    data: Data = None,
+    overrides: Overrides = None,
+    missing: Missing = None,
+    images: Images = True,
+    as_json: AsJson = False,
+) -> None:
+    """Read and check a data set; list by name what cannot be used, and count the cohort."""
+    settings = _settings(config, data, overrides, missing, images)
+    import pandas as pd
+
+    from flows.preparation import cohort as run
+    from pedfrac.steps import store_of
+
+    keys = run(settings)
+    store = store_of(settings)
+    found, counted = store.get(keys.records), store.get(keys.cohort)
+    counts = counted.read_json("cohort.json")
+    issues = pd.read_csv(found.file("issues.csv"), keep_default_na=False)
+    summary = found.read_json("summary.json")
+    result = {
+        **summary,
+        **counts,
+        "artifacts": {"records": found.key, "cohort": counted.key},
+        "issues_file": str(found.file("issues.csv")),
+        "issues": issues.to_dict("records") if as_json else summary["issues"],
+    }
+    tables = [
+        _table("Cohort", counts["steps"]),
+        _table("Age groups, before and after exclusions", _flat_groups(counts["groups"])),
+        _table("Cannot be used, or contradict themselves (first 20)", _rows(issues.head(20))),
+    ]
+    _print(result, as_json, tables)
+
+
+@app.command()
+def split(
+    config: Config = None,
+    data: Data = None,
+    overrides: Overrides = None,
+    missing: Missing = None,
+    images: Images = True,
+    file: Annotated[
+        str | None, typer.Option(help="Outside split, a CSV of filestem,split (split.file)")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Divide the patients into test, training and validation, and prove them disjoint."""
+    extra = [f"split.file={file}"] if file else []
+    settings = _settings(config, data, [*(overrides or []), *extra], missing, images)
+    from flows.preparation import split as run
+    from pedfrac.steps import store_of
+
+    artifact = store_of(settings).get(run(settings))
+    report = artifact.read_json("split.json")
+    result = {"artifact": artifact.key, "file": str(artifact.file("split.csv")), "report": report}
+    intervals = (report.get("test_intervals") or {}).get("unfilled", [])
+    parts = [{"part": name, **counts} for name, counts in report["parts"].items()]
+    tables = [
+        _table("Parts", parts),
+        _table("Age groups", _flat_groups(report["groups"])),
+        _table("Years that the test set could not fill", intervals),
+    ]
+    _print(result, as_json, tables)
+
+
+@app.command()
+def pack(
+    config: Config = None,
+    data: Data = None,
+    overrides: Overrides = None,
+    missing: Missing = None,
+    as_json: AsJson = False,
+) -> None:
+    """Decode, clean and letterbox all films into one array for each size of network."""
+    settings = _settings(config, data, overrides, missing)
+    from flows.preparation import pack as run
+    from pedfrac.steps import store_of
+
+    keys = run(settings)
+    paths = {
+        name: str(store_of(settings).root / getattr(keys, name))
+        for name in ("fracture_pack", "age_pack")
+    }
+    _print({"artifacts": keys.model_dump(), "paths": paths}, as_json)
+
+
+@app.command()
+def train_age(
+    config: Config = None,
+    data: Data = None,
+    overrides: Overrides = None,
+    missing: Missing = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train the network that tells the age group of a film."""
+    settings = _settings(config, data, overrides, missing)
+    from flows.training import train_age as run
+
+    _print_training(settings, run(settings), as_json)
+
+
+@app.command()
+def train_fracture(
+    config: Config = None,
+    data: Data = None,
+    overrides: Overrides = None,
+    missing: Missing = None,
+    group: Annotated[
+        str, typer.Option(help="Age group by number or name (0-1.5y), or 'all': the generalist")
+    ] = "all",
+    as_json: AsJson = False,
+) -> None:
+    """Train the fracture network of one age group, or the generalist of all ages."""
+    settings = _settings(config, data, overrides, missing)
+    from flows.training import train_fracture as run
+
+    number = _group_number(group, settings.cohort.ages.names)
+    _print_training(settings, run(settings, group=number), as_json)
+
+
+@app.command()
+def evaluate(
+    config: Config = None,
+    data: Data = None,
+    overrides: Overrides = None,
+    missing: Missing = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score the fixed test set with all models; figures with 95 % intervals."""
+    settings = _settings(config, data, overrides, missing)
+    from flows.evaluation import evaluate as run
+
+    _print_evaluation(settings, run(settings), as_json)
+
+
+@app.command()
+def explain(
+    config: Config = None,
+    data: Data = None,
+    overrides: Overrides = None,
+    missing: Missing = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write heat maps of the test films, and how often they meet the fractures."""
+    settings = _settings(config, data, overrides, missing)
+    from flows.evaluation import explain as run
+
+    evaluated, folder = run(settings)
+    from pedfrac.steps import store_of
+
+    artifact = store_of(settings).get(evaluated.explanation)
+    figures = [
+        artifact.read_json(f"{name}/figures.json")
+        for name in settings.cohort.ages.names
+        if f"{name}/figures.json" in artifact.manifest.files
+    ]
+    result = {"artifact": artifact.key, "pictures": str(folder), "groups": figures}
+    rows = [
+        {
+            "age group": one["group"],
+            "films": one["films"],
+            "with boxes": one["with_boxes"],
+            "peak in a fracture box": _interval(one["pointing"]),
+            "heat in fracture boxes": _interval(one["mass"]),
+            "chance": one["chance"],
+        }
+        for one in figures
+    ]
+    _print(result, as_json, [_table("Heat maps", rows)])
+
+
+@app.command()
+def retrain(
+    config: Config = None,
+    data: Data = None,
+    overrides: Overrides = None,
+    missing: Missing = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run everything: prepare, train all models, evaluate, explain, report."""
+    settings = _settings(config, data, overrides, missing)
+    from flows.retrain import retrain as run
+
+    done = run(settings)
+    _print_evaluation(settings, done.evaluated, as_json, done.model_dump(mode="json"))
+    if not as_json:
+        results = Path(settings.results)
+        out.print(f"Report             {done.report}")
+        out.print(f"Grad-CAM pictures  {results / 'gradcam_results'}/<age group>/")
+        out.print(f"Bundle             {results / 'bundle'}  (for pedfrac predict)")
+
+
+@app.command()
+def predict(
+    paths: Annotated[list[Path], typer.Argument(help="Films (PNG 8/16-bit, JPEG) or folders")],
+    bundle: Annotated[Path, typer.Option("--bundle", "-b", help="Folder of a bundle")],
+    ages: Annotated[
+        Path | None, typer.Option(help="CSV with filestem and age in years; else seen by network")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Folder of YOLO labels, to take side markers out")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="CSV to write")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Score any films with a bundle; a film that cannot be read is named and the rest go on."""
+    from pedfrac.bundle import Bundle
+    from pedfrac.models import resolve_device
+    from pedfrac.prediction import find_films, predict, read_ages
+    from tasks.progress import progress
+
+    films = find_films(paths, read_ages(ages) if ages else None, labels)
+    loaded = Bundle.load(bundle, resolve_device(device))
+    with progress("prediction", "scoring films") as show:
+        scores = predict(loaded, films, progress=lambda done, total: show(done, total, ""))
+    if output:
+        temporary = output.with_suffix(".tmp")
+        scores.to_csv(temporary, index=False)
+        temporary.replace(output)
+    rows = json.loads(scores.to_json(orient="records"))
+    shown = [{**row, "file": Path(row["file"]).name} for row in rows[:50]]
+    columns = ("file", "age", "age_group_used", "routed_by", "probability", "call", "error")
+    table = _table("Scores", [{name: row[name] for name in columns} for row in shown])
+    _print({"bundle": str(bundle), "films": rows}, as_json, [table])
+    if scores["error"].ne("").all():
+        raise PedfracError(
+            f"none of {len(films)} films could be scored; the first: {rows[0]['error']}"
+        )
+
+
+def main() -> None:
+    """Run the command line; a PedfracError ends in one line on stderr and exit code 1."""
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
+    try:
+        app()
+    except PedfracError as error:
+        print(f"pedfrac: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _settings(
+    config: Path | None,
+    data: str | None,
+    overrides: Sequence[str] | None,
+    missing: str | None,
+    images: bool = True,
+) -> Any:
+    """Return the configuration: file, then flags, then --set."""
+    from pedfrac.config import load_config
+
+    flags = [f"data.root={data}"] if data else []
+    flags += [f"data.missing={missing}"] if missing else []
+    flags += [] if images else ["data.images=false"]
+    return load_config(str(config) if config else None, [*flags, *(overrides or [])])
+
+
+def _group_number(group: str, names: Sequence[str]) -> int | None:
+    if group == "all":
+        return None
+    if group in names:
+        return names.index(group)
+    if group.isdigit() and int(group) < len(names):
+        return int(group)
+    raise PedfracError(f"--group {group}: allowed are all, 0-{len(names) - 1}, {', '.join(names)}")
+
+
+def _print_training(settings: Any, key: str, as_json: bool) -> None:
+    from pedfrac.steps import store_of
+
+    artifact = store_of(settings).get(key)
+    summary = artifact.read_json("summary.json")
+    history = artifact.read_json("history.json")
+    rows = [
+        {
+            "epoch": epoch["epoch"],
+            **{f"training {k}": v for k, v in epoch["training"].items()},
+            **{f"validation {k}": v for k, v in epoch["validation"].items()},
+            "best": epoch["best"],
+        }
+        for epoch in history
+    ]
+    result = {"artifact": key, "path": str(artifact.path), **summary, "history": history}
+    _print(result, as_json, [_table(f"Training of {summary['name']}", rows)])
+
+
+def _print_evaluation(
+    settings: Any, evaluated: Any, as_json: bool, more: dict[str, Any] | None = None
+) -> None:
+    from pedfrac.evaluation import in_words, summary_rows
+
+    from pedfrac.steps import store_of
+
+    artifact = store_of(settings).get(evaluated.evaluation)
+    figures = artifact.read_json("figures.json")
+    result = {**(more or {"evaluated": evaluated.model_dump()}), "figures": figures}
+    _print(result, as_json, [_table("Test films", summary_rows(figures))])
+    if not as_json:
+        out.print(in_words(figures))
+
+
+def _print(result: dict[str, Any], as_json: bool, tables: Sequence[Table] = ()) -> None:
+    if as_json:
+        print(json.dumps(result, default=str))
+        return
+    for table in tables:
+        if table.row_count:
+            out.print(table)
+    for name, value in result.items():
+        if isinstance(value, str | int | float):
+            out.print(f"{name}: {value}")
+
+
+def _table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for name in rows[0] if rows else ():
+        numeric = all(isinstance(row[name], int | float | None) for row in rows)
+        table.add_column(name.replace("_", " "), justify="right" if numeric else "left")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    return table
+
+
+def _cell(value: Any) -> str:
+    if value is None or value != value:  # NaN alone differs from itself
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _interval(interval: dict[str, Any]) -> str:
+    if interval["value"] is None:
+        return "–"
+    return f"{interval['value']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]"
+
+
+def _rows(frame: Any) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = frame.to_dict("records")
+    return rows
+
+
+def _flat_groups(groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Spread nested counts over columns such as ``train images``."""
+    return [
+        {
+            "group": group["name"],
+            **{
+                f"{part} {count}": number
+                for part, counts in group.items()
+                if isinstance(counts, dict)
+                for count, number in counts.items()
+            },
+        }
+        for group in groups
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""Evaluation and explanation by themselves, for models that are trained or still to be."""
+
+from pathlib import Path
+
+from prefect import flow
+
+from flows.preparation import prepare
+from flows.retrain import evaluate_and_explain, train_all
+from pedfrac import steps
+from pedfrac.config import RetrainConfig
+from pedfrac.steps import Evaluated
+
+
+@flow(name="evaluate")
+def evaluate(config: RetrainConfig) -> Evaluated:
+    """Score the test films with the trained models, training what is missing; return the keys."""
+    prepared = prepare(config)
+    return evaluate_and_explain(config, prepared, train_all(config, prepared, None))
+
+
+@flow(name="explain")
+def explain(config: RetrainConfig) -> tuple[Evaluated, Path]:
+    """Write the heat maps of the test films; return the keys and the folder of the pictures."""
+    evaluated = evaluate(config)
+    return evaluated, steps.publish_heat_maps(config, evaluated.explanation)

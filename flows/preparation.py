@@ -1,0 +1,51 @@
+"""From the data set to packs: the steps before any training, in order."""
+
+from prefect import flow
+from pydantic import BaseModel, ConfigDict
+
+from pedfrac.config import RetrainConfig
+from pedfrac.steps import Prepared
+from tasks.cohort import select_cohort
+from tasks.packing import pack_films
+from tasks.records import read_records
+from tasks.splitting import split_patients
+
+
+class Counted(BaseModel):
+    """Keys of the data set as read, and of the films that take part."""
+
+    model_config = ConfigDict(frozen=True)
+    records: str
+    cohort: str
+
+
+@flow(name="records")
+def cohort(config: RetrainConfig) -> Counted:
+    """Read and check the data set and count the cohort; return the keys."""
+    records = read_records(config)
+    return Counted(records=records, cohort=select_cohort(config, records))
+
+
+@flow(name="split")
+def split(config: RetrainConfig) -> str:
+    """Divide the patients of the cohort; return the key of the split."""
+    return split_patients(config, select_cohort(config, read_records(config)))
+
+
+@flow(name="pack")
+def pack(config: RetrainConfig) -> Prepared:
+    """Prepare everything that trainings need; return the keys."""
+    return prepare(config)
+
+
+def prepare(config: RetrainConfig) -> Prepared:
+    """Run the steps before training inside a flow; what is there already is not done again."""
+    records = read_records(config)
+    selected = select_cohort(config, records)
+    return Prepared(
+        records=records,
+        cohort=selected,
+        split=split_patients(config, selected),
+        fracture_pack=pack_films(config, records, config.fracture.model),
+        age_pack=pack_films(config, records, config.age.model),
+    )

@@ -1,0 +1,104 @@
+"""The parent flow: a whole retraining, its trainings mapped over age groups."""
+
+from pathlib import Path
+from threading import Semaphore
+from typing import Any
+
+from prefect import flow, unmapped
+from pydantic import BaseModel, ConfigDict
+
+from flows.dispatch import dispatch
+from flows.preparation import prepare
+from flows.training import train_age, train_fracture
+from pedfrac import steps, tracking
+from pedfrac.config import RetrainConfig
+from pedfrac.errors import PedfracError
+from pedfrac.steps import Evaluated, Prepared, Trained
+from pedfrac.storage import code_version
+from tasks.bundle import assemble_bundle
+from tasks.evaluation import evaluate_bundle
+from tasks.explanation import explain_bundle
+from tasks.report import write_report
+
+
+class Retrained(BaseModel):
+    """What a finished retraining hands back: keys of artifacts and where people look."""
+
+    model_config = ConfigDict(frozen=True)
+    prepared: Prepared
+    trained: Trained
+    evaluated: Evaluated
+    report: Path
+    mlflow_run: str
+
+
+@flow(name="retrain")
+def retrain(config: RetrainConfig) -> Retrained:
+    """Prepare the data, train all models, evaluate and explain them, and write the report.
+
+    Every training is waited for; if some fail the others are kept, the error names them, and
+    another run does only what is missing.
+    """
+    parameters = config.model_dump(mode="json", exclude={"runtime"})
+    with tracking.start_run(config.tracking, Path(config.artifacts), "retrain", parameters) as run:
+        prepared = prepare(config)
+        trained = train_all(config, prepared, run.run_id)
+        evaluated = evaluate_and_explain(config, prepared, trained)
+        provenance = {
+            "data fingerprint": steps.store_of(config).get(prepared.records).digest,
+            "code version": code_version(),
+        }
+        report = write_report(config, prepared, trained, evaluated, provenance)
+        run.log_tags(provenance | evaluated.model_dump() | {"split": prepared.split})
+        run.log_figures(steps.headline_figures(config, evaluated))
+        run.log_files(Path(config.results))
+    return Retrained(
+        prepared=prepared,
+        trained=trained,
+        evaluated=evaluated,
+        report=report,
+        mlflow_run=run.run_id,
+    )
+
+
+def train_all(config: RetrainConfig, prepared: Prepared, parent_run: str | None) -> Trained:
+    """Train generalist, age classifier and specialists; raise PedfracError naming what failed."""
+    given: dict[str, Any] = {"config": config, "prepared": prepared, "parent_run": parent_run}
+    groups = range(len(config.cohort.ages))
+    # the specialists start from the generalist, so without it they need not be tried
+    generalist = train_fracture(**given)
+    specialist = given | {"generalist": generalist}
+    children: list[tuple[str, Any, dict[str, Any]]] = [
+        ("age", train_age, given),
+        *((config.cohort.ages.name(g), train_fracture, specialist | {"group": g}) for g in groups),
+    ]
+    names, flows, parameters = (list(column) for column in zip(*children, strict=True))
+    parallel = config.runtime.parallel
+    futures = dispatch.map(
+        names,
+        flows,
+        parameters,
+        unmapped(parallel),
+        unmapped(Semaphore(parallel)),
+    )
+    futures.wait()
+    failed = [
+        f"{name}: {future.state.message}"
+        for name, future in zip(names, futures, strict=True)
+        if not future.state.is_completed()
+    ]
+    if failed:
+        raise PedfracError(
+            f"{len(failed)} of {len(names)} trainings failed ({'; '.join(failed)}). "
+            "The others are kept; another run does only what is missing"
+        )
+    age, *specialists = futures.result()
+    return Trained(age=age, generalist=generalist, specialists=tuple(specialists))
+
+
+def evaluate_and_explain(config: RetrainConfig, prepared: Prepared, trained: Trained) -> Evaluated:
+    """Assemble the bundle and find out what it can do, inside a flow."""
+    bundle = assemble_bundle(config, prepared, trained)
+    evaluation = evaluate_bundle(config, prepared, bundle)
+    explanation = explain_bundle(config, prepared, bundle, evaluation)
+    return Evaluated(bundle=bundle, evaluation=evaluation, explanation=explanation)

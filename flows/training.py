@@ -1,0 +1,45 @@
+"""Child flows: each trains one model. They return keys, never weights."""
+
+from prefect import flow
+from prefect.runtime import flow_run
+
+from flows.preparation import prepare
+from pedfrac.config import RetrainConfig
+from pedfrac.steps import Prepared
+from tasks import training
+
+
+def _run_name() -> str:
+    parameters = flow_run.parameters
+    group = parameters.get("group")
+    if group is None:
+        return "train-generalist"
+    config = RetrainConfig.model_validate(parameters["config"])
+    return f"train-{config.cohort.ages.name(group)}"
+
+
+@flow(name="train-age", flow_run_name="train-age")
+def train_age(
+    config: RetrainConfig, prepared: Prepared | None = None, parent_run: str | None = None
+) -> str:
+    """Train the age classifier; return its key."""
+    return training.train_age(config, prepared or prepare(config), parent_run)
+
+
+@flow(name="train-fracture", flow_run_name=_run_name)
+def train_fracture(
+    config: RetrainConfig,
+    group: int | None = None,
+    prepared: Prepared | None = None,
+    generalist: str | None = None,
+    parent_run: str | None = None,
+) -> str:
+    """Train the specialist of an age group, or the generalist of all ages; return its key.
+
+    A specialist that starts from the generalist has it trained first where it is not given.
+    """
+    prepared = prepared or prepare(config)
+    warm = group is not None and config.fracture.specialist.start == "generalist"
+    if warm and generalist is None:
+        generalist = training.train_fracture(config, prepared, None, None, parent_run)
+    return training.train_fracture(config, prepared, group, generalist, parent_run)

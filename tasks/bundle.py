@@ -1,0 +1,14 @@
+"""Assembling the bundle, as a task."""
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from pedfrac import steps
+from pedfrac.config import RetrainConfig
+from pedfrac.steps import Prepared, Trained
+
+
+@task(name="assemble bundle", cache_policy=NO_CACHE)
+def assemble_bundle(config: RetrainConfig, prepared: Prepared, trained: Trained) -> str:
+    """Return the key of the bundle of all trained models."""
+    return steps.assemble_bundle(config, prepared, trained)

@@ -1,0 +1,17 @@
+"""Selecting the cohort, as a task."""
+
+from prefect import task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from pedfrac import steps
+from pedfrac.config import RetrainConfig
+
+
+@task(name="select cohort", cache_policy=NO_CACHE)
+def select_cohort(config: RetrainConfig, records: str) -> str:
+    """Return the key of the cohort; show what each exclusion removed."""
+    key = steps.select_cohort(config, records)
+    counts = steps.store_of(config).get(key).read_json("cohort.json")
+    create_table_artifact(counts["steps"], key="cohort", description="Films after each exclusion")
+    return key

@@ -1,0 +1,23 @@
+"""Evaluating the bundle on the test films, as a task."""
+
+from typing import Any
+
+from pedfrac.evaluation import in_words, summary_rows
+from prefect import task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from pedfrac import steps
+from pedfrac.config import RetrainConfig
+from pedfrac.steps import Prepared
+
+
+@task(name="evaluate bundle", cache_policy=NO_CACHE)
+def evaluate_bundle(config: RetrainConfig, prepared: Prepared, bundle: str) -> str:
+    """Return the key of the evaluation; show the figures by age group."""
+    key = steps.evaluate_bundle(config, prepared, bundle)
+    figures: dict[str, Any] = steps.store_of(config).get(key).read_json("figures.json")
+    create_table_artifact(
+        summary_rows(figures), key="metrics", description=f"Test films. {in_words(figures)}"
+    )
+    return key

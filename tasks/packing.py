@@ -1,0 +1,15 @@
+"""Packing prepared films, as a task."""
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from pedfrac import steps
+from pedfrac.config import ModelConfig, RetrainConfig
+from tasks.progress import progress
+
+
+@task(name="pack films", task_run_name="pack films at {model.size} px", cache_policy=NO_CACHE)
+def pack_films(config: RetrainConfig, records: str, model: ModelConfig) -> str:
+    """Return the key of the pack of films at a model's size."""
+    with progress(f"pack-progress-{model.size}", f"packing films at {model.size} px") as show:
+        return steps.pack_films(config, records, model, lambda done, total: show(done, total, ""))

@@ -1,0 +1,205 @@
+"""The training engine on tiny networks: it learns, keeps the best, and survives being killed."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pedfrac.config import AugmentConfig, ModelConfig, TrainingConfig
+from pedfrac.errors import PedfracError
+from pedfrac.models import build_model
+from pedfrac.training import CHECKPOINT, MODEL, FilmSet, TrainingData, seed_weights, train
+
+SIZE = 24
+CPU = torch.device("cpu")
+GENTLE = AugmentConfig(rotation=5, shift=0.02, scale=0.02, erasing=0, gamma=0.05, contrast=0.05)
+
+
+def films(name: str, count: int, first_patient: int, seed: int) -> FilmSet:
+    """Noise; fractured films have a bright bar at a random height."""
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 90, (count, SIZE, SIZE), dtype=np.uint8)
+    labels = (np.arange(count) % 3 == 0).astype(np.int64)
+    for image in images[labels == 1]:
+        row = rng.integers(4, SIZE - 6)
+        image[row : row + 3, 6:-6] += 120
+    return FilmSet(
+        name=name,
+        images=images,
+        rows=np.arange(count),
+        labels=labels,
+        filestems=[f"{name}{k}" for k in range(count)],
+        patients=first_patient + np.arange(count) // 2,
+    )
+
+
+def data() -> TrainingData:
+    return TrainingData(
+        "toy", ("normal", "fractured"), films("training", 90, 0, 1), films("validation", 41, 900, 2)
+    )
+
+
+def network(backbone: str = "convnextv2_atto"):
+    options = {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32], "drop_path_rate": 0.2}
+    seed_weights(7)
+    return build_model(
+        ModelConfig(backbone=backbone, size=SIZE, weights="none", options=options), 2
+    )
+
+
+def config(**changes) -> TrainingConfig:
+    fields = {"epochs": 6, "batch_size": 16, "learning_rate": 3e-3, "warmup_epochs": 1}
+    return TrainingConfig(**(fields | {"augment": GENTLE, "ema_decay": 0.8} | changes))
+
+
+def run(folder: Path, settings: TrainingConfig, on_epoch=lambda epoch: None):
+    folder.mkdir(exist_ok=True)
+    train(network(), data(), settings, folder, device=CPU, on_epoch=on_epoch)
+    return load_file(folder / MODEL)
+
+
+def same(one, other) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_after(epoch: int):
+    def on_epoch(figures):
+        if figures["epoch"] == epoch:
+            raise Stop
+
+    return on_epoch
+
+
+@pytest.mark.parametrize("imbalance", ["sampler", "focal", "weighted", "none"])
+def test_learns_under_every_correction_of_imbalance(tmp_path, imbalance):
+    run(tmp_path / "a", config(imbalance=imbalance, epochs=14))
+    summary = json.loads((tmp_path / "a/summary.json").read_text())
+    assert summary["figure"] > 0.9
+
+
+def test_going_on_gives_the_weights_of_an_undisturbed_run(tmp_path):
+    whole = run(tmp_path / "whole", config())
+    with pytest.raises(Stop):
+        run(tmp_path / "part", config(), stop_after(3))
+    seen = []
+    resumed = run(tmp_path / "part", config(), lambda epoch: seen.append(epoch["epoch"]))
+    assert seen == [1, 2, 3, 4, 5, 6]
+    assert same(whole, resumed)
+    for name in ("history.json", "summary.json", "validation.csv"):
+        assert (tmp_path / "part" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert not (tmp_path / "part" / CHECKPOINT).exists()
+
+
+def test_another_seed_gives_other_weights(tmp_path):
+    assert not same(
+        run(tmp_path / "a", config(epochs=1)), run(tmp_path / "b", config(epochs=1, seed=1))
+    )
+
+
+KILLED = """
+import sys, torch
+sys.path.insert(0, sys.argv[2])
+torch.set_num_threads(1)
+import test_training as t
+from pathlib import Path
+t.run(Path(sys.argv[1]), t.config(epochs=8), lambda epoch: print(epoch["epoch"], flush=True))
+"""
+
+
+def start(folder: Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(folder), str(Path(__file__).parent)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+@pytest.mark.timeout(400)
+def test_killed_ten_times_at_random_it_ends_with_the_same_weights(tmp_path):
+    assert start(tmp_path / "whole").wait(100) == 0
+    draw, kills = random.Random(20), 0
+    while kills < 10:
+        process = start(tmp_path / "killed")
+        # the first epoch of each try is waited for only now and then, so that kills hit
+        # start-up, training, validation and saving alike
+        if kills % 2:
+            assert process.stdout is not None
+            process.stdout.readline()
+        time.sleep(draw.uniform(0, 0.35))
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.wait(10)
+        if (tmp_path / "killed/summary.json").exists() and not (
+            tmp_path / "killed" / CHECKPOINT
+        ).exists():
+            break
+    assert kills >= 5
+    assert start(tmp_path / "killed").wait(100) == 0
+    assert same(load_file(tmp_path / "whole" / MODEL), load_file(tmp_path / "killed" / MODEL))
+
+
+def test_best_epoch_is_kept_not_the_last(tmp_path):
+    run(tmp_path / "a", config(epochs=10, learning_rate=2e-2, monitor="loss"))
+    history = json.loads((tmp_path / "a/history.json").read_text())
+    losses = [epoch["validation"]["loss"] for epoch in history]
+    summary = json.loads((tmp_path / "a/summary.json").read_text())
+    assert summary["best_epoch"] == 1 + int(np.argmin(losses))
+    assert summary["figure"] == min(losses)
+
+
+def test_stops_when_nothing_improves(tmp_path):
+    run(tmp_path / "a", config(epochs=40, patience=2, learning_rate=1e-9, ema_decay=0))
+    assert json.loads((tmp_path / "a/summary.json").read_text())["epochs"] <= 5
+
+
+def test_accumulated_batches_update_as_one_large_batch_does(tmp_path):
+    plain = {"augment": AugmentConfig(**dict.fromkeys(AugmentConfig.model_fields, 0))}
+    plain |= {"imbalance": "none", "epochs": 1, "clip_norm": None}
+    options = {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]}
+    weights = []
+    for number, (size, steps) in enumerate([(90, 1), (30, 3)]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        seed_weights(7)
+        model = build_model(
+            ModelConfig(backbone="convnextv2_atto", size=SIZE, weights="none", options=options), 2
+        )
+        settings = config(**plain, batch_size=size, accumulation=steps)
+        train(model, data(), settings, folder, device=CPU)
+        weights.append(load_file(folder / MODEL))
+    for name in weights[0]:
+        torch.testing.assert_close(weights[0][name], weights[1][name], atol=2e-4, rtol=1e-3)
+
+
+def test_a_patient_on_both_sides_is_refused():
+    with pytest.raises(PedfracError, match="toy: 1 patients are in training and validation"):
+        TrainingData(
+            "toy", ("normal", "fractured"), films("training", 9, 0, 1), films("validation", 9, 4, 2)
+        )
+
+
+def test_one_class_only_is_refused_by_name():
+    few = films("validation", 9, 900, 2)
+    few.labels[:] = 0
+    with pytest.raises(PedfracError, match="validation films hold no film of fractured"):
+        TrainingData("0-1.5y", ("normal", "fractured"), films("training", 9, 0, 1), few)
+
+
+def test_unlearnable_numbers_end_in_an_error(tmp_path):
+    with pytest.raises(PedfracError, match="no number any more"):
+        run(tmp_path / "a", config(learning_rate=1e30, epochs=6, clip_norm=None))
