@@ -44,7 +44,8 @@ Images = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object; logs go to stderr")]
 
-out = Console()
+# tables keep their columns when stdout is a file or a pipe, which has no width of its own
+out = Console(width=None if sys.stdout.isatty() else 160)
 
 
 @app.command()
@@ -115,7 +116,10 @@ def records(
     tables = [
         _table("Cohort", counts["steps"]),
         _table("Age groups, before and after exclusions", _flat_groups(counts["groups"])),
-        _table("Cannot be used, or contradict themselves (first 20)", _rows(issues.head(20))),
+        _table(
+            "Cannot be used, or contradict themselves (first 20)",
+            _rows(issues[["line", "filestem", "kind", "value", "reason"]].head(20)),
+        ),
     ]
     _print(result, as_json, tables)
 
@@ -234,6 +238,7 @@ def explain(
     from flows.evaluation import explain as run
 
     evaluated, folder = run(settings)
+    from pedfrac.metrics import interval_in_words
     from pedfrac.steps import store_of
 
     artifact = store_of(settings).get(evaluated.explanation)
@@ -248,8 +253,8 @@ def explain(
             "age group": one["group"],
             "films": one["films"],
             "with boxes": one["with_boxes"],
-            "peak in a fracture box": _interval(one["pointing"]),
-            "heat in fracture boxes": _interval(one["mass"]),
+            "peak in a fracture box": interval_in_words(one["pointing"]),
+            "heat in fracture boxes": interval_in_words(one["mass"]),
             "chance": one["chance"],
         }
         for one in figures
@@ -320,11 +325,20 @@ def predict(
 def main() -> None:
     """Run the command line; a PedfracError ends in one line on stderr and exit code 1."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addFilter(_without_traceback)
     try:
         app()
     except PedfracError as error:
         print(f"pedfrac: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Keep the one line of a user's error; a bug keeps its traceback."""
+    if record.exc_info and isinstance(record.exc_info[1], PedfracError):
+        record.exc_info = None
+    return True
 
 
 def _settings(
@@ -376,7 +390,6 @@ def _print_evaluation(
     settings: Any, evaluated: Any, as_json: bool, more: dict[str, Any] | None = None
 ) -> None:
     from pedfrac.evaluation import in_words, summary_rows
-
     from pedfrac.steps import store_of
 
     artifact = store_of(settings).get(evaluated.evaluation)
@@ -415,12 +428,6 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else ""
     return f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
-def _interval(interval: dict[str, Any]) -> str:
-    if interval["value"] is None:
-        return "–"
-    return f"{interval['value']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]"
 
 
 def _rows(frame: Any) -> list[dict[str, Any]]:

@@ -167,7 +167,7 @@ def plan(images: int, seed: int) -> list[Row]:
     """Decide patients, studies and films without drawing any; the first n do not depend on more.
 
     Age groups and labels are stratified, not drawn: shares follow the real data, except that
-    groups [0, 1.5) and [1.5, 5) get about 8 % and 10 % of the films until they have 16 and 30,
+    groups [0, 1.5) and [1.5, 5) get about 8 % and 10 % of the films until they have 48 and 80,
     and that labels start out even in each group. So a set of 200 films or more has patients with
     and without a fracture in every group. Within a group, age,
     sex, side, casts, osteopenia and metal are random, with prevalence as in the real data.
@@ -192,7 +192,7 @@ def _most_wanted(films: np.ndarray[Any, Any]) -> int:
     """Index of the age group that lags most behind its share of the films so far."""
     total = films.sum() + 3
     target = _SHARE * total
-    target[:2] = np.maximum(target[:2], np.minimum([16.0, 30.0], [0.08 * total, 0.10 * total]))
+    target[:2] = np.maximum(target[:2], np.minimum([48.0, 80.0], [0.08 * total, 0.10 * total]))
     target[2:] *= (total - target[:2].sum()) / target[2:].sum()
     return int(np.argmax((target - films) / np.sqrt(target)))
 

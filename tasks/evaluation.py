@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from pedfrac.evaluation import in_words, summary_rows
 from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from pedfrac import steps
 from pedfrac.config import RetrainConfig
+from pedfrac.evaluation import in_words, summary_rows
 from pedfrac.steps import Prepared
 
 

@@ -18,7 +18,7 @@ def read_records(config: RetrainConfig) -> str:
     with progress("records-progress", "reading films") as show:
         key = steps.read_records(config, lambda done, total: show(done, total, ""))
     issues = pd.read_csv(steps.store_of(config).get(key).file("issues.csv"), dtype=str).head(200)
-    rows: list[dict[str, Any]] = issues.fillna("").to_dict("records")
+    rows: list[Any] = issues.fillna("").to_dict("records")
     create_table_artifact(
         rows,
         key="issues",
