@@ -29,9 +29,9 @@ def films(name: str, count: int, first_patient: int, seed: int) -> FilmSet:
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 90, (count, SIZE, SIZE), dtype=np.uint8)
     labels = (np.arange(count) % 3 == 0).astype(np.int64)
-    for image in images[labels == 1]:
+    for k in np.flatnonzero(labels):
         row = rng.integers(4, SIZE - 6)
-        image[row : row + 3, 6:-6] += 120
+        images[k, row : row + 3, 6:-6] += 120
     return FilmSet(
         name=name,
         images=images,

@@ -1,0 +1,49 @@
+"""Configuration: read from YAML and flags, refused with field, value and what is allowed."""
+
+import pytest
+
+from pedfrac.config import load_config
+from pedfrac.errors import PedfracError
+
+
+def test_flags_come_after_the_file(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("data: {root: here}\ncohort: {age_bounds: [0, 5, 19]}\n")
+    config = load_config(str(path), ["cohort.age_bounds=0,6,12,19", "fracture.training.epochs=3"])
+    assert config.data.root == "here"
+    assert config.cohort.ages.names == ["0-6y", "6-12y", "12-19y"]
+    assert config.fracture.training.epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("fracture.training.imbalance=both", "fracture.training.imbalance.*'both'"),
+        ("cohort.age_bounds=5,1", "must ascend"),
+        ("cohort.projections=1,4", "cohort.projections.*found '4'"),
+        ("colour=red", "colour.*not permitted"),
+        ("split.folds=1", "split.folds.*found 1"),
+        ("epochs", "must look like"),
+        ("data.root.x=1", "data.root|root is a value"),
+    ],
+)
+def test_what_is_wrong_is_named(override, message):
+    with pytest.raises(PedfracError, match=message):
+        load_config(None, ["data.root=x", override])
+
+
+def test_a_broken_file_is_named(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("a: [")
+    with pytest.raises(PedfracError, match="c.yaml: is not YAML"):
+        load_config(str(path), [])
+    with pytest.raises(PedfracError, match="nowhere.yaml: cannot be read"):
+        load_config(str(tmp_path / "nowhere.yaml"), [])
+
+
+def test_specialists_differ_only_where_said():
+    config = load_config(None, ["data.root=x", "fracture.specialist.epochs=2"])
+    assert config.fracture.specialist_training.epochs == 2
+    assert (
+        config.fracture.specialist_training.learning_rate == config.fracture.training.learning_rate
+    )

@@ -1,0 +1,18 @@
+"""The domain trains and predicts where neither Prefect nor MLflow is installed."""
+
+import subprocess
+import sys
+
+BLOCK = """
+import sys
+for name in ("prefect", "mlflow"):
+    sys.modules[name] = None
+import pedfrac.training, pedfrac.prediction, pedfrac.steps
+"""
+
+
+def test_training_and_steps_need_neither_prefect_nor_mlflow():
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCK], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

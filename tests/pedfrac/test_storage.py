@@ -1,0 +1,79 @@
+"""Artifacts: made once, found again, made anew when broken, never half there."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pedfrac.errors import PedfracError
+from pedfrac.storage import ArtifactStore, broken_files, content_hash, export
+
+
+def maker(text: str, calls: list[str]):
+    def make(folder):
+        calls.append(text)
+        (folder / "a.txt").write_text(text)
+
+    return make
+
+
+def test_second_call_finds_what_the_first_made(tmp_path):
+    store, calls = ArtifactStore(tmp_path), []
+    first = store.produce("kind", maker("x", calls), config={"n": 1})
+    again = store.produce("kind", maker("y", calls), config={"n": 1})
+    other = store.produce("kind", maker("z", calls), config={"n": 2})
+    assert calls == ["x", "z"]
+    assert first.key == again.key != other.key
+    assert again.file("a.txt").read_text() == "x"
+
+
+def test_a_changed_file_is_noticed_and_made_again(tmp_path, caplog):
+    store, calls = ArtifactStore(tmp_path), []
+    made = store.produce("kind", maker("x", calls))
+    made.file("a.txt").write_text("tampered")
+    assert broken_files(made) == ["a.txt"]
+    with pytest.raises(PedfracError, match="no verified artifact"):
+        store.get(made.key)
+    assert store.produce("kind", maker("x", calls)).file("a.txt").read_text() == "x"
+    assert "does not verify" in caplog.text
+
+
+def test_an_unfinished_artifact_does_not_exist_but_goes_on(tmp_path):
+    store = ArtifactStore(tmp_path)
+
+    def fail(folder):
+        (folder / "part").write_text("1")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        store.produce("kind", fail, resumable=True)
+    assert list(store.of_kind("kind")) == []
+    seen = []
+
+    def finish(folder):
+        seen.append((folder / "part").read_text())
+
+    store.produce("kind", finish, resumable=True)
+    assert seen == ["1"]
+
+
+def test_a_parent_of_equal_content_gives_the_same_key(tmp_path):
+    store = ArtifactStore(tmp_path)
+    one = store.produce("parent", maker("same", []), config={"way": 1})
+    two = store.produce("parent", maker("same", []), config={"way": 2})
+    children = [store.produce("child", maker("c", []), parents={"p": p}) for p in (one, two)]
+    assert one.key != two.key
+    assert children[0].key == children[1].key
+
+
+def test_export_replaces_what_was_there(tmp_path):
+    for text in ("old", "new"):
+        source = tmp_path / text
+        source.mkdir()
+        (source / text).write_text(text)
+        export(source, tmp_path / "target")
+    assert [path.name for path in (tmp_path / "target").iterdir()] == ["new"]
+
+
+@given(st.dictionaries(st.text(), st.integers() | st.floats(allow_nan=False, allow_infinity=False)))
+def test_the_hash_does_not_depend_on_order(value):
+    assert content_hash(value) == content_hash(dict(reversed(value.items())))
