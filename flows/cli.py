@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -324,6 +325,8 @@ def predict(
 
 def main() -> None:
     """Run the command line; a PedfracError ends in one line on stderr and exit code 1."""
+    # Prefect reads its settings once, on import, which comes later; the server need not call home
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).addFilter(_without_traceback)

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from threading import Semaphore
 from typing import Any
 
 from prefect import Flow, task
@@ -13,18 +12,16 @@ from pedfrac.errors import PedfracError
 
 
 @task(name="dispatch", task_run_name="dispatch {name}", cache_policy=NO_CACHE)
-def dispatch(
-    name: str, child: Flow[..., str], parameters: dict[str, Any], parallel: int, slots: Semaphore
-) -> str:
-    """Run a child flow to its end once a slot is free, and return the key that it made.
+def dispatch(name: str, child: Flow[..., str], parameters: dict[str, Any], parallel: int) -> str:
+    """Run a child flow to its end and return the key that it made.
 
     Side by side, each child has a process of its own with its share of the cores.
     """
-    with slots:
-        if parallel == 1:
-            return child(**parameters)
-        _run_in_process(name, child, parameters, parallel)
-    # the artifact is there now, so that the child's own steps only look up its key
+    if parallel == 1:
+        return child(**parameters)
+    _run_in_process(name, child, parameters, parallel)
+    # The artifact is there now, so that the child's own steps only look up its key. Where the
+    # child ended in an error of its own, the same steps raise it here, with its reason.
     look_up: Callable[..., str] = child.fn
     return look_up(**parameters)
 

@@ -1,10 +1,10 @@
 """The parent flow: a whole retraining, its trainings mapped over age groups."""
 
 from pathlib import Path
-from threading import Semaphore
 from typing import Any
 
 from prefect import flow, unmapped
+from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import BaseModel, ConfigDict
 
 from flows.dispatch import dispatch
@@ -74,17 +74,15 @@ def train_all(config: RetrainConfig, prepared: Prepared, parent_run: str | None)
     ]
     names, flows, parameters = (list(column) for column in zip(*children, strict=True))
     parallel = config.runtime.parallel
-    futures = dispatch.map(
-        names,
-        flows,
-        parameters,
-        unmapped(parallel),
-        unmapped(Semaphore(parallel)),
-    )
-    futures.wait()
+    # a runner of its own, since how many children run at a time is configuration
+    runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=parallel)
+    with runner:
+        mapped = {"name": names, "child": flows, "parameters": parameters}
+        futures = runner.map(dispatch, mapped | {"parallel": unmapped(parallel)})
+        futures.wait()
     failed = [
-        f"{name}: {future.state.message}"
-        for name, future in zip(names, futures, strict=True)
+        str(future.state.result(raise_on_failure=False))
+        for future in futures
         if not future.state.is_completed()
     ]
     if failed:

@@ -193,12 +193,33 @@ class SpecialistConfig(Section):
     )
 
 
+class FractureModelConfig(ModelConfig):
+    """The network of generalist and specialists."""
+
+    backbone: str = Field("convnextv2_tiny", description="Name of a timm model")
+    size: int = Field(384, ge=16, le=2048, description="Side of the square input, in pixels")
+
+
+class AgeModelConfig(ModelConfig):
+    """The network of the age classifier."""
+
+    backbone: str = Field("swin_tiny_patch4_window7_224", description="Name of a timm model")
+    size: int = Field(224, ge=16, le=2048, description="Side of the square input, in pixels")
+
+
+class AgeTrainingConfig(TrainingConfig):
+    """Training of the age classifier, whose several classes F1 sums up best."""
+
+    monitor: Literal["auroc", "f1", "accuracy", "loss"] = Field(
+        "f1", description="Validation figure that chooses the best epoch"
+    )
+
+
 class FractureConfig(Section):
     """The fracture classifiers: one generalist and one specialist per age group."""
 
-    model: ModelConfig = Field(
-        default_factory=lambda: ModelConfig(backbone="convnextv2_tiny", size=384),
-        description="Network of generalist and specialists",
+    model: FractureModelConfig = Field(
+        default_factory=FractureModelConfig, description="Network of generalist and specialists"
     )
     training: TrainingConfig = Field(default_factory=TrainingConfig, description="Training")
     specialist: SpecialistConfig = Field(
@@ -215,13 +236,10 @@ class FractureConfig(Section):
 class AgeConfig(Section):
     """The classifier that tells the age group from the film."""
 
-    model: ModelConfig = Field(
-        default_factory=lambda: ModelConfig(backbone="swin_tiny_patch4_window7_224", size=224),
-        description="Network of the age classifier",
+    model: AgeModelConfig = Field(
+        default_factory=AgeModelConfig, description="Network of the age classifier"
     )
-    training: TrainingConfig = Field(
-        default_factory=lambda: TrainingConfig(monitor="f1"), description="Training"
-    )
+    training: AgeTrainingConfig = Field(default_factory=AgeTrainingConfig, description="Training")
 
 
 class EvaluationConfig(Section):

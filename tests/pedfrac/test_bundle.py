@@ -88,9 +88,8 @@ def test_files_are_scored_and_a_broken_one_is_named(folder, tmp_path):
     write_film(films / "c.png", 3)
     (tmp_path / "ages.csv").write_text("filestem,age\na,3.5\nc,\n")
     found = find_films([films], read_ages(tmp_path / "ages.csv"))
-    scores = predict(Bundle.load(folder), found, batch_size=2).set_index(
-        [film.path.name for film in found]
-    )
+    scores = predict(Bundle.load(folder), found, batch_size=2)
+    scores.index = [film.path.name for film in found]
     assert scores.loc["a.png", "routed_by"] == "age"
     assert scores.loc["a.png", "age_group_used"] == "0-5y"
     assert scores.loc["c.png", "routed_by"] == "film"

@@ -47,3 +47,9 @@ def test_specialists_differ_only_where_said():
     assert (
         config.fracture.specialist_training.learning_rate == config.fracture.training.learning_rate
     )
+
+
+def test_one_value_set_leaves_its_neighbours_at_their_defaults():
+    config = load_config(None, ["data.root=x", "age.model.size=96", "age.training.epochs=3"])
+    assert config.age.model.backbone.startswith("swin")
+    assert config.age.training.monitor == "f1"
