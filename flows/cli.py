@@ -328,8 +328,8 @@ def main() -> None:
     # Prefect reads its settings once, on import, which comes later; the server need not call home
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
-    for name in ("prefect.flow_runs", "prefect.task_runs"):
-        logging.getLogger(name).addFilter(_without_traceback)
+    for name in ("flow_engine", "task_engine", "flow_runs", "task_runs"):
+        logging.getLogger(f"prefect.{name}").addFilter(_without_traceback)
     try:
         app()
     except PedfracError as error:
@@ -341,6 +341,7 @@ def _without_traceback(record: logging.LogRecord) -> bool:
     """Keep the one line of a user's error; a bug keeps its traceback."""
     if record.exc_info and isinstance(record.exc_info[1], PedfracError):
         record.exc_info = None
+        record.exc_text = None
     return True
 
 

@@ -26,7 +26,6 @@ TINY = {
     "age.training.epochs": 2,
     "evaluation.resamples": 50,
     "explanation.films_per_group": 3,
-    "runtime.parallel": 2,
 }
 
 
@@ -62,7 +61,7 @@ def first(folder):
 @pytest.fixture(scope="module")
 def done(folder, first):
     """A finished retraining after the one that failed."""
-    return pedfrac(folder, "retrain", "--json")
+    return pedfrac(folder, "retrain", "--json", **{"runtime.parallel": 2})
 
 
 def test_a_failing_group_is_named_and_the_others_are_kept(folder, first):
