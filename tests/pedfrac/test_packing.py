@@ -204,8 +204,9 @@ def _wait_for_end_of_group(group: int) -> None:
 
 def test_a_killed_worker_is_an_error_and_the_build_goes_on_later(films, undisturbed, tmp_path):
     def kill_one(done, total):
-        if done:
-            multiprocessing.active_children()[0].kill()
+        # later calls tell of work that was done before the kill, when the pool may be gone already
+        for worker in multiprocessing.active_children()[:1] if done else ():
+            worker.kill()
             time.sleep(0.2)
 
     with pytest.raises(PedfracError, match=r"killed.*fewer workers"):
