@@ -17,10 +17,9 @@ from pedfrac.baseline import baseline_scores
 from pedfrac.config import EvaluationConfig
 from pedfrac.errors import PedfracError
 from pedfrac.metrics import Interval, PatientBootstrap, confusion, interval_in_words
-from pedfrac.records import read_table, write_table
 from pedfrac.storage import write_json
 
-PREDICTIONS, FIGURES = "predictions.csv", "figures.json"
+PREDICTIONS, FIGURES = "predictions.parquet", "figures.json"
 ALL = -1  # the group that stands for all films
 BASELINES = {
     "age, sex, projection, side": False,
@@ -92,16 +91,15 @@ def evaluate(
 
 
 def save_evaluation(folder: Path, predictions: pd.DataFrame, figures: dict[str, Any]) -> None:
-    """Write predictions.csv and figures.json."""
+    """Write predictions.parquet, one row a film, and figures.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_table(predictions, folder / PREDICTIONS)
+    predictions.to_parquet(folder / PREDICTIONS, index=False)
     write_json(folder / FIGURES, figures)
 
 
 def load_evaluation(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return the predictions and figures that ``save_evaluation`` wrote."""
-    predictions = read_table(folder / PREDICTIONS, {"filestem": "str"})
-    return predictions, json.loads((folder / FIGURES).read_text())
+    return pd.read_parquet(folder / PREDICTIONS), json.loads((folder / FIGURES).read_text())
 
 
 def summary_rows(figures: dict[str, Any]) -> list[dict[str, Any]]:
@@ -192,6 +190,7 @@ def _model_figures(
     return {
         "threshold": float(used[0]) if len(used) == 1 else None,
         "auroc": bootstrap.auroc_interval(truth, scores),
+        "average_precision": bootstrap.average_precision_interval(truth, scores),
         "sensitivity": bootstrap.rate_interval(call, truth, "no fractured films"),
         "specificity": bootstrap.rate_interval(~call, ~truth, "no normal films"),
         "accuracy": bootstrap.rate_interval(call == truth),

@@ -147,6 +147,13 @@ class PatientBootstrap:
         area = _auroc_function(truth, np.asarray(score, np.float64))
         return self.interval(area, trials=trials, reason=_one_class(truth))
 
+    def average_precision_interval(self, truth: ArrayLike, score: ArrayLike) -> Interval:
+        """Return the interval of the average precision of (n,) scores."""
+        truth = np.asarray(truth, bool)
+        precision = _average_precision_function(truth, np.asarray(score, np.float64))
+        reason = "no fractured films" if len(truth) else "no films"
+        return self.interval(precision, reason=reason)
+
     def rate_interval(
         self, hit: ArrayLike, among: ArrayLike | None = None, reason: str = "no films"
     ) -> Interval:
@@ -235,23 +242,64 @@ class PatientBootstrap:
 
 def _auroc_function(truth: NDArray[np.bool_], score: Floats) -> Callable[[Floats], Floats]:
     """Return the function from film weights (r, n) to the area under the ROC curve (r,)."""
-    if not len(truth) or np.isnan(score).any():
-        return lambda weights: np.full(len(weights), np.nan)
-    order = np.argsort(score, kind="stable")
-    positive, ranked = truth[order], score[order]
-    starts = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
+    by_score = _weights_by_score(truth, score)
 
     def area(weights: Floats) -> Floats:
-        weights = weights[:, order]
-        # One column per distinct score: the weight of fractured and of normal films there.
-        fractured = np.add.reduceat(weights * positive, starts, axis=1)
-        normal = np.add.reduceat(weights * ~positive, starts, axis=1)
+        fractured, normal = by_score(weights)
         beaten = normal.cumsum(axis=1) - normal / 2
         wins = np.einsum("rn,rn->r", fractured, beaten)
         pairs = fractured.sum(axis=1) * normal.sum(axis=1)
         return np.divide(wins, pairs, out=np.full(len(wins), np.nan), where=pairs > 0)
 
-    return area
+    return _undefined_without_scores(area, score)
+
+
+def _average_precision_function(
+    truth: NDArray[np.bool_], score: Floats
+) -> Callable[[Floats], Floats]:
+    """Return the function from film weights (r, n) to the average precision (r,).
+
+    The mean over the fractured films of the precision at each one's score, as in scikit-learn.
+    """
+    by_score = _weights_by_score(truth, score)
+
+    def average(weights: Floats) -> Floats:
+        fractured, normal = by_score(weights)
+        hits, alarms = (part[:, ::-1].cumsum(axis=1)[:, ::-1] for part in (fractured, normal))
+        called = hits + alarms
+        precision = np.divide(hits, called, out=np.zeros_like(hits), where=called > 0)
+        total = fractured.sum(axis=1)
+        gained = np.einsum("rn,rn->r", fractured, precision)
+        return np.divide(gained, total, out=np.full(len(total), np.nan), where=total > 0)
+
+    return _undefined_without_scores(average, score)
+
+
+def _weights_by_score(
+    truth: NDArray[np.bool_], score: Floats
+) -> Callable[[Floats], tuple[Floats, Floats]]:
+    """Return the function from film weights (r, n) to those of fractured and of normal films.
+
+    Both are (r, distinct scores), lowest score first.
+    """
+    order = np.argsort(score, kind="stable")
+    positive, ranked = truth[order], score[order]
+    starts = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
+
+    def gather(weights: Floats) -> tuple[Floats, Floats]:
+        weights = weights[:, order]
+        fractured = np.add.reduceat(weights * positive, starts, axis=1)
+        return fractured, np.add.reduceat(weights * ~positive, starts, axis=1)
+
+    return gather
+
+
+def _undefined_without_scores(
+    figure: Callable[[Floats], Floats], score: Floats
+) -> Callable[[Floats], Floats]:
+    if len(score) and not np.isnan(score).any():
+        return figure
+    return lambda weights: np.full(len(weights), np.nan)
 
 
 def _f1_of_confusion(matrix: Floats) -> float:

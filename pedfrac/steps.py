@@ -280,7 +280,7 @@ def explain_bundle(config: RetrainConfig, prepared: Prepared, bundle: str, evalu
         device = resolve_device(config.runtime.device)
         loaded = Bundle.load(parents["bundle"].path, device)
         pack = Pack.open(parents["fracture_pack"].path)
-        predictions = pd.read_csv(parents["evaluation"].file("predictions.csv"))
+        predictions = evaluations.load_evaluation(parents["evaluation"].path)[0]
         for group in sorted(predictions["group"].unique().tolist()):
             films = predictions[predictions["group"] == group]
             explain_group(
@@ -375,7 +375,7 @@ def headline_figures(config: RetrainConfig, evaluated: Evaluated) -> dict[str, f
         f"test.{group['name']}.{model.replace(' ', '_')}.{figure}": values[figure]["value"]
         for group in figures["groups"]
         for model, values in group["models"].items()
-        for figure in ("auroc", "sensitivity", "specificity", "accuracy", "f1")
+        for figure in ("auroc", "average_precision", "sensitivity", "specificity", "accuracy", "f1")
     }
 
 

@@ -85,6 +85,24 @@ def test_auroc_is_that_of_scikit_learn_ties_included(drawn):
 
 
 @given(films, st.integers(0, 99))
+def test_average_precision_and_its_resamples_are_those_of_scikit_learn(drawn, seed):
+    truth, scores = drawn[0] == 0, drawn[1][:, 0]
+    bootstrap = PatientBootstrap(np.arange(len(truth)), 20, seed)
+    found = bootstrap.average_precision_interval(truth, scores)
+    if not truth.any():
+        assert found["reason"] == ("no fractured films" if len(truth) else "no films")
+        return
+    assert found["value"] == pytest.approx(oracle.average_precision_score(truth, scores))
+    wanted = [
+        oracle.average_precision_score(truth, scores, sample_weight=weights)
+        for weights in bootstrap.weights
+        if weights[truth].any()
+    ]
+    if found["low"] is not None:
+        assert bounds(found) == pytest.approx(percentiles(wanted))
+
+
+@given(films, st.integers(0, 99))
 def test_weights_of_an_auroc_count_films(drawn, seed):
     truth, scores = drawn[0] == 0, drawn[1][:, 0]
     weights = np.random.default_rng(seed).integers(0, 4, len(truth))

@@ -39,6 +39,7 @@ def model_figures(auroc, tests, threshold=0.5, width=0.05):
     return figures | {
         "threshold": threshold,
         "auroc": interval(auroc, width),
+        "average_precision": interval(auroc - 0.01, width),
         "f1": interval(auroc - 0.06, width),
         "confusion": [[right, tests // 2 - right], [tests // 2 - right, right]],
     }
@@ -66,7 +67,8 @@ def one_class_group():
 
 def empty_group():
     nothing = dict.fromkeys(
-        ("auroc", "sensitivity", "specificity", "accuracy", "f1"), missing("no test film")
+        ("auroc", "average_precision", "sensitivity", "specificity", "accuracy", "f1"),
+        missing("no test film"),
     )
     figures = nothing | {"threshold": None, "confusion": [[0, 0], [0, 0]]}
     group = group_figures(4, NAMES[4], 0, 0.9)
