@@ -96,6 +96,7 @@ def test_every_group_and_subset_has_every_figure(figures):
             assert set(model) == {
                 "threshold",
                 "auroc",
+                "average_precision",
                 "sensitivity",
                 "specificity",
                 "accuracy",
