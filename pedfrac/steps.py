@@ -5,10 +5,13 @@ and which files it leaves. No Prefect: a worker or a notebook may call any step 
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from pedfrac import cohort as cohorts
@@ -150,18 +153,68 @@ def pack_films(
     ).key
 
 
+def age_training(config: RetrainConfig, prepared: Prepared) -> "Training":
+    """Return the training of the network that tells the age group."""
+    ages = config.cohort.ages
+
+    def films(pack: Pack) -> Films:
+        labels = ages.assign(pack.index["age"])
+        return Films("age", ages.names, labels, labels >= 0)
+
+    return Training(
+        config,
+        kind="age-model",
+        films=films,
+        parents=_pack_and_split(config, prepared.age_pack, prepared.split),
+        model=config.age.model,
+        training=config.age.training,
+        settings={"age_bounds": list(ages.bounds), "role": "age"},
+    )
+
+
+def fracture_training(
+    config: RetrainConfig,
+    prepared: Prepared,
+    group: int | None = None,
+    generalist: str | None = None,
+) -> "Training":
+    """Return the training of an age group's fracture network, or of all ages where it is None.
+
+    A specialist that starts from the generalist needs its key.
+    """
+    ages = config.cohort.ages
+    name = "generalist" if group is None else ages.name(group)
+    parents = _pack_and_split(config, prepared.fracture_pack, prepared.split)
+    if group is not None and config.fracture.specialist.start == "generalist":
+        if generalist is None:
+            raise PedfracError(f"{name}: starts from the generalist, which is not trained yet")
+        parents["start"] = store_of(config).peek(generalist)
+
+    def films(pack: Pack) -> Films:
+        groups = ages.assign(pack.index["age"])
+        chosen = groups >= 0 if group is None else groups == group
+        labels = pack.index["fracture_visible"].to_numpy().astype("int64")
+        return Films(name, FRACTURE_CLASSES, labels, chosen)
+
+    bounds = ages.bounds if group is None else ages.bounds[group : group + 2]
+    # whether the last bound is inside depends on the group being the last
+    last = group is None or group == len(ages) - 1
+    return Training(
+        config,
+        kind="fracture-model",
+        films=films,
+        parents=parents,
+        model=config.fracture.model,
+        training=config.fracture.training if group is None else config.fracture.specialist_training,
+        settings={"age_bounds": list(bounds), "last_group": last, "role": "fracture"},
+    )
+
+
 def train_age(
     config: RetrainConfig, prepared: Prepared, on_epoch: OnEpoch = lambda epoch: None
 ) -> str:
-    """Train the network that tells the age group."""
-    ages = config.cohort.ages
-    inputs = _Inputs(config, prepared.age_pack, prepared.split)
-    labels = ages.assign(inputs.pack.index["age"])
-    data = inputs.data("age", ages.names, labels, labels >= 0)
-    settings = {"age_bounds": list(ages.bounds), "role": "age"}
-    return inputs.train(
-        "age-model", data, config.age.model, config.age.training, settings, on_epoch
-    )
+    """Train the network that tells the age group; return its key."""
+    return age_training(config, prepared).run(on_epoch)
 
 
 def train_fracture(
@@ -171,29 +224,8 @@ def train_fracture(
     generalist: str | None = None,
     on_epoch: OnEpoch = lambda epoch: None,
 ) -> str:
-    """Train the fracture network of an age group, or of all ages where ``group`` is None.
-
-    A specialist that starts from the generalist needs its key.
-    """
-    ages = config.cohort.ages
-    inputs = _Inputs(config, prepared.fracture_pack, prepared.split)
-    groups = ages.assign(inputs.pack.index["age"])
-    chosen = groups >= 0 if group is None else groups == group
-    labels = inputs.pack.index["fracture_visible"].to_numpy().astype("int64")
-    name = "generalist" if group is None else ages.name(group)
-    data = inputs.data(name, FRACTURE_CLASSES, labels, chosen)
-    training = config.fracture.training if group is None else config.fracture.specialist_training
-    bounds = ages.bounds if group is None else ages.bounds[group : group + 2]
-    # whether the last bound is inside depends on the group being the last
-    last = group is None or group == len(ages) - 1
-    settings = {"age_bounds": list(bounds), "last_group": last, "role": "fracture"}
-    warm = group is not None and config.fracture.specialist.start == "generalist"
-    if warm and generalist is None:
-        raise PedfracError(f"{name}: starts from the generalist, which is not trained yet")
-    start = inputs.store.get(generalist) if warm and generalist else None
-    return inputs.train(
-        "fracture-model", data, config.fracture.model, training, settings, on_epoch, start
-    )
+    """Train the fracture network of an age group, or of all ages; return its key."""
+    return fracture_training(config, prepared, group, generalist).run(on_epoch)
 
 
 def assemble_bundle(config: RetrainConfig, prepared: Prepared, trained: Trained) -> str:
@@ -388,61 +420,94 @@ def validation_confusion(config: RetrainConfig, model: str) -> list[list[int]]:
     )
 
 
-class _Inputs:
-    """Pack and split that a training reads."""
+class Films(NamedTuple):
+    """Which films of a pack a model learns from, and what they are: arrays over the whole pack."""
 
-    def __init__(self, config: RetrainConfig, pack: str, split: str):
-        self.config = config
-        self.store = store_of(config)
-        self.parents = {"pack": self.store.get(pack), "split": self.store.get(split)}
-        self.pack = Pack.open(self.parents["pack"].path)
-        self.split = splitting.load_split(self.parents["split"].path)
+    name: str
+    classes: Sequence[str]
+    labels: NDArray[np.int64]
+    chosen: NDArray[np.bool_]
 
-    def data(self, name: str, classes: Sequence[str], labels: Any, chosen: Any) -> TrainingData:
-        """Return the chosen films, labelled, of the training and the validation part."""
-        sets = {part: self._films(part, labels, chosen) for part in ("train", "validation")}
-        return TrainingData(name, classes, sets["train"], sets["validation"])
 
-    def _films(self, part: str, labels: Any, chosen: Any) -> FilmSet:
-        rows = self.pack.rows(self.split.films(part))
+@dataclass(frozen=True)
+class Training:
+    """A training that is not begun: what goes in, and the key under which its model will lie.
+
+    ``films`` chooses from the pack, which is not opened before the training runs.
+    """
+
+    config: RetrainConfig
+    kind: str
+    films: Callable[[Pack], Films]
+    parents: dict[str, Artifact]
+    model: ModelConfig
+    training: TrainingConfig
+    settings: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        """The key of the model, known before it is trained."""
+        return store_of(self.config).key(self.kind, **self._inputs)
+
+    def run(self, on_epoch: OnEpoch, before_publishing: Callable[[], None] = lambda: None) -> str:
+        """Train, or go on where an earlier try was killed; return the key.
+
+        ``before_publishing`` is called when all is computed, and may raise to leave it unpublished.
+        """
+        store = store_of(self.config)
+
+        def make(folder: Path) -> None:
+            opened = {name: store.get(parent.key) for name, parent in self.parents.items()}
+            data = _training_data(self.films, opened["pack"], opened["split"])
+            network = _network_to_train(self.model, data, self.training, opened.get("start"))
+            device = resolve_device(self.config.runtime.device)
+            train(network, data, self.training, folder, device=device, on_epoch=on_epoch)
+            before_publishing()
+
+        return store.produce(self.kind, make, resumable=True, **self._inputs).key
+
+    @property
+    def _inputs(self) -> dict[str, Any]:
+        weights = Path(self.model.weights)
+        return {
+            "config": self.settings
+            | {
+                "model": self.model.model_dump(mode="json"),
+                "training": self.training.model_dump(mode="json"),
+            },
+            "sources": {"weights": file_hash(weights)} if weights.is_file() else {},
+            "parents": self.parents,
+        }
+
+
+def _pack_and_split(config: RetrainConfig, pack: str, split: str) -> dict[str, Artifact]:
+    store = store_of(config)
+    return {"pack": store.peek(pack), "split": store.peek(split)}
+
+
+def _training_data(
+    films: Callable[[Pack], Films], packed: Artifact, parted: Artifact
+) -> TrainingData:
+    """Return the chosen films, labelled, of the training and the validation part."""
+    pack, split = Pack.open(packed.path), splitting.load_split(parted.path)
+    name, classes, labels, chosen = films(pack)
+
+    def part(rows: NDArray[np.int64], title: str) -> FilmSet:
         rows = rows[chosen[rows]]
-        index = self.pack.index.iloc[rows]
+        index = pack.index.iloc[rows]
         return FilmSet(
-            name="training" if part == "train" else part,
-            images=self.pack.images,
+            name=title,
+            images=pack.images,
             rows=rows,
             labels=labels[rows],
             filestems=index["filestem"].tolist(),
             patients=index["patient_id"].to_numpy(),
         )
 
-    def train(
-        self,
-        kind: str,
-        data: TrainingData,
-        model: ModelConfig,
-        training: TrainingConfig,
-        settings: dict[str, Any],
-        on_epoch: OnEpoch,
-        start: Artifact | None = None,
-    ) -> str:
-        """Train a network, or go on where an earlier try was killed."""
-
-        def make(folder: Path) -> None:
-            network = _network_to_train(model, data, training, start)
-            device = resolve_device(self.config.runtime.device)
-            train(network, data, training, folder, device=device, on_epoch=on_epoch)
-
-        settings = settings | {
-            "model": model.model_dump(mode="json"),
-            "training": training.model_dump(mode="json"),
-        }
-        weights = Path(model.weights)
-        sources = {"weights": file_hash(weights)} if weights.is_file() else {}
-        parents = self.parents | ({"start": start} if start else {})
-        return self.store.produce(
-            kind, make, config=settings, sources=sources, parents=parents, resumable=True
-        ).key
+    train_rows, validation_rows = (pack.rows(split.films(p)) for p in ("train", "validation"))
+    return TrainingData(
+        name, classes, part(train_rows, "training"), part(validation_rows, "validation")
+    )
 
 
 def _network_to_train(

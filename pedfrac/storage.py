@@ -107,13 +107,7 @@ class ArtifactStore:
         form the key with the contents of ``parents``. A ``resumable`` maker finds in the folder
         what it had written before it was killed; any other finds the folder empty.
         """
-        config, sources = dict(config or {}), dict(sources or {})
-        lineage = {
-            name: Parent(key=parent.key, digest=parent.digest)
-            for name, parent in (parents or {}).items()
-        }
-        inputs = {name: parent.digest for name, parent in lineage.items()}
-        key = f"{kind}/{content_hash([kind, SCHEMA_VERSION, config, sources, inputs])[:16]}"
+        key = self.key(kind, config=config, sources=sources, parents=parents)
         with self._lock(key):
             if (found := self.find(key)) is not None:
                 logger.info("%s is there already", key)
@@ -124,14 +118,34 @@ class ArtifactStore:
                 kind=kind,
                 schema_version=SCHEMA_VERSION,
                 key=key,
-                config=config,
-                sources=sources,
-                parents=lineage,
+                config=dict(config or {}),
+                sources=dict(sources or {}),
+                parents={
+                    name: Parent(key=parent.key, digest=parent.digest)
+                    for name, parent in (parents or {}).items()
+                },
                 files=_fingerprint_files(folder),
                 code_version=code_version(),
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
             )
             return self._publish(folder, manifest)
+
+    @staticmethod
+    def key(
+        kind: str,
+        *,
+        config: Mapping[str, Any] | None = None,
+        sources: Mapping[str, str] | None = None,
+        parents: Mapping[str, Artifact] | None = None,
+    ) -> str:
+        """Return the key under which ``produce`` keeps the artifact of these inputs."""
+        contents = {name: parent.digest for name, parent in (parents or {}).items()}
+        inputs = [kind, SCHEMA_VERSION, dict(config or {}), dict(sources or {}), contents]
+        return f"{kind}/{content_hash(inputs)[:16]}"
+
+    def exists(self, key: str) -> bool:
+        """Return whether an artifact was finished under a key, without verifying its files."""
+        return (self.root / key / MANIFEST).exists()
 
     def find(self, key: str) -> Artifact | None:
         """Return the artifact of a key if it is there and every file verifies, else None."""
