@@ -1,4 +1,4 @@
-"""How the parent starts its children on this machine: one by one, or in processes side by side."""
+"""How the parent has its children run: here, in processes side by side, or on a pool of workers."""
 
 import os
 from collections.abc import Callable
@@ -8,30 +8,38 @@ from prefect import Flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.flow_engine import run_flow_in_subprocess
 
+from flows.deployed import run_deployed
+from pedfrac.config import RetrainConfig
 from pedfrac.errors import PedfracError
+from pedfrac.steps import Training
 
 
 @task(name="dispatch", task_run_name="dispatch {name}", cache_policy=NO_CACHE)
-def dispatch(name: str, child: Flow[..., str], parameters: dict[str, Any], parallel: int) -> str:
-    """Run a child flow to its end and return the key that it made.
+def dispatch(name: str, child: Flow[..., str], training: Training, given: dict[str, Any]) -> str:
+    """Have a child flow train a model and return the key that it made.
 
-    Side by side, each child has a process of its own with its share of the cores.
+    ``given`` are the child's parameters. A model that is there already is not trained again.
     """
-    if parallel == 1:
-        return child(**parameters)
-    _run_in_process(name, child, parameters, parallel)
+    config = training.config
+    if config.runtime.dispatch == "deployments":
+        if not training.done:
+            run_deployed(name, child, given, training)
+        return training.key
+    if config.runtime.parallel == 1:
+        return child(**given)
+    _run_in_process(name, child, given, config)
     # The artifact is there now, so that the child's own steps only look up its key. Where the
     # child ended in an error of its own, the same steps raise it here, with its reason.
     look_up: Callable[..., str] = child.fn
-    return look_up(**parameters)
+    return look_up(**given)
 
 
 def _run_in_process(
-    name: str, child: Flow[..., str], parameters: dict[str, Any], parallel: int
+    name: str, child: Flow[..., str], given: dict[str, Any], config: RetrainConfig
 ) -> None:
-    threads = str(max(1, (os.cpu_count() or 1) // parallel))
+    threads = str(max(1, (os.cpu_count() or 1) // config.runtime.parallel))
     process = run_flow_in_subprocess(
-        child, parameters=parameters, env={"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        child, parameters=given, env={"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     )
     process.join()
     if process.exitcode != 0:

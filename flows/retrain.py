@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, unmapped
+from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import BaseModel, ConfigDict
 
@@ -64,21 +64,24 @@ def retrain(config: RetrainConfig) -> Retrained:
 def train_all(config: RetrainConfig, prepared: Prepared, parent_run: str | None) -> Trained:
     """Train generalist, age classifier and specialists; raise PedfracError naming what failed."""
     given: dict[str, Any] = {"config": config, "prepared": prepared, "parent_run": parent_run}
-    groups = range(len(config.cohort.ages))
     # the specialists start from the generalist, so without it they need not be tried
-    generalist = train_fracture(**given)
-    specialist = given | {"generalist": generalist}
-    children: list[tuple[str, Any, dict[str, Any]]] = [
-        ("age", train_age, given),
-        *((config.cohort.ages.name(g), train_fracture, specialist | {"group": g}) for g in groups),
-    ]
-    names, flows, parameters = (list(column) for column in zip(*children, strict=True))
-    parallel = config.runtime.parallel
+    generalist = dispatch(
+        "generalist", train_fracture, steps.fracture_training(config, prepared), given
+    )
+    names = ["age", *config.cohort.ages.names]
+    children = [train_age] + [train_fracture] * len(config.cohort.ages)
+    trainings = [steps.age_training(config, prepared)]
+    parameters = [given]
+    for group in range(len(config.cohort.ages)):
+        trainings.append(steps.fracture_training(config, prepared, group, generalist))
+        parameters.append(given | {"generalist": generalist, "group": group})
     # a runner of its own, since how many children run at a time is configuration
-    runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=parallel)
+    runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=_at_a_time(config))
     with runner:
-        mapped = {"name": names, "child": flows, "parameters": parameters}
-        futures = runner.map(dispatch, mapped | {"parallel": unmapped(parallel)})
+        futures = runner.map(
+            dispatch,
+            {"name": names, "child": children, "training": trainings, "given": parameters},
+        )
         futures.wait()
     failed = [
         str(future.state.result(raise_on_failure=False))
@@ -92,6 +95,13 @@ def train_all(config: RetrainConfig, prepared: Prepared, parent_run: str | None)
         )
     age, *specialists = futures.result()
     return Trained(age=age, generalist=generalist, specialists=tuple(specialists))
+
+
+def _at_a_time(config: RetrainConfig) -> int:
+    """Return how many children are begun at a time; on a pool, its workers see to that."""
+    if config.runtime.dispatch == "deployments":
+        return len(config.cohort.ages) + 1
+    return config.runtime.parallel
 
 
 def evaluate_and_explain(config: RetrainConfig, prepared: Prepared, trained: Trained) -> Evaluated:

@@ -279,7 +279,15 @@ class RuntimeConfig(Section):
 
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     workers: int = Field(0, ge=0, description="Processes that decode films; 0: one per core")
-    parallel: int = Field(1, ge=1, description="Age groups trained at the same time, in processes")
+    dispatch: Literal["local", "deployments"] = Field(
+        "local", description="Trainings run on this machine, or as deployments on the GPU pool"
+    )
+    parallel: int = Field(
+        1, ge=1, description="With 'local': age groups trained at the same time, in processes"
+    )
+    attempts: int = Field(
+        3, ge=1, description="With 'deployments': how often a training whose node dies is begun"
+    )
 
 
 class RetrainConfig(Section):

@@ -210,24 +210,6 @@ def fracture_training(
     )
 
 
-def train_age(
-    config: RetrainConfig, prepared: Prepared, on_epoch: OnEpoch = lambda epoch: None
-) -> str:
-    """Train the network that tells the age group; return its key."""
-    return age_training(config, prepared).run(on_epoch)
-
-
-def train_fracture(
-    config: RetrainConfig,
-    prepared: Prepared,
-    group: int | None = None,
-    generalist: str | None = None,
-    on_epoch: OnEpoch = lambda epoch: None,
-) -> str:
-    """Train the fracture network of an age group, or of all ages; return its key."""
-    return fracture_training(config, prepared, group, generalist).run(on_epoch)
-
-
 def assemble_bundle(config: RetrainConfig, prepared: Prepared, trained: Trained) -> str:
     """Join the trained networks, with thresholds chosen on validation films."""
     store = store_of(config)
@@ -449,7 +431,16 @@ class Training:
         """The key of the model, known before it is trained."""
         return store_of(self.config).key(self.kind, **self._inputs)
 
-    def run(self, on_epoch: OnEpoch, before_publishing: Callable[[], None] = lambda: None) -> str:
+    @property
+    def done(self) -> bool:
+        """Whether the model is in the store."""
+        return store_of(self.config).exists(self.key)
+
+    def run(
+        self,
+        on_epoch: OnEpoch = lambda epoch: None,
+        before_publishing: Callable[[], None] = lambda: None,
+    ) -> str:
         """Train, or go on where an earlier try was killed; return the key.
 
         ``before_publishing`` is called when all is computed, and may raise to leave it unpublished.

@@ -1,7 +1,6 @@
 """Training one model, as a task: the same engine, watched by MLflow, the terminal and the UI."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +9,17 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from pedfrac import steps, tracking
-from pedfrac.config import RetrainConfig, TrainingConfig
-from pedfrac.steps import Prepared
-from pedfrac.training import Epoch, OnEpoch
+from pedfrac.config import RetrainConfig
+from pedfrac.steps import Prepared, Training
+from pedfrac.training import Epoch
+from tasks.cancellation import refuse_cancelled, refuse_cancelled_surely
 from tasks.progress import progress
 
 
 @task(name="train age classifier", cache_policy=NO_CACHE)
 def train_age(config: RetrainConfig, prepared: Prepared, parent_run: str | None) -> str:
     """Return the key of the trained age classifier."""
-    with _watched(config, "age", config.age.training, config.age, parent_run) as watch:
-        return watch(lambda on_epoch: steps.train_age(config, prepared, on_epoch))
+    return _train("age", steps.age_training(config, prepared), config.age, parent_run)
 
 
 @task(
@@ -37,45 +36,35 @@ def train_fracture(
 ) -> str:
     """Return the key of a trained specialist, or of the generalist where ``group`` is None."""
     name = "generalist" if group is None else config.cohort.ages.name(group)
-    training = config.fracture.training if group is None else config.fracture.specialist_training
-    with _watched(config, name, training, config.fracture, parent_run) as watch:
-        return watch(
-            lambda on_epoch: steps.train_fracture(config, prepared, group, generalist, on_epoch)
-        )
+    training = steps.fracture_training(config, prepared, group, generalist)
+    return _train(name, training, config.fracture, parent_run)
 
 
-@contextmanager
-def _watched(
-    config: RetrainConfig,
-    name: str,
-    training: TrainingConfig,
-    section: Any,
-    parent_run: str | None,
-) -> Iterator[Callable[[Callable[[OnEpoch], str]], str]]:
-    """Yield a caller of trainings; a run of MLflow opens at the first epoch, if there is one."""
-    logger = get_run_logger()
+def _train(name: str, training: Training, section: Any, parent_run: str | None) -> str:
+    """Run a training under the eyes of MLflow, the terminal and the UI; return its key.
+
+    A run of MLflow opens at the first epoch: a model that is there already has none.
+    """
+    logger, config = get_run_logger(), training.config
+    epochs = training.training.epochs
     with ExitStack() as stack:
         show = stack.enter_context(progress(f"training-{slug(name)}", f"training {name}"))
         runs: list[tracking.Run] = []
 
         def on_epoch(epoch: Epoch) -> None:
+            refuse_cancelled()
             if not runs:
                 runs.append(stack.enter_context(_open_run(config, name, section, parent_run)))
             runs[0].log_epoch(epoch)
-            show(epoch["epoch"], training.epochs, _in_words(epoch))
-            logger.info(
-                "%s: epoch %d/%d %s", name, epoch["epoch"], training.epochs, _in_words(epoch)
-            )
+            show(epoch["epoch"], epochs, _in_words(epoch))
+            logger.info("%s: epoch %d/%d %s", name, epoch["epoch"], epochs, _in_words(epoch))
 
-        def watch(step: Callable[[OnEpoch], str]) -> str:
-            key = step(on_epoch)
-            if runs:
-                runs[0].log_tags({"artifact": key})
-                runs[0].log_files(steps.store_of(config).get(key).path, "model")
-                runs[0].log_confusion(steps.validation_confusion(config, key), "confusion")
-            return key
-
-        yield watch
+        key = training.run(on_epoch, refuse_cancelled_surely)
+        if runs:
+            runs[0].log_tags({"artifact": key})
+            runs[0].log_files(steps.store_of(config).get(key).path, "model")
+            runs[0].log_confusion(steps.validation_confusion(config, key), "confusion")
+    return key
 
 
 def _open_run(config: RetrainConfig, name: str, section: Any, parent_run: str | None) -> Any:

@@ -1,0 +1,58 @@
+"""Asking Prefect whether the run under way was cancelled.
+
+A worker that could not reach its server kills nobody: the run itself has to ask.
+"""
+
+import logging
+import time
+
+import httpx
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import StateType
+from prefect.context import FlowRunContext
+
+from pedfrac.errors import PedfracError
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = 900.0  # seconds that a finished training waits for a server that is away
+
+
+class RunCancelled(PedfracError):
+    """The flow run was cancelled; what it has saved so far is kept for another run."""
+
+
+def refuse_cancelled() -> None:
+    """Raise RunCancelled if the run was cancelled; a server that is away says nothing."""
+    try:
+        _ask()
+    except httpx.HTTPError as error:
+        logger.warning("Prefect cannot be asked whether this run was cancelled: %s", error)
+
+
+def refuse_cancelled_surely() -> None:
+    """Raise RunCancelled if the run was cancelled, waiting for a server that is away.
+
+    Raises PedfracError where it stays away: what may have been cancelled is not to be published.
+    """
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return _ask()
+        except httpx.HTTPError as error:
+            if time.monotonic() > until:
+                raise PedfracError(
+                    f"Prefect cannot be asked whether this run was cancelled ({error}); "
+                    "its result is not published"
+                ) from error
+            time.sleep(2)
+
+
+def _ask() -> None:
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return
+    with get_client(sync_client=True) as client:
+        state = client.read_flow_run(context.flow_run.id).state
+    if state is not None and state.type in (StateType.CANCELLED, StateType.CANCELLING):
+        raise RunCancelled(f"{context.flow_run.name}: was cancelled")
