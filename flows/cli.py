@@ -278,10 +278,11 @@ def retrain(
     done = run(settings)
     _print_evaluation(settings, done.evaluated, as_json, done.model_dump(mode="json"))
     if not as_json:
-        results = Path(settings.results)
         out.print(f"Report             {done.report}")
-        out.print(f"Grad-CAM pictures  {results / 'gradcam_results'}/<age group>/")
-        out.print(f"Bundle             {results / 'bundle'}  (for pedfrac predict)")
+        if settings.results:
+            results = Path(settings.results)
+            out.print(f"Grad-CAM pictures  {results / 'gradcam_results'}/<age group>/")
+            out.print(f"Bundle             {results / 'bundle'}  (for pedfrac predict)")
 
 
 @app.command()
@@ -321,6 +322,40 @@ def predict(
         raise PedfracError(
             f"none of {len(films)} films could be scored; the first: {rows[0]['error']}"
         )
+
+
+@app.command()
+def workers(
+    pool: Annotated[str, typer.Option(help="Work pool whose runs are taken")] = "gpu",
+    slots: Annotated[
+        int | None,
+        typer.Option(min=1, help="CPU slots; left out: one for each visible GPU, bound to it"),
+    ] = None,
+) -> None:
+    """Run this machine's workers, one run each, until stopped; those that die are started again."""
+    from flows.workers import run_workers
+
+    run_workers(pool, slots)
+
+
+@app.command()
+def pools(
+    folder: Annotated[
+        Path, typer.Option(help="Folder of pools.yaml, automations.yaml and templates/")
+    ] = Path("deployments"),
+    kind: Annotated[
+        str, typer.Option(help="Of the pools: process, docker or kubernetes")
+    ] = "process",
+    notify: Annotated[
+        str | None, typer.Option(help="Block that alerts go to, such as slack-webhook/alerts")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make or update pools, queues and automations on the server at PREFECT_API_URL."""
+    from flows.pools import prepare_server
+
+    made = prepare_server(folder, kind, notify)
+    _print({"made": made}, as_json, [_table("On the server", made)])
 
 
 def main() -> None:

@@ -1,11 +1,13 @@
 """The parent flow: a whole retraining, its trainings mapped over age groups."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow
+from prefect.runtime import flow_run
+from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from flows.dispatch import dispatch
 from flows.preparation import prepare
@@ -18,7 +20,7 @@ from pedfrac.storage import code_version
 from tasks.bundle import assemble_bundle
 from tasks.evaluation import evaluate_bundle
 from tasks.explanation import explain_bundle
-from tasks.report import write_report
+from tasks.report import publish_results, write_report
 
 
 class Retrained(BaseModel):
@@ -28,36 +30,56 @@ class Retrained(BaseModel):
     prepared: Prepared
     trained: Trained
     evaluated: Evaluated
-    report: Path
+    report: str
+    report_key: str
     mlflow_run: str
+    flow_run: str
 
 
 @flow(name="retrain")
-def retrain(config: RetrainConfig) -> Retrained:
+def retrain(
+    config: RetrainConfig,
+    skip_unchanged: Annotated[
+        bool, Field(description="Do nothing where data, configuration and code are as last time")
+    ] = False,
+) -> Retrained:
     """Prepare the data, train all models, evaluate and explain them, and write the report.
 
     Every training is waited for; if some fail the others are kept, the error names them, and
     another run does only what is missing.
     """
+    if skip_unchanged and (found := steps.finished_retraining(config)):
+        left, day = found
+        message = f"Data, configuration and code are those of run {left['flow_run']} of {day}"
+        # Prefect unwraps a state that a flow returns
+        state: Any = Completed(name="Nothing to do", message=message, data=Retrained(**left))
+        return state
     parameters = config.model_dump(mode="json", exclude={"runtime"})
     with tracking.start_run(config.tracking, Path(config.artifacts), "retrain", parameters) as run:
-        prepared = prepare(config)
-        trained = train_all(config, prepared, run.run_id)
-        evaluated = evaluate_and_explain(config, prepared, trained)
-        provenance = {
-            "data fingerprint": steps.store_of(config).get(prepared.records).digest,
-            "code version": code_version(),
-        }
-        report = write_report(config, prepared, trained, evaluated, provenance)
-        run.log_tags(provenance | evaluated.model_dump() | {"split": prepared.split})
-        run.log_figures(steps.headline_figures(config, evaluated))
-        run.log_files(Path(config.results))
+        done = _retrain(config, run)
+    steps.record_retraining(config, done.model_dump(mode="json"))
+    return done
+
+
+def _retrain(config: RetrainConfig, run: tracking.Run) -> Retrained:
+    prepared = prepare(config)
+    trained = train_all(config, prepared, run.run_id)
+    evaluated = evaluate_and_explain(config, prepared, trained)
+    provenance = {
+        "data fingerprint": steps.store_of(config).get(prepared.records).digest,
+        "code version": code_version(),
+    }
+    report = write_report(config, prepared, trained, evaluated, provenance)
+    run.log_tags(provenance | evaluated.model_dump() | {"split": prepared.split})
+    run.log_figures(steps.headline_figures(config, evaluated))
     return Retrained(
         prepared=prepared,
         trained=trained,
         evaluated=evaluated,
-        report=report,
+        report=publish_results(config, evaluated, report, run),
+        report_key=report,
         mlflow_run=run.run_id,
+        flow_run=flow_run.name or "",
     )
 
 

@@ -1,6 +1,5 @@
 """Child flows: each trains one model. They return keys, never weights."""
 
-
 from prefect import flow
 from prefect.runtime import flow_run
 

@@ -295,7 +295,9 @@ class RetrainConfig(Section):
 
     data: DataConfig = Field(description="Data set")
     artifacts: str = Field("artifacts", description="Folder that keeps all artifacts")
-    results: str = Field("results", description="Folder for report, pictures and bundle")
+    results: str = Field(
+        "results", description="Folder for copies of report, pictures and bundle; empty: no copies"
+    )
     cohort: CohortConfig = Field(default_factory=CohortConfig, description="Cohort")
     split: SplitConfig = Field(default_factory=SplitConfig, description="Split")
     pixels: PixelsConfig = Field(default_factory=PixelsConfig, description="Pixels")

@@ -24,7 +24,14 @@ from pedfrac.errors import PedfracError
 from pedfrac.metrics import choose_threshold, confusion
 from pedfrac.models import FilmClassifier, build_model, resolve_device
 from pedfrac.packing import Pack, build_pack
-from pedfrac.storage import Artifact, ArtifactStore, export, file_hash
+from pedfrac.storage import (
+    Artifact,
+    ArtifactStore,
+    code_digest,
+    export,
+    file_hash,
+    write_json,
+)
 from pedfrac.training import (
     MODEL,
     FilmSet,
@@ -362,24 +369,53 @@ def write_report(
     ).key
 
 
-def publish_results(config: RetrainConfig, evaluated: Evaluated, report: str) -> Path:
-    """Copy report, heat maps, figures and bundle to the results folder; return the report's path.
+def publish_results(config: RetrainConfig, evaluated: Evaluated, report: str) -> str:
+    """Copy report, heat maps, figures and bundle to the results folder, if there is to be one.
 
-    The artifacts stay what they are: the copies are for people, not for later steps.
+    The artifacts stay what they are: the copies are for people, not for later steps. Returns where
+    the report lies.
     """
-    store, results = store_of(config), Path(config.results)
+    store = store_of(config)
+    if not config.results:
+        return f"{config.artifacts}/{report}/report.html"
+    results = Path(config.results)
     publish_heat_maps(config, evaluated.explanation)
     export(store.get(evaluated.bundle).path, results / "bundle")
     export(store.get(evaluated.evaluation).path, results / "evaluation")
     export(store.get(report).file("report.html"), results / "report.html")
-    return results / "report.html"
+    return str(results / "report.html")
 
 
 def publish_heat_maps(config: RetrainConfig, explanation: str) -> Path:
-    """Copy the heat maps to the results folder; return where they lie, a folder a group."""
+    """Return where the heat maps lie, a folder a group: copied to the results, if there are any."""
+    made = store_of(config).get(explanation).path
+    if not config.results:
+        return made
     pictures = Path(config.results) / "gradcam_results"
-    export(store_of(config).get(explanation).path, pictures)
+    export(made, pictures)
     return pictures
+
+
+def finished_retraining(config: RetrainConfig) -> tuple[dict[str, Any], str] | None:
+    """Return what a retraining of this very data, configuration and code left, and its day.
+
+    None where there was none, or where its report is gone.
+    """
+    store = store_of(config)
+    key = store.key("retraining", **_retraining_inputs(config))
+    if not store.exists(key) or (found := store.find(key)) is None:
+        return None
+    left: dict[str, Any] = found.read_json("retraining.json")
+    return (left, found.manifest.created) if store.exists(left["report_key"]) else None
+
+
+def record_retraining(config: RetrainConfig, left: dict[str, Any]) -> None:
+    """Keep what a finished retraining left, for the next of the same data, configuration, code."""
+    store_of(config).produce(
+        "retraining",
+        lambda folder: write_json(folder / "retraining.json", left),
+        **_retraining_inputs(config),
+    )
 
 
 def headline_figures(config: RetrainConfig, evaluated: Evaluated) -> dict[str, float | None]:
@@ -469,6 +505,14 @@ class Training:
             "sources": {"weights": file_hash(weights)} if weights.is_file() else {},
             "parents": self.parents,
         }
+
+
+def _retraining_inputs(config: RetrainConfig) -> dict[str, Any]:
+    elsewhere = {"artifacts", "results", "runtime", "tracking"}
+    return {
+        "config": config.model_dump(mode="json", exclude=elsewhere),
+        "sources": record_tables.fingerprint(config.data) | {"code": code_digest()},
+    }
 
 
 def _pack_and_split(config: RetrainConfig, pack: str, split: str) -> dict[str, Artifact]:

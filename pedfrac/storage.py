@@ -249,6 +249,12 @@ def code_version() -> str:
         return "unknown"
 
 
+def code_digest() -> str:
+    """Return the SHA-256 over the domain's source files: what a version number may not tell."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    return content_hash({source.name: file_hash(source) for source in sources})
+
+
 def _fingerprint_files(folder: Path) -> dict[str, FileEntry]:
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
     return {

@@ -34,6 +34,14 @@ class Run:
     run_id: str
     experiment_id: str
 
+    @property
+    def link(self) -> str:
+        """Where a person finds the run: a page of the server, or the store and the run's id."""
+        uri = self.client.tracking_uri
+        if uri.startswith("http"):
+            return f"{uri.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+        return f"run {self.run_id} in {uri}"
+
     def log_epoch(self, epoch: Mapping[str, Any]) -> None:
         """Log all figures of one epoch as ``training.…`` and ``validation.…`` in one call."""
         figures = {"learning_rate": epoch["learning_rate"]}

@@ -1,12 +1,10 @@
-"""Writing the report, as a task."""
-
-from pathlib import Path
+"""Writing the report and putting all results where people look, as tasks."""
 
 from prefect import task
-from prefect.artifacts import create_link_artifact
+from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from pedfrac import steps
+from pedfrac import steps, tracking
 from pedfrac.config import RetrainConfig
 from pedfrac.steps import Evaluated, Prepared, Trained
 
@@ -18,9 +16,24 @@ def write_report(
     trained: Trained,
     evaluated: Evaluated,
     provenance: dict[str, str],
-) -> Path:
-    """Put report, pictures and bundle where a person looks for them; return the report's path."""
-    key = steps.write_report(config, prepared, trained, evaluated, provenance)
-    report = steps.publish_results(config, evaluated, key)
-    create_link_artifact(report.resolve().as_uri(), key="report", link_text=str(report))
-    return report
+) -> str:
+    """Return the key of the report."""
+    return steps.write_report(config, prepared, trained, evaluated, provenance)
+
+
+@task(name="publish results", cache_policy=NO_CACHE)
+def publish_results(
+    config: RetrainConfig, evaluated: Evaluated, report: str, run: tracking.Run
+) -> str:
+    """Put the results where people look for them; return where the report lies."""
+    shown = steps.publish_results(config, evaluated, report)
+    store = steps.store_of(config)
+    for name, key in (evaluated.model_dump() | {"report": report}).items():
+        run.log_files(store.get(key).path, name)
+    links = [f"- Report: `{shown}`", f"- MLflow: {run.link}"]
+    links += [
+        f"- {name.capitalize()}: `{config.artifacts}/{key}`"
+        for name, key in (evaluated.model_dump() | {"report": report}).items()
+    ]
+    create_markdown_artifact("\n".join(links), key="results", description="Where the results lie")
+    return shown

@@ -1,0 +1,100 @@
+"""Making a server ready: its pools, queues and automations, as deployments/ describes them.
+
+May be run again at any time; what is there is brought up to date.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.events.schemas.automations import AutomationCore
+from prefect.exceptions import ObjectNotFound
+from pydantic import ValidationError
+
+from pedfrac.errors import PedfracError
+
+
+def prepare_server(folder: Path, kind: str, notify: str | None) -> list[dict[str, str]]:
+    """Create or update pools of a kind (process, docker, kubernetes), queues and automations.
+
+    ``folder`` holds pools.yaml, automations.yaml and templates/. ``notify``: the slug of a
+    notification block, such as ``slack-webhook/alerts``. Returns a row for each thing made.
+    """
+    pools = _read(folder / "pools.yaml")["pools"]
+    template = _read(folder / "templates" / f"{kind}.json")
+    automations = _read(folder / "automations.yaml")["automations"]
+    made = []
+    with get_client(sync_client=True) as client:
+        for name, pool in pools.items():
+            client.create_work_pool(
+                WorkPoolCreate(
+                    name=name,
+                    type=kind,
+                    description=pool["description"],
+                    base_job_template=template,
+                ),
+                overwrite=True,
+            )
+            made.append({"kind": f"{kind} pool", "name": name})
+            for queue, settings in pool["queues"].items():
+                _make_queue(client, name, queue, settings)
+                made.append({"kind": "queue", "name": f"{name}/{queue}"})
+        actions = [_notification(client, notify)]
+        for automation in automations:
+            _make_automation(client, {"actions": actions} | automation)
+            made.append({"kind": "automation", "name": automation["name"]})
+    return made
+
+
+def _make_queue(client: SyncPrefectClient, pool: str, name: str, settings: dict[str, Any]) -> None:
+    try:
+        queue = client.read_work_queue_by_name(name, work_pool_name=pool)
+    except ObjectNotFound:
+        client.create_work_queue(name, work_pool_name=pool, **settings)
+    else:
+        client.update_work_queue(queue.id, **settings)
+
+
+def _make_automation(client: SyncPrefectClient, described: dict[str, Any]) -> None:
+    try:
+        automation = AutomationCore.model_validate(described)
+    except ValidationError as error:
+        raise PedfracError(f"automations.yaml: {described.get('name')}: {error}") from None
+    there = client.read_automations_by_name(automation.name)
+    if there:
+        client.update_automation(there[0].id, automation)
+    else:
+        client.create_automation(automation)
+
+
+def _notification(client: SyncPrefectClient, notify: str | None) -> dict[str, Any]:
+    """Return the action that tells a person, or one that only leaves an event."""
+    if not notify:
+        return {"type": "do-nothing"}
+    kind, _, name = notify.partition("/")
+    try:
+        block = client.read_block_document_by_name(name, kind)
+    except ObjectNotFound:
+        raise PedfracError(
+            f"--notify {notify}: the server has no such block; make one under Blocks in its UI "
+            "and name it as TYPE/NAME, such as slack-webhook/alerts"
+        ) from None
+    return {
+        "type": "send-notification",
+        "block_document_id": str(block.id),
+        "subject": "{{ automation.name }}",
+        "body": "{{ automation.description }}\n{{ flow_run.name }} {{ flow_run|ui_url }}",
+    }
+
+
+def _read(path: Path) -> Any:
+    try:
+        text = path.read_text()
+        return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except OSError as error:
+        raise PedfracError(f"{path}: cannot be read ({error.strerror})") from None
+    except (yaml.YAMLError, json.JSONDecodeError) as error:
+        raise PedfracError(f"{path}: cannot be read ({error})") from None
