@@ -1,13 +1,13 @@
 """The parent flow: a whole retraining, its trainings mapped over age groups."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from prefect import flow
 from prefect.runtime import flow_run
 from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from flows.dispatch import dispatch
 from flows.preparation import prepare
@@ -39,14 +39,16 @@ class Retrained(BaseModel):
 @flow(name="retrain")
 def retrain(
     config: RetrainConfig,
-    skip_unchanged: Annotated[
-        bool, Field(description="Do nothing where data, configuration and code are as last time")
-    ] = False,
+    skip_unchanged: bool = False,
 ) -> Retrained:
     """Prepare the data, train all models, evaluate and explain them, and write the report.
 
     Every training is waited for; if some fail the others are kept, the error names them, and
     another run does only what is missing.
+
+    Args:
+        config: What is retrained, on which data, and how
+        skip_unchanged: Do nothing where data, configuration and code are those of a finished run
     """
     if skip_unchanged and (found := steps.finished_retraining(config)):
         left, day = found

@@ -22,7 +22,13 @@ def _run_name() -> str:
 def train_age(
     config: RetrainConfig, prepared: Prepared | None = None, parent_run: str | None = None
 ) -> str:
-    """Train the age classifier; return its key."""
+    """Train the age classifier; return its key.
+
+    Args:
+        config: What is trained, on which data, and how
+        prepared: Keys of the prepared data; left out: prepared first, or found
+        parent_run: Run of MLflow under which this one is kept
+    """
     return training.train_age(config, prepared or prepare(config), parent_run)
 
 
@@ -37,6 +43,13 @@ def train_fracture(
     """Train the specialist of an age group, or the generalist of all ages; return its key.
 
     A specialist that starts from the generalist has it trained first where it is not given.
+
+    Args:
+        config: What is trained, on which data, and how
+        group: Number of the age group, the youngest is 0; left out: all ages
+        prepared: Keys of the prepared data; left out: prepared first, or found
+        generalist: Key of the generalist to start from
+        parent_run: Run of MLflow under which this one is kept
     """
     prepared = prepared or prepare(config)
     warm = group is not None and config.fracture.specialist.start == "generalist"

@@ -25,10 +25,16 @@ Projections = Annotated[
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
+def _keep_order(schema: dict[str, Any]) -> None:
+    """Number the fields: a database may return them in another order, and the form with them."""
+    for position, field in enumerate(schema.get("properties", {}).values()):
+        field["position"] = position
+
+
 class Section(BaseModel):
     """Base of all configuration: immutable, and a field that nobody reads is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=_keep_order)
 
 
 class DataConfig(Section):
