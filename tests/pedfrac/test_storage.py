@@ -41,7 +41,7 @@ def test_a_changed_file_is_noticed_and_made_again(tmp_path, caplog):
     store, calls = ArtifactStore(tmp_path), []
     made = store.produce("kind", maker("x", calls))
     made.file("a.txt").write_text("tampered")
-    assert broken_files(made) == ["a.txt"]
+    assert broken_files(made.path, made.manifest) == ["a.txt"]
     with pytest.raises(PedfracError, match="no verified artifact"):
         store.get(made.key)
     assert store.produce("kind", maker("x", calls)).file("a.txt").read_text() == "x"
