@@ -39,7 +39,7 @@ class RemotePartial:
 
     def __init__(self, objects: Objects, key: str, scratch: Path):
         self.objects, self.scratch = objects, scratch
-        self.below = f".partial/{key}"
+        self.below = _below(key)
         self._uploaded: set[str] = set()  # hashes of the files that the last manifest names
         self._pending: Path | None = None  # a snapshot that came too early to be uploaded
         self._running: Future[None] | None = None
@@ -82,11 +82,6 @@ class RemotePartial:
         (self.scratch / "restored").replace(folder)
         self._uploaded = {entry.sha256 for entry in manifest.files.values()}
         logger.info("%s: goes on from there", self._url)
-
-    def discard(self) -> None:
-        """Remove the remote copy, manifest first."""
-        self.objects.delete([f"{self.below}/{MANIFEST}"])
-        self.objects.delete([found.name for found in self.objects.listing(f"{self.below}/")])
 
     def close(self) -> None:
         """Wait for the running upload and remove all snapshots."""
@@ -148,6 +143,17 @@ class RemotePartial:
     def _drop_pending(self) -> None:
         if self._pending is not None:
             shutil.rmtree(self._pending, ignore_errors=True)
+
+
+def discard(objects: Objects, key: str) -> None:
+    """Remove the remote copy of what was published under a key meanwhile, manifest first."""
+    below = _below(key)
+    objects.delete([f"{below}/{MANIFEST}"])
+    objects.delete([found.name for found in objects.listing(f"{below}/")])
+
+
+def _below(key: str) -> str:
+    return f".partial/{key}"
 
 
 def _linked(folder: Path, target: Path) -> Path:

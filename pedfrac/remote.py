@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from pedfrac.cache import Cache, cache_of_environment
-from pedfrac.checkpoints import RemotePartial
+from pedfrac.checkpoints import RemotePartial, discard
 from pedfrac.errors import PedfracError
 from pedfrac.objects import CONNECTIONS, Objects, Upload
 from pedfrac.storage import (
@@ -43,6 +43,10 @@ class ObjectStorage:
     def address(self, key: str) -> str:
         """Return the URL of an artifact."""
         return self.objects.url(key)
+
+    def place(self, manifest: Manifest) -> str:
+        """Return the URL below which the files of an artifact lie."""
+        return self.objects.url(_place(manifest))
 
     def lock(self, key: str) -> FileLock:
         """Return the lock of a key on this node; between nodes the manifest decides."""
@@ -120,7 +124,7 @@ class ObjectStorage:
         else:
             logger.warning("%s: another writer was faster", self.address(manifest.key))
             self.objects.delete(upload.name for upload in uploads)
-        RemotePartial(self.objects, manifest.key, folder).discard()
+        discard(self.objects, manifest.key)
         return self._opened(winner)
 
     def _put_manifest(self, manifest: Manifest, broken: Manifest | None) -> Manifest:
