@@ -1,6 +1,5 @@
 """The parent flow: a whole retraining, its trainings mapped over age groups."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 from prefect import flow
@@ -55,7 +54,7 @@ def retrain(
         state: Any = Completed(name="Nothing to do", message=message, data=Retrained(**left))
         return state
     parameters = config.model_dump(mode="json", exclude={"runtime"})
-    with tracking.start_run(config.tracking, Path(config.artifacts), "retrain", parameters) as run:
+    with tracking.start_run(config.tracking, config.tracking_folder, "retrain", parameters) as run:
         done = _retrain(config, run)
     steps.record_retraining(config, done.model_dump(mode="json"))
     return done

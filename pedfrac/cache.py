@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from filelock import FileLock
 
 from pedfrac.errors import PedfracError
-from pedfrac.storage import FileEntry, content_hash
+from pedfrac.storage import MANIFEST, content_hash
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +28,21 @@ DEFAULT_GIGABYTES = 100.0
 
 Download = Callable[[Mapping[str, Path], Callable[[str], None]], object]
 """``download(files, done)``: fetch each name to a path and call ``done(name)`` for what came."""
+
+
+class Expected(Protocol):
+    """What a file of an entry must be."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+
+    @property
+    def identity(self) -> str:
+        """What another content would have otherwise."""
+
+    def fits(self, path: Path) -> bool:
+        """Return whether a file is there and is this."""
 
 
 class Cache:
@@ -47,11 +62,12 @@ class Cache:
         """Return a folder for unfinished things, beside the entries on the same file system."""
         return self.root / "work" / name
 
-    def fetch(self, name: str, files: Mapping[str, FileEntry], download: Download) -> list[str]:
+    def fetch(self, name: str, files: Mapping[str, Expected], download: Download) -> list[str]:
         """Make an entry hold these files; return those that do not verify even when fetched anew.
 
         What is there and verified is not fetched again, nor hashed again while its size and time
-        stay; of several processes that ask at once, one fetches and the others wait.
+        stay; what the entry held besides is removed. Of several processes that ask at once, one
+        fetches and the others wait.
         """
         with _readable_errors(self.root):
             self._hold(name)
@@ -62,7 +78,7 @@ class Cache:
             os.utime(self._stamp(name))
             return []
 
-    def adopt(self, name: str, folder: Path, files: Mapping[str, FileEntry]) -> None:
+    def adopt(self, name: str, folder: Path, files: Mapping[str, Expected]) -> None:
         """Move a finished folder of this node in as an entry; its files count as verified."""
         with _readable_errors(self.root):
             self._hold(name)
@@ -98,11 +114,12 @@ class Cache:
         """Return a lock between the processes of this node."""
         return FileLock(self._lock_file(name, purpose))
 
-    def _fetch(self, name: str, files: Mapping[str, FileEntry], download: Download) -> list[str]:
+    def _fetch(self, name: str, files: Mapping[str, Expected], download: Download) -> list[str]:
         sound = self._sound_files(name, files)
-        missing = {file: entry for file, entry in files.items() if file not in sound}
-        self.make_room(sum(entry.size for entry in files.values()), of=name)
+        missing = {file: one for file, one in files.items() if file not in sound}
+        self.make_room(sum(one.size for one in files.values()), of=name)
         self._write_stamp(name, files, sound)
+        self._remove_others(name, files)
         incoming = self._incoming(name)
         for _ in range(2):  # once more for what was damaged on the way
             if missing:
@@ -114,7 +131,7 @@ class Cache:
         return sorted(missing)
 
     def _receive(
-        self, name: str, incoming: Path, files: Mapping[str, FileEntry], download: Download
+        self, name: str, incoming: Path, files: Mapping[str, Expected], download: Download
     ) -> list[str]:
         """Download files; put those that verify in their place and return their names."""
         received = []
@@ -133,24 +150,33 @@ class Cache:
         download(targets, place)
         return received
 
-    def _sound_files(self, name: str, files: Mapping[str, FileEntry]) -> set[str]:
-        """Return the files that are there and verify, hashing those that are not stamped."""
-        stamped = self._read_stamp(name).files
-        path = self.path(name)
+    def _sound_files(self, name: str, files: Mapping[str, Expected]) -> set[str]:
+        """Return the files that are there and verify; only those not stamped are looked into."""
+        stamped, path = self._read_stamp(name).files, self.path(name)
         return {
             file
-            for file, entry in files.items()
-            if (file in stamped and stamped[file] == _status(path / file))
-            or entry.fits(path / file)
+            for file, expected in files.items()
+            if (
+                stamped[file] == _status(path / file, expected)
+                if file in stamped
+                else expected.fits(path / file)
+            )
         }
 
-    def _is_fresh(self, name: str, files: Mapping[str, FileEntry]) -> bool:
+    def _remove_others(self, name: str, files: Mapping[str, Expected]) -> None:
+        path = self.path(name)
+        for file in path.rglob("*"):
+            if file.is_file() and file.relative_to(path).as_posix() not in {*files, MANIFEST}:
+                file.unlink()
+
+    def _is_fresh(self, name: str, files: Mapping[str, Expected]) -> bool:
         stamped, path = self._read_stamp(name).files, self.path(name)
-        return self._stamp(name).exists() and all(
-            file in stamped
-            and stamped[file] == _status(path / file)
-            and stamped[file][0] == entry.size
-            for file, entry in files.items()
+        return (
+            self._stamp(name).exists()
+            and stamped.keys() == files.keys()
+            and all(
+                stamped[file] == _status(path / file, expected) for file, expected in files.items()
+            )
         )
 
     def _evict(self, name: str) -> bool:
@@ -182,13 +208,17 @@ class Cache:
     def _stamp(self, name: str) -> Path:
         return self.root / "stamps" / f"{_slug(name)}.json"
 
-    def _write_stamp(self, name: str, files: Mapping[str, FileEntry], sound: Any) -> None:
+    def _write_stamp(self, name: str, files: Mapping[str, Expected], sound: Any) -> None:
         """Note which files of an entry are verified, as they lie there now."""
         stamp = self._stamp(name)
         content = {
             "name": name,
-            "size": sum(entry.size for entry in files.values()),
-            "files": {file: _status(self.path(name) / file) for file in files if file in sound},
+            "size": sum(one.size for one in files.values()),
+            "files": {
+                file: _status(self.path(name) / file, expected)
+                for file, expected in files.items()
+                if file in sound
+            },
         }
         stamp.parent.mkdir(parents=True, exist_ok=True)
         temporary = stamp.with_suffix(f".{os.getpid()}")
@@ -220,7 +250,7 @@ class _Stamp:
 
     name: str
     size: int
-    files: dict[str, list[int]]
+    files: dict[str, Any]
     used: float
 
 
@@ -232,13 +262,13 @@ def _read_stamp(path: Path) -> _Stamp | None:
         return None  # gone, or cut off with the power: the files are then looked at themselves
 
 
-def _status(path: Path) -> list[int] | None:
-    """Return size and time of a file, by which a later change shows; None where there is none."""
+def _status(path: Path, expected: Expected) -> list[Any] | None:
+    """Return size, time and identity of a file, by which a change shows; None where it is not."""
     try:
         status = path.stat()
     except OSError:
         return None
-    return [status.st_size, status.st_mtime_ns]
+    return [status.st_size, status.st_mtime_ns, expected.identity]
 
 
 @cache

@@ -34,6 +34,11 @@ class FileEntry(BaseModel):
     sha256: str
     size: int
 
+    @property
+    def identity(self) -> str:
+        """What another content would have otherwise."""
+        return self.sha256
+
     def fits(self, path: Path) -> bool:
         """Return whether a file is there with this size and content."""
         return (
@@ -103,6 +108,9 @@ class Backend(Protocol):
 
     def address(self, key: str) -> str:
         """Return where an artifact lies, as people are told."""
+
+    def place(self, manifest: Manifest) -> str:
+        """Return where the files of an artifact lie, as people are told."""
 
     def lock(self, key: str) -> AbstractContextManager[Any]:
         """Return a lock that keeps other makers of a key on this machine waiting."""
@@ -219,6 +227,10 @@ class ArtifactStore:
         for manifest in sorted(manifests, key=lambda m: (m.created, m.key), reverse=True):
             yield self._unopened(manifest)
 
+    def place(self, key: str) -> str:
+        """Return where a person finds the files of an artifact: a folder or a URL."""
+        return self._backend.place(self.peek(key).manifest)
+
     def checkpoint(self, folder: Path) -> None:
         """Let another machine go on from what a resumable maker has in its folder now.
 
@@ -255,6 +267,10 @@ class LocalFolder:
     def address(self, key: str) -> str:
         """Return the folder of an artifact."""
         return str(self.root / key)
+
+    def place(self, manifest: Manifest) -> str:
+        """Return the folder of an artifact."""
+        return self.address(manifest.key)
 
     def lock(self, key: str) -> FileLock:
         """Return the lock of a key."""

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import boto3
@@ -28,7 +29,7 @@ class S3Server:
     def environment(self) -> dict[str, str]:
         return environment(self.endpoint)
 
-    @property
+    @cached_property
     def client(self):
         """A client of its own, which does not depend on this process's environment."""
         return boto3.session.Session().client(
