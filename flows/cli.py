@@ -170,9 +170,9 @@ def pack(
     from pedfrac.steps import store_of
 
     keys = run(settings)
+    store = store_of(settings)
     paths = {
-        name: str(store_of(settings).root / getattr(keys, name))
-        for name in ("fracture_pack", "age_pack")
+        name: str(store.get(getattr(keys, name)).path) for name in ("fracture_pack", "age_pack")
     }
     _print({"artifacts": keys.model_dump(), "paths": paths}, as_json)
 

@@ -1,6 +1,5 @@
 """The parent flow: a whole retraining, its trainings mapped over age groups."""
 
-from pathlib import Path
 from typing import Any
 
 from prefect import flow
@@ -57,7 +56,7 @@ def retrain(
         state: Any = Completed(name="Nothing to do", message=message, data=Retrained(**left))
         return state
     parameters = config.model_dump(mode="json", exclude={"runtime"})
-    with tracking.start_run(config.tracking, Path(config.artifacts), "retrain", parameters) as run:
+    with tracking.start_run(config.tracking, config.tracking_folder, "retrain", parameters) as run:
         done = _retrain(config, run)
     steps.record_retraining(config, done.model_dump(mode="json"))
     return done
@@ -68,7 +67,7 @@ def _retrain(config: RetrainConfig, run: tracking.Run) -> Retrained:
     trained = train_all(config, prepared, run.run_id)
     evaluated = evaluate_and_explain(config, prepared, trained)
     provenance = {
-        "data fingerprint": steps.store_of(config).get(prepared.records).digest,
+        "data fingerprint": steps.store_of(config).peek(prepared.records).digest,
         "code version": code_version(),
     }
     report = write_report(config, prepared, trained, evaluated, provenance)

@@ -3,6 +3,7 @@
 Not here: credentials (they come from the environment) and anything that a run computes.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -40,7 +41,9 @@ class Section(BaseModel):
 class DataConfig(Section):
     """Where the data set lies and how much of it may be missing."""
 
-    root: str = Field(description="Folder with dataset.csv, images*/ and the YOLO labels")
+    root: str = Field(
+        description="Folder or s3://bucket/prefix with dataset.csv, images*/ and the YOLO labels"
+    )
     images: bool = Field(True, description="Find and check the image files (off: metadata only)")
     missing: Literal["error", "drop"] = Field(
         "error", description="What rows without an image are: an error, or left out by name"
@@ -275,7 +278,9 @@ class TrackingConfig(Section):
     """Where MLflow keeps the runs."""
 
     uri: str | None = Field(
-        None, description="Tracking URI; none: MLFLOW_TRACKING_URI, else SQLite in the artifacts"
+        None,
+        description="Tracking URI; none: MLFLOW_TRACKING_URI, else SQLite in the artifacts, "
+        "or in the results where artifacts are on S3",
     )
     experiment: str = Field("pedfrac", min_length=1, description="Name of the experiment")
 
@@ -296,11 +301,18 @@ class RuntimeConfig(Section):
     )
 
 
+DEFAULT_ARTIFACTS = "artifacts"
+
+
 class RetrainConfig(Section):
     """One whole retraining."""
 
     data: DataConfig = Field(description="Data set")
-    artifacts: str = Field("artifacts", description="Folder that keeps all artifacts")
+    artifacts: str = Field(
+        DEFAULT_ARTIFACTS,
+        description="Folder or s3://bucket/prefix that keeps all artifacts; left as it is, "
+        "PEDFRAC_ARTIFACTS counts if it is set",
+    )
     results: str = Field(
         "results", description="Folder for copies of report, pictures and bundle; empty: no copies"
     )
@@ -317,6 +329,19 @@ class RetrainConfig(Section):
     )
     tracking: TrackingConfig = Field(default_factory=TrackingConfig, description="Tracking")
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig, description="Machine")
+
+    @property
+    def artifact_root(self) -> str:
+        """The folder or URL of the artifacts, as configured or from the environment."""
+        if self.artifacts == DEFAULT_ARTIFACTS:
+            return os.environ.get("PEDFRAC_ARTIFACTS") or self.artifacts
+        return self.artifacts
+
+    @property
+    def tracking_folder(self) -> Path:
+        """Where MLflow's SQLite lies if no tracking URI is given: a folder in any case."""
+        root = self.artifact_root
+        return Path((self.results or ".") if root.startswith("s3://") else root)
 
     def preparation(self, model: ModelConfig) -> Preparation:
         """Return how films are prepared for a model."""

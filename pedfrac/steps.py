@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict
 
 from pedfrac import cohort as cohorts
 from pedfrac import evaluation as evaluations
+from pedfrac import inputs, splitting
 from pedfrac import records as record_tables
-from pedfrac import splitting
 from pedfrac.bundle import FRACTURE_CLASSES, Bundle, BundleInfo, Network, write_bundle
 from pedfrac.config import ModelConfig, RetrainConfig, TrainingConfig
 from pedfrac.errors import PedfracError
@@ -34,6 +34,7 @@ from pedfrac.storage import (
 )
 from pedfrac.training import (
     MODEL,
+    Epoch,
     FilmSet,
     OnEpoch,
     TrainingData,
@@ -76,26 +77,26 @@ class Evaluated(BaseModel):
 
 def store_of(config: RetrainConfig) -> ArtifactStore:
     """Return the store that the configuration names."""
-    return ArtifactStore(config.artifacts)
+    return ArtifactStore(config.artifact_root)
 
 
 def read_records(config: RetrainConfig, progress: Progress | None = None) -> str:
     """Read and check the data set."""
 
     def make(folder: Path) -> None:
-        records = record_tables.read_records(config.data, config.runtime.workers, progress)
+        data = inputs.fetched(config.data)
+        records = record_tables.read_records(data, config.runtime.workers, progress)
         record_tables.save_records(records, folder)
 
-    sources = record_tables.fingerprint(config.data)
-    settings = config.data.model_dump(mode="json")
-    settings["root"] = str(Path(config.data.root).resolve())
+    settings = config.data.model_dump(mode="json") | {"root": inputs.origin(config.data)}
+    sources = inputs.fingerprint(config.data)
     return store_of(config).produce("records", make, config=settings, sources=sources).key
 
 
 def select_cohort(config: RetrainConfig, records: str) -> str:
     """Take out the films that the configuration excludes."""
     store = store_of(config)
-    parent = store.get(records)
+    parent = store.peek(records)
 
     def make(folder: Path) -> None:
         cohorts.save_cohort(
@@ -109,7 +110,7 @@ def select_cohort(config: RetrainConfig, records: str) -> str:
 def split_patients(config: RetrainConfig, cohort: str) -> str:
     """Divide the patients, each keeping the place that an earlier split gave it."""
     store = store_of(config)
-    parent = store.get(cohort)
+    parent = store.peek(cohort)
     parents = {"cohort": parent}
     earlier = _latest_split(store, parent, config)
     if earlier and earlier.manifest.parents["cohort"].digest == parent.digest:
@@ -139,7 +140,7 @@ def pack_films(
     if not config.data.images:
         raise PedfracError("data.images is off: films cannot be packed without looking at them")
     store = store_of(config)
-    parent = store.get(records)
+    parent = store.peek(records)
     preparation = config.preparation(model)
 
     def make(folder: Path) -> None:
@@ -148,7 +149,7 @@ def pack_films(
             folder,
             read.table,
             read.boxes,
-            Path(config.data.root),
+            Path(inputs.fetched(config.data).root),
             preparation,
             config.runtime.workers,
             progress,
@@ -221,10 +222,10 @@ def assemble_bundle(config: RetrainConfig, prepared: Prepared, trained: Trained)
     """Join the trained networks, with thresholds chosen on validation films."""
     store = store_of(config)
     models = {
-        "age": store.get(trained.age),
-        "generalist": store.get(trained.generalist),
+        "age": store.peek(trained.age),
+        "generalist": store.peek(trained.generalist),
         **{
-            f"specialist-{name}": store.get(key)
+            f"specialist-{name}": store.peek(key)
             for name, key in zip(config.cohort.ages.names, trained.specialists, strict=True)
         },
     }
@@ -292,9 +293,9 @@ def explain_bundle(config: RetrainConfig, prepared: Prepared, bundle: str, evalu
 
     store = store_of(config)
     parents = {
-        "bundle": store.get(bundle),
-        "evaluation": store.get(evaluation),
-        "fracture_pack": store.get(prepared.fracture_pack),
+        "bundle": store.peek(bundle),
+        "evaluation": store.peek(evaluation),
+        "fracture_pack": store.peek(prepared.fracture_pack),
     }
 
     def make(folder: Path) -> None:
@@ -334,11 +335,11 @@ def write_report(
     store = store_of(config)
     names = ["age", "generalist", *config.cohort.ages.names]
     keys = [trained.age, trained.generalist, *trained.specialists]
-    models = {name: store.get(key) for name, key in zip(names, keys, strict=True)}
+    models = {name: store.peek(key) for name, key in zip(names, keys, strict=True)}
     parents = _parents(store, prepared, **evaluated.model_dump())
-    explained = parents["explanation"].path
 
     def make(folder: Path) -> None:
+        explained = parents["explanation"].path
         groups = [path.parent.name for path in sorted(explained.glob("*/figures.json"))]
         groups.sort(key=config.cohort.ages.names.index)
         content = report.ReportInput(
@@ -377,7 +378,7 @@ def publish_results(config: RetrainConfig, evaluated: Evaluated, report: str) ->
     """
     store = store_of(config)
     if not config.results:
-        return f"{config.artifacts}/{report}/report.html"
+        return f"{store.place(report)}/report.html"
     results = Path(config.results)
     publish_heat_maps(config, evaluated.explanation)
     export(store.get(evaluated.bundle).path, results / "bundle")
@@ -484,11 +485,17 @@ class Training:
         store = store_of(self.config)
 
         def make(folder: Path) -> None:
-            opened = {name: store.get(parent.key) for name, parent in self.parents.items()}
-            data = _training_data(self.films, opened["pack"], opened["split"])
-            network = _network_to_train(self.model, data, self.training, opened.get("start"))
+            parents = self.parents
+            data = _training_data(self.films, parents["pack"], parents["split"])
+            network = _network_to_train(self.model, data, self.training, parents.get("start"))
             device = resolve_device(self.config.runtime.device)
-            train(network, data, self.training, folder, device=device, on_epoch=on_epoch)
+
+            def keep(epoch: Epoch) -> None:
+                # first of all, since being told of an epoch may end the training
+                store.checkpoint(folder)
+                on_epoch(epoch)
+
+            train(network, data, self.training, folder, device=device, on_epoch=keep)
             before_publishing()
 
         return store.produce(self.kind, make, resumable=True, **self._inputs).key
@@ -511,7 +518,7 @@ def _retraining_inputs(config: RetrainConfig) -> dict[str, Any]:
     elsewhere = {"artifacts", "results", "runtime", "tracking"}
     return {
         "config": config.model_dump(mode="json", exclude=elsewhere),
-        "sources": record_tables.fingerprint(config.data) | {"code": code_digest()},
+        "sources": inputs.fingerprint(config.data) | {"code": code_digest()},
     }
 
 
@@ -597,7 +604,7 @@ def _same_origin(store: ArtifactStore, earlier: Artifact, cohort: Artifact) -> b
 
 
 def _parents(store: ArtifactStore, prepared: Prepared, **more: str) -> dict[str, Artifact]:
-    return {name: store.get(key) for name, key in (prepared.model_dump() | more).items()}
+    return {name: store.peek(key) for name, key in (prepared.model_dump() | more).items()}
 
 
 def _test_films(split: splitting.Split) -> list[str]:

@@ -8,15 +8,16 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from filelock import FileLock
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pedfrac.errors import PedfracError
 
@@ -32,6 +33,17 @@ class FileEntry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     sha256: str
     size: int
+
+    @property
+    def identity(self) -> str:
+        """What another content would have otherwise."""
+        return self.sha256
+
+    def fits(self, path: Path) -> bool:
+        """Return whether a file is there with this size and content."""
+        return (
+            path.is_file() and path.stat().st_size == self.size and file_hash(path) == self.sha256
+        )
 
 
 class Parent(BaseModel):
@@ -55,14 +67,20 @@ class Manifest(BaseModel):
     files: dict[str, FileEntry]
     code_version: str
     created: str
+    place: str = Field("", description="In object storage: the folder of its files below the key")
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A finished artifact in a local folder."""
+    """A finished artifact: its manifest, and its files in a local folder."""
 
-    path: Path
     manifest: Manifest
+    locate: Callable[[], Path] = field(repr=False, compare=False)
+
+    @cached_property
+    def path(self) -> Path:
+        """The local folder; from object storage the files are fetched when first asked for."""
+        return self.locate()
 
     @property
     def key(self) -> str:
@@ -85,11 +103,48 @@ class Artifact:
         return json.loads(self.file(name).read_text())
 
 
+class Backend(Protocol):
+    """Where artifacts are kept. Manifests travel alone; files come to this machine on demand."""
+
+    def address(self, key: str) -> str:
+        """Return where an artifact lies, as people are told."""
+
+    def place(self, manifest: Manifest) -> str:
+        """Return where the files of an artifact lie, as people are told."""
+
+    def lock(self, key: str) -> AbstractContextManager[Any]:
+        """Return a lock that keeps other makers of a key on this machine waiting."""
+
+    def manifest(self, key: str) -> Manifest | None:
+        """Return the manifest of a key, or None where nothing was published."""
+
+    def exists(self, key: str) -> bool:
+        """Return whether a manifest was published under a key."""
+
+    def manifests(self, kind: str | None) -> Iterator[Manifest]:
+        """Yield the manifests of a kind, or of all, in any order."""
+
+    def open(self, manifest: Manifest) -> tuple[Path, list[str]]:
+        """Return the local folder of an artifact's files, and the files that do not verify."""
+
+    def partial(self, key: str, resumable: bool) -> AbstractContextManager[Path]:
+        """Return the folder to make an artifact in; empty, or as far as an earlier try came."""
+
+    def checkpoint(self, folder: Path) -> None:
+        """Let another machine go on from what lies in a partial folder now."""
+
+    def publish(self, folder: Path, manifest: Manifest, broken: Manifest | None) -> Artifact:
+        """Move a finished folder in, manifest last, in place of a ``broken`` one.
+
+        Returns the artifact that is there then: another writer's where that one was faster.
+        """
+
+
 class ArtifactStore:
-    """A folder of artifacts."""
+    """All artifacts below a root, which is a folder or ``s3://bucket/prefix``."""
 
     def __init__(self, root: str | Path):
-        self.root = Path(root)
+        self._backend = _backend(root)
 
     def produce(
         self,
@@ -108,12 +163,13 @@ class ArtifactStore:
         what it had written before it was killed; any other finds the folder empty.
         """
         key = self.key(kind, config=config, sources=sources, parents=parents)
-        with self._lock(key):
-            if (found := self.find(key)) is not None:
+        with self._backend.lock(key):
+            there = self._backend.manifest(key)
+            if there is not None and (found := self._verified(there)) is not None:
                 logger.info("%s is there already", key)
                 return found
-            folder = self._partial(key, keep=resumable)
-            make(folder)
+            with self._backend.partial(key, resumable) as folder:
+                make(folder)
             manifest = Manifest(
                 kind=kind,
                 schema_version=SCHEMA_VERSION,
@@ -128,7 +184,9 @@ class ArtifactStore:
                 code_version=code_version(),
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
             )
-            return self._publish(folder, manifest)
+            published = self._backend.publish(folder, manifest, broken=there)
+            logger.info("%s made", key)
+            return published
 
     @staticmethod
     def key(
@@ -145,49 +203,109 @@ class ArtifactStore:
 
     def exists(self, key: str) -> bool:
         """Return whether an artifact was finished under a key, without verifying its files."""
-        return (self.root / key / MANIFEST).exists()
+        return self._backend.exists(key)
 
     def find(self, key: str) -> Artifact | None:
         """Return the artifact of a key if it is there and every file verifies, else None."""
-        path = self.root / key
-        if not (path / MANIFEST).exists():
-            return None
-        artifact = Artifact(path, _read_manifest(path))
-        if broken := broken_files(artifact):
-            logger.warning("%s does not verify (%s): it will be made again", path, broken)
-            return None
-        return artifact
+        manifest = self._backend.manifest(key)
+        return None if manifest is None else self._verified(manifest)
 
     def get(self, key: str) -> Artifact:
         """Return the artifact of a key. Raises PedfracError where it is missing or broken."""
-        artifact = self.find(key)
-        if artifact is None:
-            raise PedfracError(f"{self.root / key}: no verified artifact here")
-        return artifact
+        return self._opened(self.peek(key).manifest)
 
     def peek(self, key: str) -> Artifact:
-        """Return the artifact of a key without verifying its files."""
-        return Artifact(self.root / key, _read_manifest(self.root / key))
+        """Return the artifact of a key by its manifest alone; its files are not looked at."""
+        manifest = self._backend.manifest(key)
+        if manifest is None:
+            raise PedfracError(f"{self._backend.address(key)}: no artifact here")
+        return self._unopened(manifest)
 
-    def of_kind(self, kind: str) -> Iterator[Artifact]:
-        """Yield the artifacts of a kind, newest first, without verifying them."""
-        folders = (path.parent for path in (self.root / kind).glob(f"*/{MANIFEST}"))
-        artifacts = [Artifact(folder, _read_manifest(folder)) for folder in folders]
-        yield from sorted(artifacts, key=lambda a: a.manifest.created, reverse=True)
+    def of_kind(self, kind: str | None = None) -> Iterator[Artifact]:
+        """Yield the artifacts of a kind, or all, newest first, by their manifests alone."""
+        manifests = self._backend.manifests(kind)
+        for manifest in sorted(manifests, key=lambda m: (m.created, m.key), reverse=True):
+            yield self._unopened(manifest)
 
-    def _lock(self, key: str) -> FileLock:
+    def place(self, key: str) -> str:
+        """Return where a person finds the files of an artifact: a folder or a URL."""
+        return self._backend.place(self.peek(key).manifest)
+
+    def checkpoint(self, folder: Path) -> None:
+        """Let another machine go on from what a resumable maker has in its folder now.
+
+        What lies there must be of one moment; files may be replaced later, but not written into.
+        Where artifacts are kept in a local folder there is nothing to do.
+        """
+        self._backend.checkpoint(folder)
+
+    def _verified(self, manifest: Manifest) -> Artifact | None:
+        path, broken = self._backend.open(manifest)
+        if broken:
+            address = self._backend.address(manifest.key)
+            logger.warning("%s does not verify (%s): it will be made again", address, broken)
+            return None
+        return Artifact(manifest, lambda: path)
+
+    def _opened(self, manifest: Manifest) -> Artifact:
+        path, broken = self._backend.open(manifest)
+        if broken:
+            address = self._backend.address(manifest.key)
+            raise PedfracError(f"{address}: no verified artifact here, {broken} changed or missing")
+        return Artifact(manifest, lambda: path)
+
+    def _unopened(self, manifest: Manifest) -> Artifact:
+        return Artifact(manifest, lambda: self._opened(manifest).path)
+
+
+class LocalFolder:
+    """Artifacts in a folder: each under its key, unfinished ones under ``.partial``."""
+
+    def __init__(self, root: Path):
+        self.root = root
+
+    def address(self, key: str) -> str:
+        """Return the folder of an artifact."""
+        return str(self.root / key)
+
+    def place(self, manifest: Manifest) -> str:
+        """Return the folder of an artifact."""
+        return self.address(manifest.key)
+
+    def lock(self, key: str) -> FileLock:
+        """Return the lock of a key."""
         locks = self.root / ".locks"
         locks.mkdir(parents=True, exist_ok=True)
         return FileLock(locks / f"{key.replace('/', '-')}.lock")
 
-    def _partial(self, key: str, keep: bool) -> Path:
-        folder = self.root / ".partial" / key
-        if folder.exists() and not keep:
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+    def manifest(self, key: str) -> Manifest | None:
+        """Return the manifest of a key, or None."""
+        path = self.root / key / MANIFEST
+        return parse_manifest(path.read_bytes(), str(path)) if path.exists() else None
 
-    def _publish(self, folder: Path, manifest: Manifest) -> Artifact:
+    def exists(self, key: str) -> bool:
+        """Return whether a manifest is there."""
+        return (self.root / key / MANIFEST).exists()
+
+    def manifests(self, kind: str | None) -> Iterator[Manifest]:
+        """Yield the manifests of a kind, or of all."""
+        for path in self.root.glob(f"{kind or '[!.]*'}/*/{MANIFEST}"):
+            yield parse_manifest(path.read_bytes(), str(path))
+
+    def open(self, manifest: Manifest) -> tuple[Path, list[str]]:
+        """Return the folder of an artifact and the files that do not verify."""
+        path = self.root / manifest.key
+        return path, broken_files(path, manifest)
+
+    @contextmanager
+    def partial(self, key: str, resumable: bool) -> Iterator[Path]:
+        """Yield the folder to make an artifact in."""
+        yield partial_folder(self.root / ".partial" / key, resumable)
+
+    def checkpoint(self, folder: Path) -> None:
+        """Do nothing: the partial folder itself outlasts its maker."""
+
+    def publish(self, folder: Path, manifest: Manifest, broken: Manifest | None) -> Artifact:
         """Write the manifest last, then move the folder to its place in one step."""
         (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
         final = self.root / manifest.key
@@ -195,17 +313,36 @@ class ArtifactStore:
             shutil.rmtree(final)
         final.parent.mkdir(parents=True, exist_ok=True)
         folder.replace(final)
-        logger.info("%s made", manifest.key)
-        return Artifact(final, manifest)
+        return Artifact(manifest, lambda: final)
 
 
-def broken_files(artifact: Artifact) -> list[str]:
+def _backend(root: str | Path) -> Backend:
+    if str(root).startswith("s3://"):
+        from pedfrac.remote import ObjectStorage  # boto3 is needed by those alone who use S3
+
+        return ObjectStorage(str(root))
+    return LocalFolder(Path(root))
+
+
+def partial_folder(folder: Path, keep: bool) -> Path:
+    """Return a folder that is there: with what it held, or empty."""
+    if folder.exists() and not keep:
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def broken_files(path: Path, manifest: Manifest) -> list[str]:
     """Return the names of an artifact's files that are missing or changed since it was made."""
-    return [
-        name
-        for name, entry in artifact.manifest.files.items()
-        if not _matches(artifact.path / name, entry)
-    ]
+    return [name for name, entry in manifest.files.items() if not entry.fits(path / name)]
+
+
+def parse_manifest(data: bytes, where: str) -> Manifest:
+    """Return a manifest from its JSON. Raises PedfracError that names where it was read."""
+    try:
+        return Manifest.model_validate_json(data)
+    except ValidationError as error:
+        raise PedfracError(f"{where}: is no manifest ({error})") from None
 
 
 def export(source: Path, target: Path) -> None:
@@ -263,14 +400,3 @@ def _fingerprint_files(folder: Path) -> dict[str, FileEntry]:
         )
         for path in paths
     }
-
-
-def _matches(path: Path, entry: FileEntry) -> bool:
-    return path.is_file() and path.stat().st_size == entry.size and file_hash(path) == entry.sha256
-
-
-def _read_manifest(folder: Path) -> Manifest:
-    try:
-        return Manifest.model_validate_json((folder / MANIFEST).read_text())
-    except (OSError, ValidationError) as error:
-        raise PedfracError(f"{folder / MANIFEST}: is no manifest ({error})") from None

@@ -32,7 +32,7 @@ def publish_results(
         run.log_files(store.get(key).path, name)
     links = [f"- Report: `{shown}`", f"- MLflow: {run.link}"]
     links += [
-        f"- {name.capitalize()}: `{config.artifacts}/{key}`"
+        f"- {name.capitalize()}: `{store.place(key)}`"
         for name, key in (evaluated.model_dump() | {"report": report}).items()
     ]
     create_markdown_artifact("\n".join(links), key="results", description="Where the results lie")

@@ -1,7 +1,6 @@
 """Training one model, as a task: the same engine, watched by MLflow, the terminal and the UI."""
 
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 from prefect import task
@@ -70,7 +69,7 @@ def _train(name: str, training: Training, section: Any, parent_run: str | None) 
 def _open_run(config: RetrainConfig, name: str, section: Any, parent_run: str | None) -> Any:
     parameters = section.model_dump(mode="json") | {"cohort": config.cohort.model_dump(mode="json")}
     return tracking.start_run(
-        config.tracking, Path(config.artifacts), name, parameters, parent=parent_run
+        config.tracking, config.tracking_folder, name, parameters, parent=parent_run
     )
 
 

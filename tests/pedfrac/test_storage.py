@@ -26,11 +26,22 @@ def test_second_call_finds_what_the_first_made(tmp_path):
     assert again.file("a.txt").read_text() == "x"
 
 
+def test_the_key_is_known_before_the_artifact_exists(tmp_path):
+    store = ArtifactStore(tmp_path)
+    parent = store.produce("parent", maker("p", []))
+    inputs = {"config": {"n": 1}, "sources": {"file": "abc"}, "parents": {"p": parent}}
+    key = store.key("kind", **inputs)
+    assert not store.exists(key)
+    assert store.produce("kind", maker("x", []), **inputs).key == key
+    assert store.exists(key)
+    assert key != store.key("kind", **(inputs | {"sources": {}}))
+
+
 def test_a_changed_file_is_noticed_and_made_again(tmp_path, caplog):
     store, calls = ArtifactStore(tmp_path), []
     made = store.produce("kind", maker("x", calls))
     made.file("a.txt").write_text("tampered")
-    assert broken_files(made) == ["a.txt"]
+    assert broken_files(made.path, made.manifest) == ["a.txt"]
     with pytest.raises(PedfracError, match="no verified artifact"):
         store.get(made.key)
     assert store.produce("kind", maker("x", calls)).file("a.txt").read_text() == "x"

@@ -1,0 +1,112 @@
+"""The input data, in a folder or in object storage, whose objects are mirrored into the cache.
+
+What the files say is read elsewhere (records); here is only where they lie and whether they are
+still the same.
+"""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pedfrac import records
+from pedfrac.config import DataConfig
+from pedfrac.errors import PedfracError
+from pedfrac.storage import content_hash
+
+if TYPE_CHECKING:
+    from pedfrac.objects import Objects
+
+_IMAGES = re.compile(r"images[^/]*/[^/]+$")
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """An object of the data set as listed; foreign objects carry no SHA-256."""
+
+    size: int
+    identity: str
+    modified: datetime
+
+    def fits(self, path: Path) -> bool:
+        """Return whether a file has the size and time of this object."""
+        if not path.is_file():
+            return False
+        status = path.stat()
+        return status.st_size == self.size and status.st_mtime == self.modified.timestamp()
+
+
+def is_remote(root: str) -> bool:
+    """Return whether a data root names object storage."""
+    return root.startswith("s3://")
+
+
+def origin(config: DataConfig) -> str:
+    """Return the name of a data root that is the same on all machines that see it."""
+    return _objects(config).url() if is_remote(config.root) else str(Path(config.root).resolve())
+
+
+def fingerprint(config: DataConfig) -> dict[str, str]:
+    """Return what tells one state of the data set from another, without fetching or opening it."""
+    if not is_remote(config.root):
+        return records.fingerprint(config)
+    files = _listing(config)
+    return {
+        "objects": content_hash([[name, file.size, file.identity] for name, file in files.items()])
+    }
+
+
+def fetched(config: DataConfig) -> DataConfig:
+    """Return the configuration with a local root, fetching what is new or changed since last time.
+
+    Without ``images`` only the table is fetched.
+    """
+    if not is_remote(config.root):
+        return config
+    from pedfrac.cache import cache_of_environment
+
+    objects, files, cache = _objects(config), _listing(config), cache_of_environment()
+    entry = f"inputs/{content_hash([objects.endpoint, objects.url(), config.images])[:16]}"
+
+    def download(targets: Mapping[str, Path], done: Callable[[str], None]) -> None:
+        def dated(name: str) -> None:
+            time = files[name].modified.timestamp()
+            os.utime(targets[name], (time, time))
+            done(name)
+
+        objects.download(targets, dated)
+
+    if broken := cache.fetch(entry, files, download):
+        raise PedfracError(
+            f"{objects.url(broken[0])}: changed while it was fetched"
+            + (f", as {len(broken) - 1} more" if len(broken) > 1 else "")
+        )
+    return config.model_copy(update={"root": str(cache.path(entry))})
+
+
+def _objects(config: DataConfig) -> "Objects":
+    from pedfrac.objects import Objects  # boto3 is needed by those alone who use S3
+
+    return Objects(config.root)
+
+
+def _listing(config: DataConfig) -> dict[str, InputFile]:
+    """Return the objects that belong to the data set, by name."""
+    objects = _objects(config)
+    parts = [records.CSV_NAME]
+    if config.images:
+        parts += ["images", *(f"{folder}/" for folder in records.LABEL_FOLDERS)]
+    files = {
+        found.name: InputFile(found.size, found.etag, found.modified)
+        for part in parts
+        for found in objects.listing(part)
+        if part != "images" or _IMAGES.match(found.name)
+    }
+    if records.CSV_NAME not in files:
+        raise PedfracError(
+            f"{objects.url(records.CSV_NAME)}: is missing; data.root must be the prefix of it"
+        )
+    return files

@@ -1,0 +1,87 @@
+"""Input data on a real S3 server: mirrored once a node, kept like the objects, named like them."""
+
+from pathlib import Path
+
+import pytest
+from faults import proxy
+from servers import environment
+
+from pedfrac import inputs
+from pedfrac.config import DataConfig, PhantomConfig
+from pedfrac.errors import PedfracError
+from pedfrac.phantoms import write_phantoms
+from pedfrac.records import read_records
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("films")
+    write_phantoms(folder, PhantomConfig(images=12, scale=0.1, workers=1))
+    return folder
+
+
+@pytest.fixture
+def remote(films, s3_server, s3_root, bucket, monkeypatch):
+    """Configuration of a data set in a bucket, the proxy before it, and the bucket's client."""
+    for path in films.rglob("*"):
+        if path.is_file():
+            name = f"some/prefix/data/{path.relative_to(films).as_posix()}"
+            s3_server.client.upload_file(str(path), bucket, name)
+    s3_server.client.put_object(Bucket=bucket, Key="some/prefix/data/films.zip", Body=b"unwanted")
+    with proxy(s3_server.endpoint) as before:
+        for name, value in environment(before.endpoint).items():
+            monkeypatch.setenv(name, value)
+        yield DataConfig(root=f"{s3_root}/data/"), before, s3_server.client
+
+
+def image_requests(before):
+    return before.count("GET", "/data/images")
+
+
+def test_the_mirror_reads_like_the_folder(remote, films):
+    config, before, _ = remote
+    assert inputs.fetched(DataConfig(root=str(films))).root == str(films)
+    local = inputs.fetched(config)
+    assert read_records(local).table.equals(read_records(DataConfig(root=str(films))).table)
+    assert image_requests(before) == 12
+    assert inputs.fetched(config) == local
+    assert image_requests(before) == 12 and before.count("GET", "films.zip") == 0
+
+
+def test_only_what_changed_is_fetched_and_what_is_gone_goes(remote, bucket):
+    config, before, client = remote
+    local = inputs.fetched(config)
+    table = read_records(local).table
+    first, second = table["image"][:2]
+    state = inputs.fingerprint(config)
+    client.delete_object(Bucket=bucket, Key=f"some/prefix/data/{first}")
+    body = client.get_object(Bucket=bucket, Key=f"some/prefix/data/{second}")["Body"].read()
+    changed = bytes([body[0] ^ 1]) + body[1:]  # of the same size
+    client.put_object(Bucket=bucket, Key=f"some/prefix/data/{second}", Body=changed)
+    assert inputs.fingerprint(config) != state
+    before.requests.clear()
+    inputs.fetched(config)
+    assert image_requests(before) == 1
+    assert not (Path(local.root) / first).exists()
+    assert (Path(local.root) / second).read_bytes() == changed
+
+
+def test_names_and_states_do_not_depend_on_the_node(remote, tmp_path, monkeypatch):
+    config, before, _ = remote
+    one = inputs.origin(config), inputs.fingerprint(config)
+    monkeypatch.setenv("PEDFRAC_CACHE", str(tmp_path / "elsewhere"))
+    same_place = config.model_copy(update={"root": config.root.rstrip("/")})
+    assert (inputs.origin(same_place), inputs.fingerprint(same_place)) == one
+    assert image_requests(before) == 0  # a listing is enough
+
+
+def test_without_images_the_table_alone_is_fetched(remote):
+    config, before, _ = remote
+    table = read_records(inputs.fetched(config.model_copy(update={"images": False}))).table
+    assert len(table) == 12
+    assert image_requests(before) == 0 and before.count("GET", "/labels/") == 0
+
+
+def test_a_prefix_without_a_data_set_is_named(remote, s3_root):
+    with pytest.raises(PedfracError, match=r"some/prefix/nothing/dataset.csv: is missing"):
+        inputs.fingerprint(DataConfig(root=f"{s3_root}/nothing"))
