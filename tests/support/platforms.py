@@ -1,0 +1,203 @@
+"""A Prefect server, MLflow and workers, each a process of its own on loopback, ended by its pid."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+from servers import free_ports
+
+ROOT = Path(__file__).parents[2]
+START = 120  # seconds that a server may take to start on a busy machine
+
+
+@dataclass
+class Platform:
+    """What runs, and how to reach it; ``environment`` is that of every process."""
+
+    folder: Path
+    prefect: int
+    mlflow: int
+    environment: dict[str, str]
+    processes: dict[str, subprocess.Popen] = field(default_factory=dict)
+
+    # ---- processes ----------------------------------------------------------------------------
+
+    def start(self, name: str, *command: object) -> subprocess.Popen:
+        """Start a process whose output goes to ``NAME.log``."""
+        with (self.folder / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", *map(str, command)],
+                cwd=self.folder,
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.processes[name] = process
+        return process
+
+    def stop(self, name: str, how: int = signal.SIGTERM) -> None:
+        """Stop a process of this platform and wait until it is gone."""
+        process = self.processes.pop(name)
+        process.send_signal(how)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def start_server(self) -> None:
+        """Start the Prefect server and wait until it answers."""
+        self.start("server", "prefect", "server", "start", "--port", self.prefect)
+        wait_for(lambda: self.ask("GET", "/health"), START, "the Prefect server")
+
+    def start_mlflow(self) -> None:
+        """Start the MLflow server and wait until it answers."""
+        store = f"sqlite:///{self.folder}/mlflow.db"
+        kept = ["--artifacts-destination", self.folder / "mlflow-files"]
+        self.start(
+            "mlflow",
+            *("mlflow", "server", "--port", self.mlflow, "--backend-store-uri", store),
+            *kept,
+        )
+        url = f"http://127.0.0.1:{self.mlflow}/health"
+        wait_for(lambda: urllib.request.urlopen(url, timeout=5).status == 200, START, "MLflow")
+
+    def start_workers(self, pool: str, slots: int, name: str | None = None) -> None:
+        """Start the workers of a pool as a user does."""
+        self.start(name or pool, "flows.cli", "workers", "--pool", pool, "--slots", slots)
+
+    def command(self, *command: object, cwd: Path = ROOT) -> str:
+        """Run a command to its end and return what it printed."""
+        done = subprocess.run(
+            [sys.executable, "-m", *map(str, command)],
+            cwd=cwd,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    # ---- the server's interface, as its UI uses it --------------------------------------------
+
+    def ask(self, method: str, path: str, content: Any = None) -> Any:
+        """Return the answer of the Prefect API."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.prefect}/api{path}",
+            method=method,
+            data=None if content is None else json.dumps(content).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            body = answer.read()
+        return json.loads(body) if body else None
+
+    def begin(self, deployment: str, parameters: dict[str, Any]) -> str:
+        """Begin a run of a deployment as a click does; return its id."""
+        found = self.ask("GET", f"/deployments/name/{deployment}")
+        content = {"parameters": found["parameters"] | parameters, "state": {"type": "SCHEDULED"}}
+        run: dict[str, str] = self.ask(
+            "POST", f"/deployments/{found['id']}/create_flow_run", content
+        )
+        return run["id"]
+
+    def state(self, run: str) -> dict[str, Any]:
+        """Return the state of a run."""
+        found: dict[str, Any] = self.ask("GET", f"/flow_runs/{run}")["state"]
+        return found
+
+    def cancel(self, run: str) -> None:
+        """Cancel a run as a click does."""
+        state = {"type": "CANCELLING", "name": "Cancelling"}
+        self.ask("POST", f"/flow_runs/{run}/set_state", {"state": state})
+
+    def finish(self, run: str, seconds: float = 900) -> dict[str, Any]:
+        """Wait until a run is over and return its last state."""
+        final = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+        wait_for(lambda: self.state(run)["type"] in final, seconds, f"run {run}")
+        return self.state(run)
+
+    def runs(self, flow: str | None = None) -> list[dict[str, Any]]:
+        """Return all runs, newest first, of a flow if it is named."""
+        wanted: dict[str, Any] = {"sort": "EXPECTED_START_TIME_DESC"}
+        if flow:
+            wanted["flows"] = {"name": {"any_": [flow]}}
+        found: list[dict[str, Any]] = self.ask("POST", "/flow_runs/filter", wanted)
+        return found
+
+    def engines(self) -> dict[str, psutil.Process]:
+        """Return the processes that execute runs, by the id of their run."""
+        found = {}
+        for process in psutil.process_iter():
+            try:
+                environment = process.environ()
+                mine = environment.get("PREFECT_API_URL") == self.environment["PREFECT_API_URL"]
+                if mine and (run := environment.get("PREFECT__FLOW_RUN_ID")):
+                    found[run] = process
+            except psutil.Error:
+                continue
+        return found
+
+
+@contextmanager
+def platform(folder: Path, s3: dict[str, str], artifacts: str) -> Iterator[Platform]:
+    """Run Prefect and MLflow with deployments, pools and automations, as the README says."""
+    prefect, mlflow = free_ports(2)
+    running = Platform(folder, prefect, mlflow, _environment(folder, prefect, mlflow))
+    running.environment |= s3 | {"PEDFRAC_ARTIFACTS": artifacts}
+    try:
+        running.start_server()
+        running.start_mlflow()
+        running.command("flows.cli", "pools")
+        deploy = ("prefect", "deploy", "--all", "--prefect-file", "deployments/prefect.yaml")
+        running.command(*deploy)
+        yield running
+    finally:
+        for name in reversed(list(running.processes)):
+            running.stop(name)
+        for process in running.engines().values():
+            process.kill()
+
+
+def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+    """Return what a condition returns once it is true; errors of connections count as not yet."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            if found := condition():
+                return found
+        except OSError:
+            pass
+        assert time.monotonic() < until, f"{what} took longer than {seconds:g} s"
+        time.sleep(0.5)
+
+
+def _environment(folder: Path, prefect: int, mlflow: int) -> dict[str, str]:
+    leases = "prefect.server.concurrency.lease_storage.filesystem"
+    return os.environ | {
+        "PREFECT_HOME": str(folder / "prefect"),
+        "PREFECT_API_URL": f"http://127.0.0.1:{prefect}/api",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_UI_V2_ENABLED": "false",
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": leases,
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "pedfrac",
+        "PREFECT_CLIENT_MAX_RETRIES": "6",
+        "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{mlflow}",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "PEDFRAC_CACHE": str(folder / "cache"),
+        "PEDFRAC_DATA": str(folder / "data"),
+        "DO_NOT_TRACK": "1",
+    }
