@@ -1,8 +1,8 @@
 """Exit 0 where what this container is for works: the check behind the images' and services' health.
 
-    health.py URL            a server answers at this address
-    health.py --pool NAME    the Prefect server knows a worker of this pool on this host as online
-    health.py                the Prefect server answers and lets us in, where one is configured
+health.py URL            a server answers at this address
+health.py --pool NAME    the Prefect server knows a worker of this pool on this host as online
+health.py                the Prefect server answers and lets us in, where one is configured
 """
 
 import base64

@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 import time
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +168,25 @@ def stack(tmp_path_factory):
         yield made
     finally:
         made.stop()
+
+
+def test_services_are_pinned_watched_and_on_loopback():
+    services = yaml.safe_load(interpolated(example_settings()))["services"]
+    for name, service in services.items():
+        assert re.search(r":(\d+\.\d+|cpu$|gpu$)", service["image"])
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
+        assert name == "init" or (service["healthcheck"]["test"] and service["restart"] != "no")
+
+
+def test_no_secret_has_a_value_of_its_own():
+    secrets = re.findall(
+        r"^ +(\w*(?:PASSWORD|SECRET|AUTH)\w*): (.*)", (DOCKER / "compose.yaml").read_text(), re.M
+    )
+    assert len(secrets) >= 6
+    for name, value in secrets:
+        assert re.fullmatch(r"\$\{\w+:\?set it in docker/.env\}", value), name
+    examples = {v for k, v in example_settings().items() if re.search("PASSWORD|SECRET|AUTH", k)}
+    assert examples == {"change-me", "admin:change-me"}
 
 
 def test_servers_refuse_strangers(stack):
