@@ -12,13 +12,14 @@ from pathlib import Path
 
 
 def owners() -> dict[str, set[str]]:
-    """Return, for each importable top-level name, the distributions that installed files there."""
+    """Return, for each top-level folder and module, the distributions that installed it."""
     found = defaultdict(set)
     for distribution in distributions():
-        for file in distribution.files or ():
-            top = Path(file.parts[0])
-            if len(file.parts) > 1 or top.suffix in (".py", ".so"):
-                found[top.name.split(".")[0]].add(distribution.name)
+        name = distribution.name  # parsed anew at each look
+        for line in (distribution.read_text("RECORD") or "").splitlines():
+            top, _, below = line.partition(",")[0].partition("/")
+            if below or top.endswith((".py", ".so")):
+                found[top.partition(".")[0]].add(name)
     return found
 
 
