@@ -16,7 +16,8 @@ export PREFECT_HOME="$scratch"
 
 hadolint docker/Dockerfile
 echo "Dockerfile: hadolint found nothing"
-docker-compose --file docker/compose.yaml --env-file docker/example.env --profile gpu config --quiet
+docker-compose --file docker/compose.yaml --env-file docker/example.env --profile gpu --profile no-gpu \
+    config --quiet
 echo "Compose file: valid"
 sh docker/pins.sh pyproject.toml requirements.lock "$scratch"
 echo "Pins: $(wc -l < "$scratch/all.txt"), all from the lock file"
