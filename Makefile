@@ -45,7 +45,7 @@ browser:
 
 lock:  ## Resolve the dependencies anew
 	$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install --quiet uv
-	$(VENV)/lock/bin/uv pip compile --universal --python-version 3.11 --extra dev --quiet \
+	$(VENV)/lock/bin/uv pip compile --universal --python-version 3.11 --extra dev --extra server --quiet \
 	    --no-emit-index-url --no-header --no-annotate --output-file requirements.lock pyproject.toml
 
 clean:  ## Remove what the demo made
