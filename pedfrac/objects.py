@@ -213,7 +213,16 @@ class Objects:
     def open_uploads(self, begun_before: datetime) -> list[tuple[str, str]]:
         """Return names and ids of uploads in parts that were begun before a time and never done."""
         asked = {"Bucket": self.bucket, "Prefix": self._prefix}
-        page = self._patiently("", partial(_client().list_multipart_uploads, **asked))
+
+        def list_uploads() -> dict[str, Any]:
+            try:
+                return dict(_client().list_multipart_uploads(**asked))
+            except ClientError as error:
+                if _code(error) == "NotImplemented":  # no such list, so nothing to be found by it
+                    return {}
+                raise
+
+        page = self._patiently("", list_uploads)
         return [
             (found["Key"].removeprefix(self._prefix), found["UploadId"])
             for found in page.get("Uploads", [])

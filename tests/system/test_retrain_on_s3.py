@@ -92,4 +92,3 @@ def test_a_second_run_on_another_node_trains_nothing(first, remote, tmp_path):
     again = pedfrac(remote, tmp_path / "third", "retrain")
     assert again["trained"] == result["trained"] and again["evaluated"] == result["evaluated"]
     assert remote.count("PUT", "-model/") == 0
-    assert remote.count("GET", f"/{result['prepared']['fracture_pack']}/files-0") == 0
