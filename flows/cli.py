@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from flows.artifacts import artifacts
+from flows.output import as_table as _table
+from flows.output import out
+from flows.output import print_result as _print
 from pedfrac.errors import PedfracError
 
 app = typer.Typer(
@@ -45,8 +47,7 @@ Images = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object; logs go to stderr")]
 
-# tables keep their columns when stdout is a file or a pipe, which has no width of its own
-out = Console(width=None if sys.stdout.isatty() else 160)
+app.add_typer(artifacts, name="artifacts")
 
 
 @app.command()
@@ -437,36 +438,6 @@ def _print_evaluation(
     _print(result, as_json, [_table("Test films", summary_rows(figures))])
     if not as_json:
         out.print(in_words(figures))
-
-
-def _print(result: dict[str, Any], as_json: bool, tables: Sequence[Table] = ()) -> None:
-    if as_json:
-        print(json.dumps(result, default=str))
-        return
-    for table in tables:
-        if table.row_count:
-            out.print(table)
-    for name, value in result.items():
-        if isinstance(value, str | int | float):
-            out.print(f"{name}: {value}")
-
-
-def _table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
-    table = Table(title=title, title_justify="left")
-    for name in rows[0] if rows else ():
-        numeric = all(isinstance(row[name], int | float | None) for row in rows)
-        table.add_column(name.replace("_", " "), justify="right" if numeric else "left")
-    for row in rows:
-        table.add_row(*(_cell(value) for value in row.values()))
-    return table
-
-
-def _cell(value: Any) -> str:
-    if value is None or value != value:  # NaN alone differs from itself
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else ""
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def _rows(frame: Any) -> list[dict[str, Any]]:

@@ -87,6 +87,7 @@ class Cache:
                 if path.exists():
                     shutil.rmtree(path)
                 path.parent.mkdir(parents=True, exist_ok=True)
+                self._write_stamp(name, files, ())  # known, and so removable, at any moment
                 folder.replace(path)
                 self._write_stamp(name, files, files)
             self.make_room()

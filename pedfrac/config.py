@@ -333,9 +333,7 @@ class RetrainConfig(Section):
     @property
     def artifact_root(self) -> str:
         """The folder or URL of the artifacts, as configured or from the environment."""
-        if self.artifacts == DEFAULT_ARTIFACTS:
-            return os.environ.get("PEDFRAC_ARTIFACTS") or self.artifacts
-        return self.artifacts
+        return artifact_root(self.artifacts)
 
     @property
     def tracking_folder(self) -> Path:
@@ -357,6 +355,13 @@ class PhantomConfig(Section):
     shortcut: bool = Field(False, description="Let the side marker tell the label")
     faults: int = Field(0, ge=0, description="Number of films of each planted fault")
     workers: int = Field(0, ge=0, description="Processes; 0: one per core")
+
+
+def artifact_root(configured: str = DEFAULT_ARTIFACTS) -> str:
+    """Return the root as configured; where that is the default, PEDFRAC_ARTIFACTS if it is set."""
+    if configured == DEFAULT_ARTIFACTS:
+        return os.environ.get("PEDFRAC_ARTIFACTS") or configured
+    return configured
 
 
 def load_config(path: str | None, overrides: list[str]) -> RetrainConfig:

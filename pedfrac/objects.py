@@ -5,6 +5,7 @@ boto3 reads them. What an object means is not known here.
 """
 
 import base64
+import hashlib
 import logging
 import os
 import random
@@ -192,19 +193,46 @@ class Objects:
 
         return self._transfer({name: (name, path) for name, path in files.items()}, start, done)
 
-    def abort_uploads(self, begun_before: datetime) -> int:
-        """Abort multipart uploads that a lost writer left open; return how many."""
+    def sha256(self, name: str) -> str | None:
+        """Return the SHA-256 of an object as read now, or None where there is none."""
 
-        def abort() -> int:
-            found = _client().list_multipart_uploads(Bucket=self.bucket, Prefix=self._prefix)
-            lost = [one for one in found.get("Uploads", []) if one["Initiated"] < begun_before]
-            for one in lost:
-                _client().abort_multipart_upload(
-                    Bucket=self.bucket, Key=one["Key"], UploadId=one["UploadId"]
-                )
-            return len(lost)
+        def read() -> str | None:
+            try:
+                found = _client().get_object(Bucket=self.bucket, Key=self._prefix + name)
+            except ClientError as error:
+                if _is_missing(error):
+                    return None
+                raise
+            digest = hashlib.sha256()
+            for chunk in found["Body"].iter_chunks(PART):
+                digest.update(chunk)
+            return digest.hexdigest()
 
-        return self._patiently("", abort)
+        return self._patiently(name, read)
+
+    def open_uploads(self, begun_before: datetime) -> list[tuple[str, str]]:
+        """Return names and ids of uploads in parts that were begun before a time and never done."""
+        asked = {"Bucket": self.bucket, "Prefix": self._prefix}
+
+        def list_uploads() -> dict[str, Any]:
+            try:
+                return dict(_client().list_multipart_uploads(**asked))
+            except ClientError as error:
+                if _code(error) == "NotImplemented":  # no such list, so nothing to be found by it
+                    return {}
+                raise
+
+        page = self._patiently("", list_uploads)
+        return [
+            (found["Key"].removeprefix(self._prefix), found["UploadId"])
+            for found in page.get("Uploads", [])
+            if found["Initiated"] < begun_before
+        ]
+
+    def abort_upload(self, name: str, upload: str) -> None:
+        """Remove the parts of an upload that will never be done."""
+        asked = {"Bucket": self.bucket, "Key": self._prefix + name, "UploadId": upload}
+        self._patiently(name, partial(_client().abort_multipart_upload, **asked))
 
     def _put(self, name: str, data: bytes, **more: str) -> None:
         _client().put_object(

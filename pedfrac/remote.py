@@ -5,10 +5,12 @@ of several writers of one key the store lets one through.
 """
 
 import logging
+import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 from filelock import FileLock
@@ -20,6 +22,7 @@ from pedfrac.objects import CONNECTIONS, Objects, Upload
 from pedfrac.storage import (
     MANIFEST,
     Artifact,
+    Leftover,
     Manifest,
     content_hash,
     parse_manifest,
@@ -27,6 +30,10 @@ from pedfrac.storage import (
 )
 
 logger = logging.getLogger(__name__)
+
+_PLACE = re.compile(r"([^/.][^/]*/[0-9a-f]{16}/files-[0-9a-f]{12})/")
+_HIDDEN = re.compile(r"\.(partial|probes)/")
+_UPLOAD = "?uploadId="
 
 
 class ObjectStorage:
@@ -126,6 +133,45 @@ class ObjectStorage:
             self.objects.delete(upload.name for upload in uploads)
         discard(self.objects, manifest.key)
         return self._opened(winner)
+
+    def verify(self, manifest: Manifest) -> list[str]:
+        """Return the files that do not verify in the store, reading each there."""
+        place, files = _place(manifest), manifest.files
+        with ThreadPoolExecutor(CONNECTIONS) as pool:
+            hashes = pool.map(self.objects.sha256, [f"{place}/{name}" for name in files])
+            return [
+                name
+                for (name, entry), found in zip(files.items(), hashes, strict=True)
+                if found != entry.sha256
+            ]
+
+    def remove(self, manifest: Manifest) -> None:
+        """Remove an artifact, manifest first."""
+        self.objects.delete([f"{manifest.key}/{MANIFEST}"])
+        self.objects.delete([f"{_place(manifest)}/{name}" for name in manifest.files])
+
+    def leftovers(self, before: datetime) -> list[Leftover]:
+        """Return files that no manifest names and parts of uploads, of lost processes.
+
+        Only names that this store gives are looked at; whatever else lies there stays.
+        """
+        named = {_place(manifest) for manifest in self.manifests(None)}
+        found = [
+            Leftover(one.name, one.size)
+            for one in self.objects.listing()
+            if one.modified < before
+            and (_HIDDEN.match(one.name) or ((p := _PLACE.match(one.name)) and p[1] not in named))
+        ]
+        uploads = self.objects.open_uploads(before)
+        return found + [Leftover(f"{name}{_UPLOAD}{upload}", 0) for name, upload in uploads]
+
+    def remove_leftovers(self, leftovers: Sequence[Leftover]) -> None:
+        """Remove what lost processes left."""
+        names = [leftover.name for leftover in leftovers]
+        self.objects.delete(name for name in names if _UPLOAD not in name)
+        for name in names:
+            if _UPLOAD in name:
+                self.objects.abort_upload(*name.split(_UPLOAD))
 
     def _put_manifest(self, manifest: Manifest, broken: Manifest | None) -> Manifest:
         """Put a manifest if there is none, or a broken one; return the one that is there then."""

@@ -7,7 +7,8 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -68,6 +69,14 @@ class Manifest(BaseModel):
     code_version: str
     created: str
     place: str = Field("", description="In object storage: the folder of its files below the key")
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """What a writer left that was lost before it published: a file or folder, and its bytes."""
+
+    name: str
+    size: int
 
 
 @dataclass(frozen=True)
@@ -138,6 +147,18 @@ class Backend(Protocol):
 
         Returns the artifact that is there then: another writer's where that one was faster.
         """
+
+    def verify(self, manifest: Manifest) -> list[str]:
+        """Return the files that do not verify where they are kept, whatever is cached."""
+
+    def remove(self, manifest: Manifest) -> None:
+        """Remove an artifact, manifest first."""
+
+    def leftovers(self, before: datetime) -> list[Leftover]:
+        """Return what lost writers left that was not touched since a time."""
+
+    def remove_leftovers(self, leftovers: Sequence[Leftover]) -> None:
+        """Remove what lost writers left."""
 
 
 class ArtifactStore:
@@ -239,6 +260,22 @@ class ArtifactStore:
         """
         self._backend.checkpoint(folder)
 
+    def verify(self, key: str) -> list[str]:
+        """Return the files of an artifact that are missing or changed where it is kept."""
+        return self._backend.verify(self.peek(key).manifest)
+
+    def remove(self, manifest: Manifest) -> None:
+        """Remove an artifact, manifest first."""
+        self._backend.remove(manifest)
+
+    def leftovers(self, before: datetime) -> list[Leftover]:
+        """Return what lost writers left that was not touched since a time."""
+        return self._backend.leftovers(before)
+
+    def remove_leftovers(self, leftovers: Sequence[Leftover]) -> None:
+        """Remove what lost writers left."""
+        self._backend.remove_leftovers(leftovers)
+
     def _verified(self, manifest: Manifest) -> Artifact | None:
         path, broken = self._backend.open(manifest)
         if broken:
@@ -314,6 +351,31 @@ class LocalFolder:
         final.parent.mkdir(parents=True, exist_ok=True)
         folder.replace(final)
         return Artifact(manifest, lambda: final)
+
+    def verify(self, manifest: Manifest) -> list[str]:
+        """Return the files that do not verify."""
+        return broken_files(self.root / manifest.key, manifest)
+
+    def remove(self, manifest: Manifest) -> None:
+        """Take an artifact out of its place in one step, then remove it."""
+        gone = self.root / ".partial" / "removed" / uuid.uuid4().hex
+        gone.parent.mkdir(parents=True, exist_ok=True)
+        (self.root / manifest.key).replace(gone)
+        shutil.rmtree(gone)
+
+    def leftovers(self, before: datetime) -> list[Leftover]:
+        """Return unfinished artifacts, and finished ones half removed, of lost processes."""
+        return [
+            Leftover(folder.relative_to(self.root).as_posix(), sum(one.st_size for one in files))
+            for folder in self.root.glob(".partial/*/*")
+            if (files := [path.stat() for path in [folder, *folder.rglob("*")]])
+            and max(one.st_mtime for one in files) < before.timestamp()
+        ]
+
+    def remove_leftovers(self, leftovers: Sequence[Leftover]) -> None:
+        """Remove folders of lost processes."""
+        for leftover in leftovers:
+            shutil.rmtree(self.root / leftover.name, ignore_errors=True)
 
 
 def _backend(root: str | Path) -> Backend:

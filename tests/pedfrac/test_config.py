@@ -53,3 +53,12 @@ def test_one_value_set_leaves_its_neighbours_at_their_defaults():
     config = load_config(None, ["data.root=x", "age.model.size=96", "age.training.epochs=3"])
     assert config.age.model.backbone.startswith("swin")
     assert config.age.training.monitor == "f1"
+
+
+def test_the_environment_names_the_artifacts_where_the_configuration_does_not(monkeypatch):
+    default, named = (load_config(None, ["data.root=d", *more]) for more in ([], ["artifacts=b"]))
+    monkeypatch.delenv("PEDFRAC_ARTIFACTS", raising=False)
+    assert default.artifact_root == "artifacts"
+    monkeypatch.setenv("PEDFRAC_ARTIFACTS", "s3://bucket/prefix")
+    assert default.artifact_root == "s3://bucket/prefix" and named.artifact_root == "b"
+    assert str(default.tracking_folder) == "results" and str(named.tracking_folder) == "b"
