@@ -6,11 +6,11 @@ export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export PREFECT_SERVER_UI_V2_ENABLED = false
 export DO_NOT_TRACK = 1
 
-.PHONY: help demo test lint ui lock browser clean
+.PHONY: help demo test test-system lint ui lock browser clean
 .DEFAULT_GOAL := help
 
 help:  ## Show the commands
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), f"Python 3.11 or newer is needed, found {sys.version}"'
@@ -30,8 +30,11 @@ ui: $(VENV)/.installed  ## Open Prefect (4200) and MLflow (5000) on what the dem
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server --port 5000 \
 	    --backend-store-uri sqlite:///demo/artifacts/mlflow.db & wait
 
-test: $(VENV)/.installed browser  ## Install and run all tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.installed browser  ## Install and run the tests, but for those of the platform
+	$(BIN)/python -m pytest -m "not platform"
+
+test-system: $(VENV)/.installed browser  ## Run the tests of the platform: real servers and workers
+	$(BIN)/python -m pytest -m platform
 
 lint: $(VENV)/.installed  ## Check style, types and import contracts
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -201,3 +203,65 @@ def _environment(folder: Path, prefect: int, mlflow: int) -> dict[str, str]:
         "PEDFRAC_DATA": str(folder / "data"),
         "DO_NOT_TRACK": "1",
     }
+
+
+def config(stage: Platform, artifacts: str, epochs: int = 30, **changes) -> dict:
+    """Return the parameters of a retraining with tiny networks."""
+    training = {"epochs": epochs, "patience": 100, "batch_size": 16}
+    return {
+        "config": {
+            "data": {"root": str(stage.folder / "data")},
+            "artifacts": f"s3://pools/{artifacts}",
+            "results": "",
+            "cohort": {"age_bounds": [0, 5, 8, 11, 14, 19]},
+            "split": {"test_per_year": 1, "validation_fraction": 0.3, "seed": 2},
+            "fracture": {
+                "model": {
+                    "backbone": "convnextv2_atto",
+                    "options": {"depths": [1, 1, 1, 1], "dims": [8, 8, 16, 16]},
+                    "weights": "none",
+                    "size": 48,
+                },
+                "training": training,
+            },
+            "age": {
+                "model": {
+                    "options": {
+                        "embed_dim": 8,
+                        "depths": [1, 1],
+                        "num_heads": [1, 2],
+                        "window_size": 3,
+                    },
+                    "weights": "none",
+                    "size": 48,
+                },
+                "training": training,
+            },
+            "evaluation": {"resamples": 50},
+            "explanation": {"films_per_group": 3},
+            "runtime": {"dispatch": "deployments"},
+            **changes,
+        }
+    }
+
+
+def children(stage: Platform, begun: float) -> list[dict]:
+    """Return the runs of trainings that were created since a time."""
+    runs = stage.runs("train-fracture") + stage.runs("train-age")
+    return [run for run in runs if seconds(run["created"]) >= begun]
+
+
+def seconds(stamp: str) -> float:
+    """Return a time of the API as seconds since 1970."""
+    return datetime.fromisoformat(stamp).timestamp()
+
+
+def training_run(stage: Platform, begun: float, name: str, but: str = "") -> dict | None:
+    """Return a running training that has shown its first epoch, if there is one."""
+    for run in children(stage, begun):
+        if run["name"].startswith(name) and run["id"] != but and run["state_type"] == "RUNNING":
+            logs = {"logs": {"flow_run_id": {"any_": [run["id"]]}}}
+            lines = stage.ask("POST", "/logs/filter", logs)
+            if any(re.search(r"epoch \d+/", line["message"]) for line in lines):
+                return run
+    return None

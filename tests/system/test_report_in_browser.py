@@ -3,9 +3,7 @@
 Not here: what the page says (tests/pedfrac/test_report.py), whose made-up run is opened here.
 """
 
-import os
 import runpy
-import shutil
 from pathlib import Path
 
 import pytest
@@ -13,22 +11,6 @@ import pytest
 from pedfrac.report import write_report
 
 UNIT_TESTS = Path(__file__).parents[1] / "pedfrac" / "test_report.py"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        lacking = f"no browser found (looked for {', '.join(BROWSERS)})"
-        if os.environ.get("PEDFRAC_REQUIRE_BROWSER") == "1":
-            pytest.fail(lacking)
-        pytest.skip(lacking)
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

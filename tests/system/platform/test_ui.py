@@ -1,0 +1,82 @@
+"""What a person sees in Prefect's pages, in a real browser; pictures go to PEDFRAC_SCREENSHOTS."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+TABLES = {"cohort": "metal", "split": "train images", "metrics": "specialist AUROC"}
+
+
+@pytest.fixture(scope="module")
+def look(browser, stage, tmp_path_factory):
+    """Return a function that opens a page, keeps its picture and returns the page."""
+    folder = Path(os.environ.get("PEDFRAC_SCREENSHOTS") or tmp_path_factory.mktemp("pictures"))
+    folder.mkdir(parents=True, exist_ok=True)
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    elsewhere: list[str] = []
+    own = f"http://127.0.0.1:{stage.prefect}/"
+    page.on(
+        "request", lambda r: r.url.startswith((own, "data:", "blob:")) or elsewhere.append(r.url)
+    )
+
+    def open_page(path: str, text: str, name: str):
+        page.goto(f"{own}{path}")
+        page.get_by_text(text).first.wait_for(timeout=60_000)
+        page.wait_for_timeout(1500)  # what is drawn late
+        page.screenshot(path=folder / f"{name}.png", full_page=True)
+        assert elsewhere == []
+        return page
+
+    yield open_page
+    page.close()
+
+
+def artifacts(stage) -> dict[str, dict]:
+    """Return the latest artifact of each key."""
+    found = stage.ask("POST", "/artifacts/latest/filter", {})
+    return {one["key"]: one for one in found if one["key"]}
+
+
+def test_the_form_explains_itself(stage, look):
+    deployment = stage.ask("GET", "/deployments/name/retrain/retrain")["id"]
+    page = look(f"deployments/deployment/{deployment}/run", "Age Bounds", "form")
+    for help_text in (
+        "Age bounds in years; each group is right-open, the last bound is inclusive",
+        "The one correction of class imbalance",
+        "Do nothing where data, configuration and code are those of a finished run",
+    ):
+        assert page.get_by_text(help_text).count() >= 1, help_text
+    assert page.get_by_text("sampler", exact=True).count() >= 1
+
+
+def test_a_finished_run_shows_its_children_and_artifacts(stage, look, first):
+    run, state, _ = first
+    assert state["type"] == "COMPLETED"
+    page = look(f"runs/flow-run/{run}", "Completed", "parent-run")
+    page.get_by_role("tab", name="Artifacts").click()
+    page.get_by_text("metrics").first.wait_for(timeout=30_000)
+    look(f"runs/flow-run/{run}?tab=Artifacts", "Artifacts", "parent-run-artifacts")
+
+
+@pytest.mark.parametrize("key", TABLES)
+def test_tables_show_what_they_hold(stage, look, first, key):
+    page = look(f"artifacts/artifact/{artifacts(stage)[key]['id']}", TABLES[key], f"table-{key}")
+    assert page.locator("table tr").count() > 2
+
+
+def test_heat_maps_are_shown(stage, look, first):
+    found = artifacts(stage)
+    keys = [key for key in found if key.startswith("heat-maps-")]
+    assert len(keys) == 5
+    page = look(f"artifacts/artifact/{found[keys[0]]['id']}", "heat", "heat-maps")
+    width = page.evaluate("Math.max(...[...document.images].map(image => image.naturalWidth))")
+    assert width > 300
+
+
+def test_progress_and_links_are_shown(stage, look, first):
+    found = artifacts(stage)
+    assert found["training-generalist"]["data"] == 100
+    look(f"artifacts/artifact/{found['training-generalist']['id']}", "validation", "progress")
+    page = look(f"artifacts/artifact/{found['results']['id']}", "MLflow", "results")
+    assert page.get_by_text("s3://pools/first/report").count() >= 1
