@@ -9,6 +9,8 @@ import pytest
 # before Prefect is imported, since it reads its settings once
 os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="pedfrac-prefect-")
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
+# its server takes longer to start than it waits by default where other work takes the cores
+os.environ["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "120"
 
 
 @pytest.fixture(scope="session")
