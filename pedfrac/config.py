@@ -271,6 +271,11 @@ class EvaluationConfig(Section):
     )
     sensitivity: Fraction = Field(0.95, description="With 'sensitivity': the target")
     fixed: Fraction = Field(0.5, description="With 'fixed': the threshold")
+    interval: Literal["jackknife", "bca", "percentile"] = Field(
+        "jackknife",
+        description="Bounds: jackknife over patients with Student's t on the logit scale (covers "
+        "best), or bootstrap over patients: bca, percentile",
+    )
     resamples: int = Field(1000, ge=0, description="Bootstrap resamples of patients per figure")
     seed: int = Field(0, ge=0, description="Seed of the bootstrap")
 

@@ -54,7 +54,7 @@ def evaluate(
     thresholds: dict[str, Any],
     config: EvaluationConfig,
 ) -> dict[str, Any]:
-    """Return all figures of the test films as JSON, each an interval by bootstrap over patients.
+    """Return all figures of the test films as JSON, each an interval over patients.
 
     ``predictions``: one row per test film: filestem, patient_id, fracture_visible, metadata, group
     and group_seen, and probabilities recorded, generalist, seen. ``training``: metadata of the
@@ -156,10 +156,14 @@ def _baselines(
     ]
 
 
+def _bootstrap(films: pd.DataFrame, config: EvaluationConfig) -> PatientBootstrap:
+    return PatientBootstrap(films["patient_id"], config.resamples, config.seed, config.interval)
+
+
 def _row(films: pd.DataFrame, config: EvaluationConfig) -> dict[str, Any]:
     """Return the counts of some films and the figures of each model and baseline on them."""
     truth = films["fracture_visible"].to_numpy(dtype=bool)
-    bootstrap = PatientBootstrap(films["patient_id"], config.resamples, config.seed)
+    bootstrap = _bootstrap(films, config)
     return {
         "images": len(films),
         "patients": int(films["patient_id"].nunique()),
@@ -210,7 +214,7 @@ def _baseline_area(
 
 def _age_figures(films: pd.DataFrame, ages: AgeGroups, config: EvaluationConfig) -> dict[str, Any]:
     """Return how well the age group is told from the film."""
-    bootstrap = PatientBootstrap(films["patient_id"], config.resamples, config.seed)
+    bootstrap = _bootstrap(films, config)
     group, seen = films["group"].to_numpy(), films["group_seen"].to_numpy()
     return {
         "accuracy": bootstrap.rate_interval(seen == group),

@@ -196,7 +196,7 @@ def test_training_films_of_one_kind_teach_no_baseline():
 
 
 def test_without_resamples_there_are_values_alone():
-    figures = evaluated(make_predictions(60), config=EvaluationConfig(resamples=0))
+    figures = evaluated(make_predictions(60), config=EvaluationConfig(resamples=0, interval="bca"))
     area = figures["groups"][0]["models"]["generalist"]["auroc"]
     assert area["value"] > 0.5
     assert (area["low"], area["high"]) == (None, None)
