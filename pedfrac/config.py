@@ -271,6 +271,9 @@ class EvaluationConfig(Section):
     )
     sensitivity: Fraction = Field(0.95, description="With 'sensitivity': the target")
     fixed: Fraction = Field(0.5, description="With 'fixed': the threshold")
+    study_score: Literal["max", "mean", "noisy-or"] = Field(
+        "max", description="How the films of a study make its probability of a fracture"
+    )
     interval: Literal["jackknife", "bca", "percentile"] = Field(
         "jackknife",
         description="Bounds: jackknife over patients with Student's t on the logit scale (covers "
