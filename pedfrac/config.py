@@ -263,6 +263,21 @@ class AgeConfig(Section):
     training: AgeTrainingConfig = Field(default_factory=AgeTrainingConfig, description="Training")
 
 
+CalibrationMethod = Literal["temperature", "beta", "isotonic", "none"]
+
+
+class CalibrationConfig(Section):
+    """How validation films teach probabilities to mean what they say."""
+
+    method: CalibrationMethod = Field(
+        "temperature", description="Map of probabilities, fitted on validation films"
+    )
+    shrinkage: float = Field(
+        50, ge=0, description="Patients at whom an age group's own map weighs as the pooled one"
+    )
+    bins: int = Field(10, ge=2, description="Bins of the reliability curve, of equally many films")
+
+
 class EvaluationConfig(Section):
     """How the figures are computed."""
 
@@ -271,6 +286,9 @@ class EvaluationConfig(Section):
     )
     sensitivity: Fraction = Field(0.95, description="With 'sensitivity': the target")
     fixed: Fraction = Field(0.5, description="With 'fixed': the threshold")
+    calibration: CalibrationConfig = Field(
+        default_factory=CalibrationConfig, description="Calibration"
+    )
     study_score: Literal["max", "mean", "noisy-or"] = Field(
         "max", description="How the films of a study make its probability of a fracture"
     )

@@ -291,6 +291,12 @@ class PatientBootstrap:
             )
         )
 
+    def resampled_means(self, values: Floats) -> Floats:
+        """Return the mean of values (n, k) over the films of each resample, (resamples, k)."""
+        sums = np.stack([self._sums(self._by_patient(column)) for column in values.T], axis=1)
+        films = self._sums(self._by_patient(np.ones(len(values))))
+        return np.asarray(sums / films[:, None])
+
     def _films(self, among: ArrayLike | None) -> NDArray[np.int64]:
         """Return the places of some films; none: all."""
         if among is None:
