@@ -278,6 +278,21 @@ class CalibrationConfig(Section):
     bins: int = Field(10, ge=2, description="Bins of the reliability curve, of equally many films")
 
 
+class AbstentionConfig(Section):
+    """Which films are called neither fractured nor normal, but left to a reader."""
+
+    rule: Literal["none", "predictive values", "coverage"] = Field(
+        "none", description="Rule that sets the band of scores on validation films"
+    )
+    ppv: Fraction = Field(
+        0.95, description="With 'predictive values': of films called fractured, so many are"
+    )
+    npv: Fraction = Field(
+        0.95, description="With 'predictive values': of films called normal, so many are"
+    )
+    coverage: Fraction = Field(0.8, description="With 'coverage': share of films that are called")
+
+
 class EvaluationConfig(Section):
     """How the figures are computed."""
 
@@ -286,6 +301,10 @@ class EvaluationConfig(Section):
     )
     sensitivity: Fraction = Field(0.95, description="With 'sensitivity': the target")
     fixed: Fraction = Field(0.5, description="With 'fixed': the threshold")
+    threshold_shrinkage: float = Field(
+        50, ge=0, description="Patients at whom an age group's own threshold weighs as the pooled"
+    )
+    abstention: AbstentionConfig = Field(default_factory=AbstentionConfig, description="Abstention")
     calibration: CalibrationConfig = Field(
         default_factory=CalibrationConfig, description="Calibration"
     )

@@ -1,7 +1,7 @@
-"""Metrics: figures of classifiers, thresholds, and their uncertainty over patients.
+"""Metrics: figures of classifiers and their uncertainty over patients.
 
-Not here: which films and models are compared (evaluation), and how bounds are made of estimates
-(intervals). Arrays in, plain numbers out.
+Not here: which films and models are compared (evaluation), how bounds are made of estimates
+(intervals) and where films begin to be called (operating). Arrays in, plain numbers out.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
-from pedfrac.config import EvaluationConfig
 from pedfrac.intervals import (
     Estimate,
     Floats,
@@ -67,33 +66,6 @@ def confusion(truth: ArrayLike, call: ArrayLike, classes: int) -> list[list[int]
     matrix = np.zeros((classes, classes), np.int64)
     np.add.at(matrix, (np.asarray(truth, np.int64), np.asarray(call, np.int64)), 1)
     return matrix.tolist()
-
-
-def choose_threshold(truth: ArrayLike, probability: ArrayLike, config: EvaluationConfig) -> float:
-    """Return the threshold by the rule of ``config``; a film is called where probability >= it.
-
-    ``truth`` (n,) bool, ``probability`` (n,). A threshold lies midway between neighbouring scores,
-    so that a tiny change of a score changes no call. Youden: the best of sensitivity plus
-    specificity, of equals the more sensitive. Sensitivity: the largest that reaches the target.
-    ``config.fixed`` where there is one class only, or none separates better than chance (Youden).
-    """
-    truth, scores = np.asarray(truth, bool), np.asarray(probability, np.float64)
-    if config.threshold == "fixed" or truth.all() or not truth.any():
-        return config.fixed
-    levels, place = np.unique(scores, return_inverse=True)
-    below = np.concatenate([[min(0.0, levels[0])], levels[:-1]])
-    middle = (below + levels) / 2
-    thresholds = np.where(middle > below, middle, levels)
-    # Films called at each threshold, from all of them down to those of the highest score.
-    hits = np.bincount(place, truth)[::-1].cumsum()[::-1]
-    alarms = np.bincount(place, ~truth)[::-1].cumsum()[::-1]
-    if config.threshold == "sensitivity":
-        reached = hits >= config.sensitivity * truth.sum() - 1e-9
-        return float(thresholds[reached][-1])
-    # Times the number of pairs, so that equal values are equal in floating point, too.
-    youden = hits * (~truth).sum() - alarms * truth.sum()
-    best = int(youden.argmax())
-    return float(thresholds[best]) if youden[best] > 0 else config.fixed
 
 
 def interval_in_words(interval: Mapping[str, Any]) -> str:

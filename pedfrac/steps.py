@@ -21,8 +21,9 @@ from pedfrac import records as record_tables
 from pedfrac.bundle import FRACTURE_CLASSES, Bundle, BundleInfo, Network, write_bundle
 from pedfrac.config import ModelConfig, RetrainConfig, TrainingConfig
 from pedfrac.errors import PedfracError
-from pedfrac.metrics import choose_threshold, confusion
+from pedfrac.metrics import confusion
 from pedfrac.models import FilmClassifier, build_model, resolve_device
+from pedfrac.operating import choose_threshold
 from pedfrac.packing import Pack, build_pack
 from pedfrac.storage import (
     Artifact,

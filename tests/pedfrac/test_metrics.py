@@ -9,12 +9,10 @@ from hypothesis import strategies as st
 from scipy.stats import bootstrap, norm
 from sklearn import metrics as oracle
 
-from pedfrac.config import EvaluationConfig
 from pedfrac.intervals import standard_error
 from pedfrac.metrics import (
     PatientBootstrap,
     auroc,
-    choose_threshold,
     classification_figures,
     confusion,
     interval_in_words,
@@ -134,55 +132,6 @@ def test_what_is_undefined_is_none():
     broken = classification_figures([0, 1], np.full((2, 2), np.nan))
     assert broken["loss"] is None
     assert broken["auroc"] is None
-
-
-# ---- thresholds -------------------------------------------------------------------------------
-
-
-@given(films)
-def test_youden_threshold_is_the_best_there_is(drawn):
-    truth, scores = drawn[0] == 0, drawn[1][:, 0]
-    config = EvaluationConfig(threshold="youden")
-    threshold = choose_threshold(truth, scores, config)
-    if truth.all() or not truth.any():
-        assert threshold == config.fixed
-        return
-    alarms, hits, _ = oracle.roc_curve(truth, scores, drop_intermediate=False)
-    best = (hits - alarms).max()
-    call = scores >= threshold
-    if best > 1e-12:
-        assert call[truth].mean() - call[~truth].mean() == pytest.approx(best)
-    else:
-        assert threshold == config.fixed
-
-
-@given(films, st.floats(0.01, 1))
-def test_sensitivity_threshold_reaches_its_target_and_no_larger_one_does(drawn, target):
-    truth, scores = drawn[0] == 0, drawn[1][:, 0]
-    if truth.all() or not truth.any():
-        return
-    config = EvaluationConfig(threshold="sensitivity", sensitivity=target)
-    threshold = choose_threshold(truth, scores, config)
-    called = scores >= threshold
-    assert called[truth].mean() >= target - 1e-9
-    above = scores > scores[called].min()
-    assert above[truth].mean() < target
-
-
-def test_thresholds_lie_midway_between_scores():
-    truth, scores = np.array([False, False, True, True]), np.array([0.1, 0.2, 0.6, 0.9])
-    assert choose_threshold(truth, scores, EvaluationConfig()) == pytest.approx(0.4)
-    one = EvaluationConfig(threshold="sensitivity", sensitivity=0.5)
-    assert choose_threshold(truth, scores, one) == pytest.approx(0.75)
-    fixed = EvaluationConfig(threshold="fixed", fixed=0.3)
-    assert choose_threshold(truth, scores, fixed) == 0.3
-
-
-def test_neighbouring_floats_are_told_apart():
-    low = 0.5
-    high = np.nextafter(low, 1)
-    threshold = choose_threshold([False, True], [low, high], EvaluationConfig())
-    assert low < threshold <= high
 
 
 # ---- intervals --------------------------------------------------------------------------------
