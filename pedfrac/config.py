@@ -304,6 +304,12 @@ class EvaluationConfig(Section):
     threshold_shrinkage: float = Field(
         50, ge=0, description="Patients at whom an age group's own threshold weighs as the pooled"
     )
+    selection_margin: Fraction = Field(
+        0.01, description="AUROC by which a specialist must be shown not to be worse"
+    )
+    selection_patients: int = Field(
+        10, ge=2, description="Patients with fractured, and with normal films, to choose by"
+    )
     abstention: AbstentionConfig = Field(default_factory=AbstentionConfig, description="Abstention")
     calibration: CalibrationConfig = Field(
         default_factory=CalibrationConfig, description="Calibration"
