@@ -310,6 +310,9 @@ class EvaluationConfig(Section):
     selection_patients: int = Field(
         10, ge=2, description="Patients with fractured, and with normal films, to choose by"
     )
+    age_doubt: Fraction = Field(
+        0.05, description="Films are listed whose recorded age group is less probable than this"
+    )
     abstention: AbstentionConfig = Field(default_factory=AbstentionConfig, description="Abstention")
     calibration: CalibrationConfig = Field(
         default_factory=CalibrationConfig, description="Calibration"
