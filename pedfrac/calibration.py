@@ -216,8 +216,9 @@ def calibration_error(
     ``place`` (n,): the bin of each film. Chance alone makes the error positive, and more so in
     resamples, so that plain percentiles never hold the truth where probabilities are right. Hence
     ``low`` is the least error that would give one as large as was found in 2.5 % of resamples, 0
-    where right probabilities would; ``high`` is the percentile. ``chance``: the mean error that
-    right probabilities would show on these films.
+    where right probabilities would; ``high`` lies as far above the error found as the resamples'
+    97.5 % lie above their mean. ``chance``: the mean error that right probabilities would show on
+    these films.
     """
     gaps = np.asarray(truth, np.float64) - np.asarray(probability, np.float64)
     if not len(gaps):
@@ -233,20 +234,22 @@ def calibration_error(
     drawn = patients.resampled_means(by_bin)
     if not len(drawn):
         return found | {"reason": "without resamples"}
-    noise = drawn - observed
-    shares = np.linspace(0, 1, 51)
-    reached = [
-        np.quantile(np.abs(share * observed + noise).sum(axis=1), 1 - TAIL) for share in shares
-    ]
-    low = (
-        shares[np.argmax(np.asarray(reached) >= value)] * value if max(reached) >= value else value
-    )
+    noise, errors = drawn - observed, np.abs(drawn).sum(axis=1)
     return found | {
-        "low": float(low),
-        "high": float(max(np.quantile(np.abs(drawn).sum(axis=1), 1 - TAIL), value)),
+        "low": _least_error(observed, noise, value),
+        "high": float(value + np.quantile(errors, 1 - TAIL) - errors.mean()),
         "method": "test inversion",
         "chance": float(np.abs(noise).sum(axis=1).mean()),
     }
+
+
+def _least_error(observed: Floats, noise: Floats, value: float) -> float:
+    """Return the least share of the bins' gaps (k,) that with noise (r, k) may make the value."""
+    for share in np.linspace(0, 1, 51):
+        reach = np.quantile(np.abs(share * observed + noise).sum(axis=1), 1 - TAIL)
+        if reach >= value:
+            return float(share * value)
+    return value
 
 
 def recalibration(
@@ -265,12 +268,16 @@ def recalibration(
         if reason:
             return np.full(len(weights), np.nan)
         fits = np.tile(start, (len(weights), 1))
-        for _ in range(STEPS):
-            step = _newton(weights, kinds, odds, fits, slope)
-            fits += step
-            if np.nanmax(np.abs(step), initial=0) < CLOSE:
-                break
-        return fits[:, int(slope)]
+        step = np.full_like(fits, np.inf)
+        # Without some patients the films may be told apart without an error: no fit is near then.
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            for _ in range(STEPS):
+                step = _newton(weights, kinds, odds, fits, slope)
+                fits += step
+                if np.nanmax(np.abs(step), initial=0) < CLOSE:
+                    break
+            far = ~(np.abs(step).max(axis=1) < CLOSE**0.5)
+        return np.where(far, np.nan, fits[:, int(slope)])
 
     return patients.any_figure(figure, scale="plain", reason=reason or "undefined")
 
@@ -308,12 +315,11 @@ def _newton(weights: Floats, kinds: Floats, odds: Floats, fits: Floats, slope: b
     pull = weights * (kinds - chance)
     curve = weights * chance * (1 - chance)
     g0, h00 = pull.sum(axis=1), curve.sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        if not slope:
-            return np.stack([g0 / h00, np.zeros_like(g0)], axis=1)
-        g1, h01, h11 = pull @ odds, curve @ odds, curve @ odds**2
-        whole = h00 * h11 - h01**2
-        return np.stack([h11 * g0 - h01 * g1, h00 * g1 - h01 * g0], axis=1) / whole[:, None]
+    if not slope:
+        return np.stack([g0 / h00, np.zeros_like(g0)], axis=1)
+    g1, h01, h11 = pull @ odds, curve @ odds, curve @ odds**2
+    whole = h00 * h11 - h01**2
+    return np.stack([h11 * g0 - h01 * g1, h00 * g1 - h01 * g0], axis=1) / whole[:, None]
 
 
 def _curve(

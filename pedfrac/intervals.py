@@ -125,7 +125,8 @@ def slope_of(value: float, scale: Scale) -> float:
 def _jackknife(estimate: Estimate) -> Interval:
     error = standard_error(estimate)
     if np.isnan(error):
-        return {"reason": "rests on one patient"}
+        lonely = estimate.patients < 2
+        return {"reason": "rests on one patient" if lonely else "undefined without some patients"}
     if error == 0 and estimate.scale == "logit":
         # Patients who all agree by chance: the variance that a share of so many trials has.
         error = np.sqrt(estimate.value * (1 - estimate.value) / estimate.patients)
