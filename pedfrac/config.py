@@ -313,6 +313,11 @@ class EvaluationConfig(Section):
     age_doubt: Fraction = Field(
         0.05, description="Films are listed whose recorded age group is less probable than this"
     )
+    subgroup_patients: int = Field(
+        10,
+        ge=2,
+        description="Patients in a subgroup, of each kind needed, to compare it with others",
+    )
     abstention: AbstentionConfig = Field(default_factory=AbstentionConfig, description="Abstention")
     calibration: CalibrationConfig = Field(
         default_factory=CalibrationConfig, description="Calibration"

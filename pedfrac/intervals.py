@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
 Floats = NDArray[np.float64]
@@ -94,6 +94,40 @@ def difference_of(a: Estimate, b: Estimate, method: Method) -> Interval:
     return found
 
 
+def contrast_of(a: Estimate, b: Estimate, method: Method) -> Interval:
+    """Return the interval of ``a - b``, figures of two parts of the patients' films, and its ``p``.
+
+    Both parts may hold films of one patient. The interval is made of those of the two figures by
+    the method of variance estimates recovery (Zou and Donner, Stat Med 2008), since one part may
+    be small and its figure near 0 or 1. ``p``: that of a two-sided t test on the figures' scale,
+    degrees of freedom by Welch and Satterthwaite, with half a hit and half a miss added to a share
+    of 0 or 1; null where a figure has no standard error.
+    """
+    first, second = interval_of(a, method), interval_of(b, method)
+    for part in (first, second):
+        if part["low"] is None:
+            return missing(part.get("reason", "has no bounds")) | {"p": None}
+    (place_a, error_a, parts_a), (place_b, error_b, parts_b) = _place(a), _place(b)
+    together, both = float(parts_a @ parts_b), error_a * error_b
+    alike = float(np.clip(together / both, -1, 1)) if both > 0 else 0.0
+    change = first["value"] - second["value"]
+    down = (first["value"] - first["low"], second["high"] - second["value"])
+    up = (first["high"] - first["value"], second["value"] - second["low"])
+    reach = [np.sqrt(max(x * x + y * y - 2 * alike * x * y, 0)) for x, y in (down, up)]
+    bounds = _bounds((change - reach[0], change + reach[1]), "MOVER")
+    p = _p_value(place_a - place_b, (error_a, error_b), together, (a, b))
+    return {"value": change} | bounds | {"p": p}
+
+
+def holm(p_values: ArrayLike) -> Floats:
+    """Return p values corrected for their number (n,) by Holm's method (Scand J Stat 1979)."""
+    p = np.asarray(p_values, np.float64)
+    order = np.argsort(p)
+    corrected = np.empty_like(p)
+    corrected[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
+    return corrected
+
+
 def standard_error(estimate: Estimate) -> float:
     """Return the jackknife's standard error, NaN where it needs a patient who cannot be left out.
 
@@ -122,6 +156,41 @@ def slope_of(value: float, scale: Scale) -> float:
     )()
 
 
+def _place(estimate: Estimate) -> tuple[float, float, Floats]:
+    """Return value, standard error, and each patient's part in it (n,), on the estimate's scale."""
+    value, parts = estimate.value, np.nan_to_num(estimate.deviations)
+    if estimate.scale == "logit" and value in (0, 1):
+        value = (value * estimate.patients + 0.5) / (estimate.patients + 1)
+        error, parts = _trials_error(value, estimate.patients), np.zeros_like(parts)
+    else:
+        error = standard_error(estimate) or _trials_error(value, estimate.patients)
+    if estimate.scale == "log" and value <= 0:
+        return np.nan, np.nan, parts
+    slope = slope_of(value, estimate.scale)
+    shrunk = np.sqrt(1 - 1 / estimate.patients)
+    return float(on_scale(value, estimate.scale)), error * slope, parts * slope * shrunk
+
+
+def _trials_error(share: float, trials: int) -> float:
+    """Return the standard error of a share of independent trials."""
+    return float(np.sqrt(max(share * (1 - share), 0) / trials))
+
+
+def _p_value(
+    change: float,
+    errors: tuple[float, float],
+    together: float,
+    estimates: tuple[Estimate, Estimate],
+) -> float | None:
+    squares = np.square(errors)
+    variance = squares.sum() - 2 * together
+    if not variance > 0:  # NaN, or two figures that move as one
+        return None
+    freedom = np.array([degrees_of_freedom(one) for one in estimates])
+    welch = squares.sum() ** 2 / (squares**2 / freedom).sum()
+    return float(2 * stats.t.sf(abs(change) / np.sqrt(variance), welch))
+
+
 def _jackknife(estimate: Estimate) -> Interval:
     error = standard_error(estimate)
     if np.isnan(error):
@@ -129,7 +198,7 @@ def _jackknife(estimate: Estimate) -> Interval:
         return {"reason": "rests on one patient" if lonely else "undefined without some patients"}
     if error == 0 and estimate.scale == "logit":
         # Patients who all agree by chance: the variance that a share of so many trials has.
-        error = np.sqrt(estimate.value * (1 - estimate.value) / estimate.patients)
+        error = _trials_error(estimate.value, estimate.patients)
     if estimate.scale == "log" and estimate.value <= 0:
         return {"reason": "has no logarithm"}
     place = on_scale(estimate.value, estimate.scale)

@@ -18,6 +18,7 @@ from pedfrac.intervals import (
     Interval,
     Method,
     Scale,
+    contrast_of,
     difference_of,
     interval_of,
     missing,
@@ -118,6 +119,10 @@ class PatientBootstrap:
     def difference(self, a: Estimate, b: Estimate) -> Interval:
         """Return the interval of ``a - b``, both of these patients, paired by them."""
         return difference_of(a, b, self._method)
+
+    def contrast(self, a: Estimate, b: Estimate) -> Interval:
+        """Return the interval of ``a - b``, of two parts of these patients' films, and its p."""
+        return contrast_of(a, b, self._method)
 
     def area(self, truth: ArrayLike, score: ArrayLike, among: ArrayLike | None = None) -> Estimate:
         """Return the area under the ROC curve of (n,) scores, of all films or among some."""
