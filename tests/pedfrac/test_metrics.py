@@ -51,6 +51,7 @@ def bounds(interval):
 # ---- figures ----------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(films)
 def test_loss_accuracy_and_f1_are_those_of_scikit_learn(drawn):
     truth, scores = drawn
@@ -73,6 +74,7 @@ def test_loss_accuracy_and_f1_are_those_of_scikit_learn(drawn):
     )
 
 
+@settings(deadline=None)
 @given(films)
 def test_auroc_is_that_of_scikit_learn_ties_included(drawn):
     truth, scores = drawn
@@ -105,6 +107,7 @@ def test_average_precision_and_its_resamples_are_those_of_scikit_learn(drawn, se
         assert bounds(found) == pytest.approx(percentiles(wanted))
 
 
+@settings(deadline=None)
 @given(films, st.integers(0, 99))
 def test_weights_of_an_auroc_count_films(drawn, seed):
     truth, scores = drawn[0] == 0, drawn[1][:, 0]
@@ -292,6 +295,7 @@ def test_too_few_defined_resamples_leave_the_value_alone():
     assert "most resamples" in area["reason"]
 
 
+@settings(deadline=None)
 @given(films, st.integers(1, 9), st.integers(0, 99))
 def test_estimates_without_a_patient_equal_those_of_the_other_films(drawn, patients, seed):
     truth, scores = drawn[0] == 0, drawn[1][:, 0]
@@ -320,6 +324,7 @@ def test_estimates_without_a_patient_equal_those_of_the_other_films(drawn, patie
     )
 
 
+@settings(deadline=None)
 @given(films, st.integers(2, 9), st.integers(0, 99))
 def test_an_area_among_some_films_is_that_of_these_films(drawn, patients, seed):
     truth, scores = drawn[0] == 0, drawn[1][:, 0]

@@ -56,6 +56,7 @@ def figures_of_band(truth, scores, band):
 # ---- thresholds -------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(films)
 def test_youden_threshold_is_the_best_there_is(drawn):
     truth, scores = drawn[0] == 0, drawn[1][:, 0]
@@ -73,6 +74,7 @@ def test_youden_threshold_is_the_best_there_is(drawn):
         assert threshold == config.fixed
 
 
+@settings(deadline=None)
 @given(films, st.floats(0.01, 1))
 def test_sensitivity_threshold_reaches_its_target_and_no_larger_one_does(drawn, target):
     truth, scores = drawn[0] == 0, drawn[1][:, 0]
@@ -102,6 +104,7 @@ def test_neighbouring_floats_are_told_apart():
     assert low < threshold <= high
 
 
+@settings(deadline=None)
 @given(films)
 def test_thresholds_of_groups_lie_between_their_own_and_the_pooled(drawn):
     truth, scores = drawn[0] == 0, drawn[1][:, 0]
