@@ -165,7 +165,7 @@ def _read_info(folder: Path) -> BundleInfo:
     except OSError:
         raise PedfracError(f"{folder}: is no bundle, it holds no {INFO}") from None
     except ValidationError as error:
-        raise PedfracError(f"{path}: {explain_invalid(error)}") from None
+        raise PedfracError(f"{path}: {explain_invalid(error, BundleInfo)}") from None
 
 
 def _load_network(path: Path, config: ModelConfig, classes: int) -> FilmClassifier:

@@ -3,7 +3,9 @@
 Not here: credentials (they come from the environment) and anything that a run computes.
 """
 
+import difflib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -15,8 +17,15 @@ from pedfrac.errors import PedfracError
 
 
 def _comma_separated(value: object) -> object:
-    """Let a flag such as ``0,6,12,19`` stand for a list."""
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    """Let a flag such as ``0,6,12,19`` or ``1`` stand for a list."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",")]
+    return [value] if isinstance(value, int | float) else value
+
+
+def _off(value: object) -> object:
+    """Undo what YAML makes of the bare word ``off``."""
+    return "off" if value is False else value
 
 
 Numbers = Annotated[tuple[float, ...], BeforeValidator(_comma_separated)]
@@ -35,7 +44,10 @@ def _keep_order(schema: dict[str, Any]) -> None:
 class Section(BaseModel):
     """Base of all configuration: immutable, and a field that nobody reads is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=_keep_order)
+    # a name may look like a number, which YAML makes of it
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", coerce_numbers_to_str=True, json_schema_extra=_keep_order
+    )
 
 
 class DataConfig(Section):
@@ -124,7 +136,7 @@ class SplitConfig(Section):
 class PixelsConfig(Section):
     """What is done to the pixels before anything else sees them."""
 
-    markers: Literal["fill", "inpaint", "off"] = Field(
+    markers: Annotated[Literal["fill", "inpaint", "off"], BeforeValidator(_off)] = Field(
         "fill", description="Side markers and burnt-in text: filled, inpainted, or left"
     )
 
@@ -372,19 +384,39 @@ def load_config(path: str | None, overrides: list[str]) -> RetrainConfig:
     tree = _read_yaml(Path(path)) if path else {}
     for override in overrides:
         _set(tree, override)
+    tree.setdefault("data", {})  # so that its field is named where nothing is given
     try:
         return RetrainConfig.model_validate(tree)
     except ValidationError as error:
-        raise PedfracError(f"{path or 'configuration'}: {explain_invalid(error)}") from None
+        faults = explain_invalid(error, RetrainConfig)
+        raise PedfracError(f"{path or 'configuration'}: {faults}") from None
 
 
-def explain_invalid(error: ValidationError) -> str:
-    """Return one line for all faults of a configuration: field, what is allowed, value found."""
-    return "; ".join(
-        f"{'.'.join(map(str, fault['loc'])) or 'configuration'}: {fault['msg']}"
-        + ("" if fault["type"] == "missing" else f" (found {fault['input']!r})")
-        for fault in error.errors()
-    )
+def explain_invalid(error: ValidationError, model: type[BaseModel]) -> str:
+    """Return one line for all faults that a model found: field, what is allowed, value found."""
+    return "; ".join(_explain(fault, model) for fault in error.errors())
+
+
+def _explain(fault: Any, model: type[BaseModel]) -> str:
+    name = ".".join(map(str, fault["loc"])) or "configuration"
+    if fault["type"] not in ("missing", "extra_forbidden"):
+        return f"{name}: {fault['msg']} (found {fault['input']!r})"
+    *section, field = fault["loc"]
+    fields = _section(model, section).model_fields
+    if fault["type"] == "missing":
+        described = fields[field].description
+        return f"{name}: must be given" + (f" ({described})" if described else "")
+    near = difflib.get_close_matches(str(field), fields)
+    hint = f"near it: {', '.join(near)}" if near else f"allowed are {', '.join(fields)}"
+    return f"{name}: there is no such field (found {fault['input']!r}); {hint}"
+
+
+def _section(model: type[BaseModel], names: Sequence[Any]) -> type[BaseModel]:
+    """Return the model of the section that names lead to."""
+    for name in names:
+        section: Any = model.model_fields[name].annotation
+        model = section
+    return model
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -392,8 +424,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         tree = yaml.safe_load(path.read_text()) or {}
     except OSError as error:
         raise PedfracError(f"{path}: cannot be read ({error.strerror})") from None
-    except yaml.YAMLError as error:
-        raise PedfracError(f"{path}: is not YAML ({error})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise PedfracError(f"{path}: is not YAML ({_in_one_line(error)})") from None
     if not isinstance(tree, dict):
         raise PedfracError(f"{path}: must hold fields, found {type(tree).__name__}")
     return tree
@@ -408,4 +440,11 @@ def _set(tree: dict[str, Any], override: str) -> None:
         tree = tree.setdefault(branch, {})
         if not isinstance(tree, dict):
             raise PedfracError(f"--set {override}: {branch} is a value and has no fields")
-    tree[leaf] = yaml.safe_load(text)
+    try:
+        tree[leaf] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise PedfracError(f"--set {override}: is not YAML ({_in_one_line(error)})") from None
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -21,7 +21,11 @@ def test_flags_come_after_the_file(tmp_path):
         ("fracture.training.imbalance=both", "fracture.training.imbalance.*'both'"),
         ("cohort.age_bounds=5,1", "must ascend"),
         ("cohort.projections=1,4", "cohort.projections.*found '4'"),
-        ("colour=red", "colour.*not permitted"),
+        ("colour=red", "colour: there is no such field .*'red'.*cohort"),
+        ("fracture.training.epoch=3", "training.epoch: there is no such field .*near it: epochs$"),
+        ("fracture.qwx=3", "fracture.qwx: there is no .*allowed are model, training, specialist"),
+        ("fracture.model.options={", "^--set fracture.model.options={: is not YAML"),
+        ("cohort.age_bounds=0", "cohort.age_bounds.*at least 2"),
         ("split.folds=1", "split.folds.*found 1"),
         ("epochs", "must look like"),
         ("data.root.x=1", "data.root|root is a value"),
@@ -39,6 +43,24 @@ def test_a_broken_file_is_named(tmp_path):
         load_config(str(path), [])
     with pytest.raises(PedfracError, match="nowhere.yaml: cannot be read"):
         load_config(str(tmp_path / "nowhere.yaml"), [])
+
+
+def test_what_must_be_given_is_named():
+    with pytest.raises(PedfracError, match=r"^configuration: data.root: must be given \(Folder"):
+        load_config(None, [])
+
+
+@pytest.mark.parametrize(
+    ("override", "section", "field", "value"),
+    [
+        ("pixels.markers=off", "pixels", "markers", "off"),  # which YAML takes for false
+        ("tracking.experiment=2024", "tracking", "experiment", "2024"),
+        ("cohort.projections=1", "cohort", "projections", (1,)),
+    ],
+)
+def test_what_yaml_takes_for_something_else_is_understood(override, section, field, value):
+    config = load_config(None, ["data.root=x", override])
+    assert getattr(getattr(config, section), field) == value
 
 
 def test_specialists_differ_only_where_said():
