@@ -1,10 +1,12 @@
 """The command line: arguments in, flows run, one table or one JSON object out."""
 
+import inspect
 import json
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,25 +31,71 @@ app = typer.Typer(
     """,
 )
 
-Config = Annotated[
-    Path | None, typer.Option("--config", "-c", help="YAML file with the configuration")
-]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="One value, such as fracture.training.epochs=5; may be repeated"),
-]
-Data = Annotated[
-    str | None, typer.Option("--data", "-d", help="Data folder (the same as --set data.root=…)")
-]
-Missing = Annotated[
-    str | None, typer.Option(help="Films without an image: 'error' or 'drop' (data.missing)")
-]
 Images = Annotated[
-    bool, typer.Option("--images/--no-images", help="Look at image files, or at metadata only")
+    bool | None,
+    typer.Option("--images/--no-images", help="Look at image files, or at metadata only"),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object; logs go to stderr")]
 
 app.add_typer(artifacts, name="artifacts")
+
+
+@dataclass
+class Settings:
+    """The options that tell a command its configuration; they stand before its own."""
+
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="YAML file with the configuration")
+    ] = None
+    data: Annotated[
+        str | None,
+        typer.Option("--data", "-d", help="Data folder (the same as --set data.root=…)"),
+    ] = None
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="One value, such as fracture.training.epochs=5; may be repeated"
+        ),
+    ] = None
+    missing: Annotated[
+        str | None, typer.Option(help="Films without an image: 'error' or 'drop' (data.missing)")
+    ] = None
+
+    def load(self, more: Mapping[str, object] | None = None) -> Any:
+        """Return the configuration: file, then flags and ``more``, then --set.
+
+        What a glance at the files it names shows to be wrong is told here, before anything starts.
+        """
+        from pedfrac.config import load_config
+        from pedfrac.inputs import is_remote
+        from pedfrac.records import check_layout
+        from pedfrac.splitting import read_split_file
+
+        flags = {"data.root": self.data, "data.missing": self.missing, **(more or {})}
+        # as JSON, which YAML includes: a folder called 2024 is no number
+        given = [
+            f"{name}={json.dumps(value)}" for name, value in flags.items() if value is not None
+        ]
+        path = str(self.config) if self.config else None
+        config = load_config(path, [*given, *(self.overrides or [])])
+        if not is_remote(config.data.root):
+            check_layout(config.data)
+        if config.split.file:
+            read_split_file(Path(config.split.file))
+        return config
+
+
+def configured(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command whose first parameter is a ``Settings`` the options of one."""
+    shared = list(inspect.signature(Settings).parameters.values())
+    own = list(inspect.signature(command).parameters.values())[1:]
+
+    def run(**given: Any) -> None:
+        command(Settings(**{option.name: given.pop(option.name) for option in shared}), **given)
+
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    run.__signature__ = inspect.Signature([*shared, *own])  # type: ignore[attr-defined]
+    return run
 
 
 @app.command()
@@ -75,7 +123,7 @@ def phantom(
             images=images, seed=seed, scale=scale, shortcut=shortcut, faults=faults, workers=workers
         )
     except ValidationError as error:
-        raise PedfracError(f"phantom: {explain_invalid(error)}") from None
+        raise PedfracError(f"phantom: {explain_invalid(error, PhantomConfig)}") from None
     with progress("phantoms", "drawing phantoms") as show:
         planted = write_phantoms(folder, config, lambda done: show(done, images, ""))
     faulty = [asdict(fault) for fault in planted]
@@ -87,16 +135,14 @@ def phantom(
 
 
 @app.command()
+@configured
 def records(
-    config: Config = None,
-    data: Data = None,
-    overrides: Overrides = None,
-    missing: Missing = None,
-    images: Images = True,
+    given: Settings,
+    images: Images = None,
     as_json: AsJson = False,
 ) -> None:
     """Read and check a data set; list by name what cannot be used, and count the cohort."""
-    settings = _settings(config, data, overrides, missing, images)
+    settings = given.load({"data.images": images})
     import pandas as pd
 
     from flows.preparation import cohort as run
@@ -127,20 +173,17 @@ def records(
 
 
 @app.command()
+@configured
 def split(
-    config: Config = None,
-    data: Data = None,
-    overrides: Overrides = None,
-    missing: Missing = None,
-    images: Images = True,
+    given: Settings,
+    images: Images = None,
     file: Annotated[
         str | None, typer.Option(help="Outside split, a CSV of filestem,split (split.file)")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Divide the patients into test, training and validation, and prove them disjoint."""
-    extra = [f"split.file={file}"] if file else []
-    settings = _settings(config, data, [*(overrides or []), *extra], missing, images)
+    settings = given.load({"data.images": images, "split.file": file})
     from flows.preparation import split as run
     from pedfrac.steps import store_of
 
@@ -158,15 +201,13 @@ def split(
 
 
 @app.command()
+@configured
 def pack(
-    config: Config = None,
-    data: Data = None,
-    overrides: Overrides = None,
-    missing: Missing = None,
+    given: Settings,
     as_json: AsJson = False,
 ) -> None:
     """Decode, clean and letterbox all films into one array for each size of network."""
-    settings = _settings(config, data, overrides, missing)
+    settings = given.load()
     from flows.preparation import pack as run
     from pedfrac.steps import store_of
 
@@ -179,33 +220,29 @@ def pack(
 
 
 @app.command()
+@configured
 def train_age(
-    config: Config = None,
-    data: Data = None,
-    overrides: Overrides = None,
-    missing: Missing = None,
+    given: Settings,
     as_json: AsJson = False,
 ) -> None:
     """Train the network that tells the age group of a film."""
-    settings = _settings(config, data, overrides, missing)
+    settings = given.load()
     from flows.training import train_age as run
 
     _print_training(settings, run(settings), as_json)
 
 
 @app.command()
+@configured
 def train_fracture(
-    config: Config = None,
-    data: Data = None,
-    overrides: Overrides = None,
-    missing: Missing = None,
+    given: Settings,
     group: Annotated[
         str, typer.Option(help="Age group by number or name (0-1.5y), or 'all': the generalist")
     ] = "all",
     as_json: AsJson = False,
 ) -> None:
     """Train the fracture network of one age group, or the generalist of all ages."""
-    settings = _settings(config, data, overrides, missing)
+    settings = given.load()
     from flows.training import train_fracture as run
 
     number = _group_number(group, settings.cohort.ages.names)
@@ -213,30 +250,26 @@ def train_fracture(
 
 
 @app.command()
+@configured
 def evaluate(
-    config: Config = None,
-    data: Data = None,
-    overrides: Overrides = None,
-    missing: Missing = None,
+    given: Settings,
     as_json: AsJson = False,
 ) -> None:
     """Score the fixed test set with all models; figures with 95 % intervals."""
-    settings = _settings(config, data, overrides, missing)
+    settings = given.load()
     from flows.evaluation import evaluate as run
 
     _print_evaluation(settings, run(settings), as_json)
 
 
 @app.command()
+@configured
 def explain(
-    config: Config = None,
-    data: Data = None,
-    overrides: Overrides = None,
-    missing: Missing = None,
+    given: Settings,
     as_json: AsJson = False,
 ) -> None:
     """Write heat maps of the test films, and how often they meet the fractures."""
-    settings = _settings(config, data, overrides, missing)
+    settings = given.load()
     from flows.evaluation import explain as run
 
     evaluated, folder = run(settings)
@@ -265,15 +298,13 @@ def explain(
 
 
 @app.command()
+@configured
 def retrain(
-    config: Config = None,
-    data: Data = None,
-    overrides: Overrides = None,
-    missing: Missing = None,
+    given: Settings,
     as_json: AsJson = False,
 ) -> None:
     """Run everything: prepare, train all models, evaluate, explain, report."""
-    settings = _settings(config, data, overrides, missing)
+    settings = given.load()
     from flows.retrain import retrain as run
 
     done = run(settings)
@@ -379,22 +410,6 @@ def _without_traceback(record: logging.LogRecord) -> bool:
         record.exc_info = None
         record.exc_text = None
     return True
-
-
-def _settings(
-    config: Path | None,
-    data: str | None,
-    overrides: Sequence[str] | None,
-    missing: str | None,
-    images: bool = True,
-) -> Any:
-    """Return the configuration: file, then flags, then --set."""
-    from pedfrac.config import load_config
-
-    flags = [f"data.root={data}"] if data else []
-    flags += [f"data.missing={missing}"] if missing else []
-    flags += [] if images else ["data.images=false"]
-    return load_config(str(config) if config else None, [*flags, *(overrides or [])])
 
 
 def _group_number(group: str, names: Sequence[str]) -> int | None:

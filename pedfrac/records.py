@@ -11,6 +11,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -246,6 +247,19 @@ def fingerprint(config: DataConfig) -> dict[str, str]:
     return sources
 
 
+def check_layout(config: DataConfig) -> None:
+    """Look whether a folder can be a data set, without reading it: columns, images, labels.
+
+    Raises the PedfracError that ``read_records`` would end in, before hours of other work.
+    """
+    root = Path(config.root)
+    with _open_csv(root / CSV_NAME) as reader:
+        _check_header(root / CSV_NAME, next(reader, []))
+    if config.images:
+        find_image_folders(root)
+        find_label_folder(root)
+
+
 def find_image_folders(root: Path) -> list[Path]:
     """Return the folders that hold images: every ``images*/`` under the root, by name."""
     folders = sorted(path for path in root.glob("images*") if path.is_dir())
@@ -328,12 +342,25 @@ def _examples(issues: pd.DataFrame) -> str:
 
 def _read_csv(path: Path) -> pd.DataFrame:
     """Return dataset.csv as text, indexed by line number; cells that a short row lacks are NaN."""
+    with _open_csv(path) as reader:
+        header: list[str] = next(reader, [])
+        _check_header(path, header)
+        lines = list(_numbered(reader))
+    if not lines:
+        raise PedfracError(f"{path}: holds no rows, only a header")
+    index = pd.Index([number for number, _ in lines], name="line")
+    width = len(header)
+    cells = [[*(row + [None] * width)[:width], len(row)] for _, row in lines]
+    raw = pd.DataFrame(cells, columns=[*header, "cells"], index=index)
+    return raw.astype(dict.fromkeys(header, "str"))
+
+
+@contextmanager
+def _open_csv(path: Path) -> Iterator[Any]:
+    """Yield a reader of rows; what it stumbles over becomes a PedfracError."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
-            header = next(reader, [])
-            _check_header(path, header)
-            lines = list(_numbered(reader))
+            yield csv.reader(file)
     except FileNotFoundError:
         raise PedfracError(f"{path}: is missing; data.root must be the folder of it") from None
     except OSError as error:
@@ -344,13 +371,6 @@ def _read_csv(path: Path) -> pd.DataFrame:
         ) from None
     except csv.Error as error:
         raise PedfracError(f"{path}: is not CSV ({error})") from None
-    if not lines:
-        raise PedfracError(f"{path}: holds no rows, only a header")
-    index = pd.Index([number for number, _ in lines], name="line")
-    width = len(header)
-    cells = [[*(row + [None] * width)[:width], len(row)] for _, row in lines]
-    raw = pd.DataFrame(cells, columns=[*header, "cells"], index=index)
-    return raw.astype(dict.fromkeys(header, "str"))
 
 
 def _numbered(reader: Any) -> Iterator[tuple[int, list[Any]]]:

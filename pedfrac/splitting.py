@@ -136,7 +136,7 @@ def read_split_file(path: Path) -> pd.DataFrame:
     """Read a split made elsewhere: columns filestem and split (train, valid or val, test).
 
     Returns filestem and part (train, validation, test). Raises PedfracError that names the file,
-    the line, the value and what is allowed.
+    the line, the value and what is allowed, or the patients that two parts share.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -154,7 +154,9 @@ def read_split_file(path: Path) -> pd.DataFrame:
         raise PedfracError(f"{path}: is not a CSV in UTF-8 ({error})") from None
     if not named:
         raise PedfracError(f"{path}: names no film")
-    return pd.DataFrame({"filestem": list(named), "part": list(named.values())}, dtype="str")
+    table = pd.DataFrame({"filestem": list(named), "part": list(named.values())}, dtype="str")
+    _refuse_shared_stems(table, path)
+    return table
 
 
 def _named_parts(path: Path, reader: csv.DictReader) -> Iterable[tuple[str, str]]:
@@ -485,7 +487,6 @@ def _balance_training(films: pd.DataFrame) -> None:
 def _place_by_file(films: pd.DataFrame, path: Path) -> dict[str, Any]:
     """Give every film the part that a split file names; return the counts."""
     named = read_split_file(path)
-    _refuse_shared_stems(named, path)
     parts = named.set_index("filestem")["part"]
     found = films["filestem"].map(parts)
     places = found.dropna().groupby(films["patient_id"]).first()
