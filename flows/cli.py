@@ -394,14 +394,30 @@ def main() -> None:
     """Run the command line; a PedfracError ends in one line on stderr and exit code 1."""
     # Prefect reads its settings once, on import, which comes later; the server need not call home
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
-    for name in ("flow_engine", "task_engine", "flow_runs", "task_runs"):
-        logging.getLogger(f"prefect.{name}").addFilter(_without_traceback)
+    # a machine at work takes longer than the 20 s that Prefect waits
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
+    _show_log()
     try:
         app()
     except PedfracError as error:
         print(f"pedfrac: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+def _show_log() -> None:
+    """Log to stderr what a person wants to follow; the server keeps all of it."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger().handlers[0].addFilter(_is_news)
+    logging.getLogger("pedfrac").setLevel(logging.INFO)
+    for name in ("flow_engine", "task_engine", "flow_runs", "task_runs"):
+        logging.getLogger(f"prefect.{name}").addFilter(_without_traceback)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a line says something that none before it said and the last one will not say."""
+    message = record.getMessage()
+    ended = message.startswith("Finished in state")
+    return not (ended or (message.startswith("Encountered") and "PedfracError" in message))
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
