@@ -99,6 +99,64 @@ def configured(command: Callable[..., None]) -> Callable[..., None]:
 app.add_typer(artifacts, name="artifacts")
 
 
+@dataclass
+class Settings:
+    """The options that tell a command its configuration; they stand before its own."""
+
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="YAML file with the configuration")
+    ] = None
+    data: Annotated[
+        str | None,
+        typer.Option("--data", "-d", help="Data folder (the same as --set data.root=…)"),
+    ] = None
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="One value, such as fracture.training.epochs=5; may be repeated"
+        ),
+    ] = None
+    missing: Annotated[
+        str | None, typer.Option(help="Films without an image: 'error' or 'drop' (data.missing)")
+    ] = None
+
+    def load(self, more: Mapping[str, object] | None = None) -> Any:
+        """Return the configuration: file, then flags and ``more``, then --set.
+
+        What a glance at the files it names shows to be wrong is told here, before anything starts.
+        """
+        from pedfrac.config import load_config
+        from pedfrac.inputs import is_remote
+        from pedfrac.records import check_layout
+        from pedfrac.splitting import read_split_file
+
+        flags = {"data.root": self.data, "data.missing": self.missing, **(more or {})}
+        # as JSON, which YAML includes: a folder called 2024 is no number
+        given = [
+            f"{name}={json.dumps(value)}" for name, value in flags.items() if value is not None
+        ]
+        path = str(self.config) if self.config else None
+        config = load_config(path, [*given, *(self.overrides or [])])
+        if not is_remote(config.data.root):
+            check_layout(config.data)
+        if config.split.file:
+            read_split_file(Path(config.split.file))
+        return config
+
+
+def configured(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command whose first parameter is a ``Settings`` the options of one."""
+    shared = list(inspect.signature(Settings).parameters.values())
+    own = list(inspect.signature(command).parameters.values())[1:]
+
+    def run(**given: Any) -> None:
+        command(Settings(**{option.name: given.pop(option.name) for option in shared}), **given)
+
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    run.__signature__ = inspect.Signature([*shared, *own])  # type: ignore[attr-defined]
+    return run
+
+
 @app.command()
 def phantom(
     folder: Annotated[Path, typer.Argument(help="Empty or new folder to write the data set to")],
@@ -395,16 +453,30 @@ def main() -> None:
     """Run the command line; a PedfracError ends in one line on stderr and exit code 1."""
     # Prefect reads its settings once, on import, which comes later; the server need not call home
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    # a busy machine needs longer to start the embedded server than Prefect's 20 s
+    # a machine at work takes longer than the 20 s that Prefect waits
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
-    for name in ("flow_engine", "task_engine", "flow_runs", "task_runs"):
-        logging.getLogger(f"prefect.{name}").addFilter(_without_traceback)
+    _show_log()
     try:
         app()
     except PedfracError as error:
         print(f"pedfrac: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+def _show_log() -> None:
+    """Log to stderr what a person wants to follow; the server keeps all of it."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger().handlers[0].addFilter(_is_news)
+    logging.getLogger("pedfrac").setLevel(logging.INFO)
+    for name in ("flow_engine", "task_engine", "flow_runs", "task_runs"):
+        logging.getLogger(f"prefect.{name}").addFilter(_without_traceback)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a line says something that none before it said and the last one will not say."""
+    message = record.getMessage()
+    ended = message.startswith("Finished in state")
+    return not (ended or (message.startswith("Encountered") and "PedfracError" in message))
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:

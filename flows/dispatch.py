@@ -6,6 +6,7 @@ from typing import Any
 
 from prefect import Flow, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
 from prefect.flow_engine import run_flow_in_subprocess
 
 from flows.deployed import run_deployed
@@ -38,9 +39,11 @@ def _run_in_process(
     name: str, child: Flow[..., str], given: dict[str, Any], config: RetrainConfig
 ) -> None:
     threads = str(max(1, (os.cpu_count() or 1) // config.runtime.parallel))
-    process = run_flow_in_subprocess(
-        child, parameters=given, env={"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-    )
+    environment: dict[str, str | None] = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    with get_client(sync_client=True) as client:
+        # else each child would start a server of its own where this one is temporary
+        environment["PREFECT_API_URL"] = str(client.api_url)
+    process = run_flow_in_subprocess(child, parameters=given, env=environment)
     process.join()
     if process.exitcode != 0:
         raise PedfracError(f"{name}: its process ended with exit code {process.exitcode}")

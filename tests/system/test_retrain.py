@@ -1,47 +1,15 @@
 """A whole retraining through the command line: real Prefect, real processes, small phantoms."""
 
 import json
-import os
-import subprocess
-import sys
+import re
 from pathlib import Path
 
 import mlflow
 import pytest
+from commands import pedfrac, tiny
 
 from pedfrac.config import PhantomConfig
 from pedfrac.phantoms import write_phantoms
-
-TINY = {
-    "cohort.age_bounds": "0,10,19",
-    "split.test_per_year": 1,
-    "fracture.model.backbone": "convnextv2_atto",
-    "fracture.model.options": "{depths: [1, 1, 1, 1], dims: [8, 8, 16, 16]}",
-    "fracture.model.weights": "none",
-    "fracture.model.size": 48,
-    "fracture.training.epochs": 2,
-    "age.model.options": "{embed_dim: 8, depths: [1, 1], num_heads: [1, 2], window_size: 3}",
-    "age.model.weights": "none",
-    "age.model.size": 48,
-    "age.training.epochs": 2,
-    "evaluation.resamples": 50,
-    "explanation.films_per_group": 3,
-}
-
-
-def pedfrac(folder: Path, *arguments: str, **changes) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a folder with tiny networks."""
-    settings = [f"--set={name}={value}" for name, value in (TINY | changes).items()]
-    configured = [] if arguments[0] == "predict" else ["--data=data", *settings]
-    return subprocess.run(
-        [sys.executable, "-m", "flows.cli", *arguments, *configured],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=400,
-        env=os.environ | {"PREFECT_HOME": str(folder / "prefect"), "COLUMNS": "200"},
-    )
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +23,13 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def first(folder):
     """A retraining in which one group fails, since it has no films."""
-    return pedfrac(folder, "retrain", "--json", **{"cohort.age_bounds": "0,0.3,10,19"})
+    return tiny(folder, "retrain", "--json", **{"cohort.age_bounds": "0,0.3,10,19"})
 
 
 @pytest.fixture(scope="module")
 def done(folder, first):
     """A finished retraining after the one that failed."""
-    return pedfrac(folder, "retrain", "--json", **{"runtime.parallel": 2})
+    return tiny(folder, "retrain", "--json", **{"runtime.parallel": 2})
 
 
 def test_a_failing_group_is_named_and_the_others_are_kept(folder, first):
@@ -73,6 +41,17 @@ def test_a_failing_group_is_named_and_the_others_are_kept(folder, first):
         for path in (folder / "artifacts/fracture-model").glob("*/summary.json")
     }
     assert names == {"generalist", "0.3-10y", "10-19y"}
+
+
+def test_the_log_tells_news_only(first):
+    for news in ("pack/[0-9a-f]+ made", r"generalist: epoch 2/2 validation loss [\d.]+, auroc"):
+        assert re.search(news, first.stderr)
+    assert "Finished in state" not in first.stderr
+    assert first.stderr.count("no training film") <= 3
+
+
+def test_processes_side_by_side_share_one_server(done):
+    assert done.stderr.count("Starting temporary server") == 1
 
 
 def test_results_lie_where_people_look(folder, done):
@@ -107,7 +86,7 @@ def test_mlflow_holds_the_run_and_its_models(folder, done):
 
 def test_a_second_run_trains_nothing(folder, done):
     before = json.loads(done.stdout)
-    again = pedfrac(folder, "retrain", "--json")
+    again = tiny(folder, "retrain", "--json")
     assert again.returncode == 0, again.stderr[-3000:]
     assert "epoch 1/" not in again.stderr
     after = json.loads(again.stdout)
@@ -128,7 +107,7 @@ def test_films_are_predicted_with_and_without_ages(folder, done):
 
 
 def test_a_wrong_value_is_refused_before_anything_runs(folder):
-    refused = pedfrac(folder, "retrain", **{"fracture.training.imbalance": "both"})
+    refused = tiny(folder, "retrain", **{"fracture.training.imbalance": "both"})
     assert refused.returncode == 1
     assert "fracture.training.imbalance" in refused.stderr
     assert len(refused.stderr.strip().splitlines()) == 1

@@ -1,23 +1,18 @@
 """A whole retraining whose data and artifacts lie on a real S3 server, and a second node after it.
 
-Not here: what a retraining leaves (test_retrain.py), whose tiny networks are used here.
+Not here: what a retraining leaves (test_retrain.py).
 """
 
 import json
-import os
-import runpy
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from commands import tiny
 from faults import proxy
 from servers import environment
 
 from pedfrac.config import PhantomConfig
 from pedfrac.phantoms import write_phantoms
-
-TINY = runpy.run_path(str(Path(__file__).with_name("test_retrain.py")))["TINY"]
 
 
 @pytest.fixture(scope="module")
@@ -34,25 +29,16 @@ def remote(s3_server, tmp_path_factory):
         yield before
 
 
-def pedfrac(remote, node: Path, *arguments: str, **changes) -> dict:
+def on_node(remote, node: Path, *arguments: str, **changes) -> dict:
     """Run the command line on a node, which is a folder with a cache; return what it prints."""
-    settings = ["--json", "--data=s3://retrain/data"]
-    settings += [f"--set={name}={value}" for name, value in (TINY | changes).items()]
     node.mkdir(exist_ok=True)
-    done = subprocess.run(
-        [sys.executable, "-m", "flows.cli", *arguments, *settings],
-        cwd=node,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=500,
-        env=os.environ
-        | environment(remote.endpoint)
-        | {
-            "PREFECT_HOME": str(node / "prefect"),
-            "PEDFRAC_CACHE": str(node / "cache"),
-            "PEDFRAC_ARTIFACTS": "s3://retrain/artifacts",
-        },
+    kept = {"PEDFRAC_CACHE": str(node / "cache"), "PEDFRAC_ARTIFACTS": "s3://retrain/artifacts"}
+    done = tiny(
+        node,
+        *arguments,
+        "--json",
+        env=environment(remote.endpoint) | kept,
+        **{"data.root": "s3://retrain/data"} | changes,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)
@@ -62,7 +48,7 @@ def pedfrac(remote, node: Path, *arguments: str, **changes) -> dict:
 def first(remote, tmp_path_factory):
     """The node of the first retraining, and what it printed."""
     node = tmp_path_factory.mktemp("first")
-    return node, pedfrac(remote, node, "retrain")
+    return node, on_node(remote, node, "retrain")
 
 
 def test_results_and_tracking_are_local_and_artifacts_are_not(first, s3_server):
@@ -79,7 +65,7 @@ def test_another_node_trains_from_the_pack_without_the_films(first, remote, tmp_
     _, result = first
     remote.requests.clear()
     changed = {"fracture.training.epochs": 1}
-    trained = pedfrac(remote, tmp_path / "second", "train-fracture", **changed)
+    trained = on_node(remote, tmp_path / "second", "train-fracture", **changed)
     assert trained["artifact"] != result["trained"]["generalist"]
     assert remote.count("GET", "/data/images") == remote.count("HEAD", "/data/images") == 0
     pack = result["prepared"]["fracture_pack"]
@@ -89,6 +75,6 @@ def test_another_node_trains_from_the_pack_without_the_films(first, remote, tmp_
 def test_a_second_run_on_another_node_trains_nothing(first, remote, tmp_path):
     _, result = first
     remote.requests.clear()
-    again = pedfrac(remote, tmp_path / "third", "retrain")
+    again = on_node(remote, tmp_path / "third", "retrain")
     assert again["trained"] == result["trained"] and again["evaluated"] == result["evaluated"]
     assert remote.count("PUT", "-model/") == 0
