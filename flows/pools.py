@@ -24,7 +24,6 @@ def prepare_server(folder: Path, kind: str, notify: str | None) -> list[dict[str
     notification block, such as ``slack-webhook/alerts``. Returns a row for each thing made.
     """
     pools = _read(folder / "pools.yaml")["pools"]
-    template = _read(folder / "templates" / f"{kind}.json")
     automations = _read(folder / "automations.yaml")["automations"]
     made = []
     with get_client(sync_client=True) as client:
@@ -34,7 +33,7 @@ def prepare_server(folder: Path, kind: str, notify: str | None) -> list[dict[str
                     name=name,
                     type=kind,
                     description=pool["description"],
-                    base_job_template=template,
+                    base_job_template=pool_template(folder, kind, pool),
                 ),
                 overwrite=True,
             )
@@ -47,6 +46,23 @@ def prepare_server(folder: Path, kind: str, notify: str | None) -> list[dict[str
             _make_automation(client, {"actions": actions} | automation)
             made.append({"kind": "automation", "name": automation["name"]})
     return made
+
+
+def pool_template(folder: Path, kind: str, pool: dict[str, Any]) -> dict[str, Any]:
+    """Return the base job template of a kind with the pool's own defaults of its variables.
+
+    Raises PedfracError for a kind without a template and a default of no variable.
+    """
+    template: dict[str, Any] = _read(folder / "templates" / f"{kind}.json")
+    variables = template["variables"]["properties"]
+    for name, value in pool.get("defaults", {}).get(kind, {}).items():
+        if name not in variables:
+            raise PedfracError(
+                f"pools.yaml: defaults.{kind}.{name}: the template has no such variable; "
+                f"it has {', '.join(sorted(variables))}"
+            )
+        variables[name]["default"] = value
+    return template
 
 
 def _make_queue(client: SyncPrefectClient, pool: str, name: str, settings: dict[str, Any]) -> None:
