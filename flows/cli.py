@@ -68,9 +68,6 @@ class Settings:
         What a glance at the files it names shows to be wrong is told here, before anything starts.
         """
         from pedfrac.config import load_config
-        from pedfrac.inputs import is_remote
-        from pedfrac.records import check_layout
-        from pedfrac.splitting import read_split_file
 
         flags = {"data.root": self.data, "data.missing": self.missing, **(more or {})}
         # as JSON, which YAML includes: a folder called 2024 is no number
@@ -79,11 +76,19 @@ class Settings:
         ]
         path = str(self.config) if self.config else None
         config = load_config(path, [*given, *(self.overrides or [])])
-        if not is_remote(config.data.root):
-            check_layout(config.data)
-        if config.split.file:
-            read_split_file(Path(config.split.file))
+        _check_files(config)
         return config
+
+
+def _check_files(config: Any) -> None:
+    from pedfrac.inputs import is_remote
+    from pedfrac.records import check_layout
+    from pedfrac.splitting import read_split_file
+
+    if not is_remote(config.data.root):
+        check_layout(config.data)
+    if config.split.file:
+        read_split_file(Path(config.split.file))
 
 
 def configured(command: Callable[..., None]) -> Callable[..., None]:
@@ -190,13 +195,19 @@ def split(
 
     artifact = store_of(settings).get(run(settings))
     report = artifact.read_json("split.json")
-    result = {"artifact": artifact.key, "file": str(artifact.file("split.csv")), "report": report}
+    result = {
+        "artifact": artifact.key,
+        "file": str(artifact.file("split.csv")),
+        "patients_in_two_parts": sum(report["disjoint"]["shared"].values()),
+        "report": report,
+    }
     intervals = (report.get("test_intervals") or {}).get("unfilled", [])
     parts = [{"part": name, **counts} for name, counts in report["parts"].items()]
     tables = [
         _table("Parts", parts),
         _table("Age groups", _flat_groups(report["groups"])),
         _table("Years that the test set could not fill", intervals),
+        _table("Outside split", _file_rows(report["file"]) if "file" in report else []),
     ]
     _print(result, as_json, tables)
 
@@ -475,6 +486,27 @@ def _print_evaluation(
 def _rows(frame: Any) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = frame.to_dict("records")
     return rows
+
+
+def _file_rows(file: dict[str, Any]) -> list[dict[str, Any]]:
+    """Say how an outside split and the cohort fit: films of each in the other or not."""
+    return [
+        {
+            "films": "named and in the cohort",
+            "count": sum(file["films_in_cohort"].values()),
+            "such as": "",
+        },
+        {
+            "films": "named, not in the cohort",
+            "count": file["films_not_in_cohort"],
+            "such as": ", ".join(file["not_in_cohort_such_as"]),
+        },
+        {
+            "films": "in the cohort, not named: left out",
+            "count": file["cohort_not_named"],
+            "such as": ", ".join(file["not_named_such_as"]),
+        },
+    ]
 
 
 def _flat_groups(groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -493,12 +493,16 @@ def _place_by_file(films: pd.DataFrame, path: Path) -> dict[str, Any]:
     films["part"] = found.fillna("left_out").astype("str")
     films["place"] = films["patient_id"].map(places).fillna("").astype("str")
     _leave_out(films, found.isna(), NOT_NAMED)
+    absent = named.loc[~named["filestem"].isin(films["filestem"]), "filestem"]
+    unnamed = films.loc[found.isna(), "filestem"]
     return {
         "name": path.name,
         "films": _by_part(named["part"]),
         "films_in_cohort": _by_part(found.dropna()),
-        "films_not_in_cohort": int((~named["filestem"].isin(films["filestem"])).sum()),
-        "cohort_not_named": int(found.isna().sum()),
+        "films_not_in_cohort": len(absent),
+        "not_in_cohort_such_as": absent.head(5).tolist(),
+        "cohort_not_named": len(unnamed),
+        "not_named_such_as": unnamed.head(5).tolist(),
     }
 
 

@@ -507,7 +507,9 @@ def test_a_split_file_is_followed_and_counted(tmp_path: Path) -> None:
     assert left_out["filestem"].tolist() == sorted(stem for stem, _ in rows[:3])
     assert set(left_out["reason"]) == {NOT_NAMED}
     assert report["file"]["films_not_in_cohort"] == 1
+    assert report["file"]["not_in_cohort_such_as"] == ["0999_1_01_WRI-L1_M003"]
     assert report["file"]["cohort_not_named"] == 3
+    assert report["file"]["not_named_such_as"] == left_out["filestem"].tolist()
     assert sum(report["file"]["films"].values()) == len(rows) - 2
     assert sum(report["file"]["films_in_cohort"].values()) == len(rows) - 3
 
