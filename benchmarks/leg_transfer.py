@@ -25,7 +25,6 @@ import pandas as pd
 import timm
 import torch
 import typer
-from numpy.typing import NDArray
 from safetensors.torch import save_file
 from sklearn.ensemble import HistGradientBoostingClassifier
 
@@ -53,7 +52,7 @@ SETTINGS = (
     "cohort.age_bounds=0,19",
     "split.test_per_year=1",
     f"fracture.model.backbone={BACKBONE}",
-    "fracture.model.size=128",
+    "fracture.model.size=96",
     "fracture.training.epochs=8",
     "fracture.training.patience=8",
     "fracture.training.learning_rate=1e-3",
@@ -243,13 +242,10 @@ class HeldOutFigures:
     """
 
     def __init__(self, films: pd.DataFrame, scores: pd.DataFrame, resamples: int = 1000):
-        self._films = films.reset_index(drop=True)
+        self._truth = films["fracture_visible"].to_numpy(dtype=bool)
+        self._folds = list(films.groupby("fold").indices.values())
         self._scores = {
-            name: [column.to_numpy() for _, column in table.reindex(films["filestem"]).items()]
-            for name, table in (
-                (name, rows.pivot(index="filestem", columns="seed", values="score"))
-                for name, rows in scores.groupby("network")
-            )
+            name: self._by_seed(films, rows) for name, rows in scores.groupby("network")
         }
         self._bootstrap = PatientBootstrap(films["patient_id"], resamples, seed=0)
 
@@ -265,7 +261,7 @@ class HeldOutFigures:
 
     def of_seeds(self, network: str) -> list[float]:
         """Return the area of each seed by itself."""
-        ones = np.ones(len(self._films))
+        ones = np.ones(len(self._truth))
         return [self._mean_over_folds(scores, ones) for scores in self._scores[network]]
 
     def _areas(self, network: str, weights: Floats) -> Floats:
@@ -276,16 +272,15 @@ class HeldOutFigures:
             ]
         )
 
-    def _mean_over_folds(self, scores: NDArray[np.float64], weights: Floats) -> float:
-        truth = self._films["fracture_visible"].to_numpy()
-        return float(
-            np.mean(
-                [
-                    auroc(truth[rows], scores[rows], weights[rows])
-                    for rows in self._films.groupby("fold").indices.values()
-                ]
-            )
-        )
+    def _mean_over_folds(self, scores: Floats, weights: Floats) -> float:
+        areas = [auroc(self._truth[f], scores[f], weights[f]) for f in self._folds]
+        return float(np.mean(areas))
+
+    @staticmethod
+    def _by_seed(films: pd.DataFrame, rows: pd.DataFrame) -> list[Floats]:
+        """Return the scores of each seed in the order of the films."""
+        table = rows.pivot(index="filestem", columns="seed", values="score")
+        return list(table.loc[films["filestem"]].to_numpy().T)
 
 
 def table_of(figures: HeldOutFigures) -> str:
