@@ -17,6 +17,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import date
+from itertools import product
 from pathlib import Path
 from typing import Annotated
 
@@ -75,7 +76,7 @@ def write_layout(source: Path, root: Path, films: int | None = None) -> None:
     images, labels = root / "images", root / "labels"
     for folder in (images, labels):
         folder.mkdir(parents=True, exist_ok=True)
-    table = pd.read_csv(source / "labels.csv").head(films)
+    table = pd.read_csv(source / "labels.csv", nrows=films)
     rows = []
     for number, film in enumerate(table.to_dict("records")):
         row = _row(number, film)
@@ -166,8 +167,8 @@ def _held_out(config: RetrainConfig, pack_key: str, split_key: str) -> FilmSet:
 # ---- all networks on all folds ----------------------------------------------------------------
 
 
-def make_jobs(settings: list[str], weights: Path, folds: int, seeds: int) -> list[Job]:
-    """Run the steps up to the pack, and return the trainings that are left to do.
+def make_jobs(settings: list[str], starts: dict[str, str], folds: int, seeds: int) -> list[Job]:
+    """Run the steps up to the pack, and return the trainings to do from each of the ``starts``.
 
     The pipeline deals the patients into folds. Each fold tests once while the next one validates,
     so that the films of a figure chose neither weights nor epoch.
@@ -181,18 +182,13 @@ def make_jobs(settings: list[str], weights: Path, folds: int, seeds: int) -> lis
     for fold in range(folds):
         file = Path(config.artifacts).parent / f"fold-{fold}.csv"
         _write_split(dealt, fold, folds, file)
-        jobs += [
-            Job(network, fold, seed, (*settings, *own), (records, cohort, pack))
-            for seed in range(seeds)
-            for network, start in ((IMAGENET, weights), (RANDOM, "none"))
-            for own in [
-                (
-                    f"split.file={file}",
-                    f"fracture.model.weights={start}",
-                    f"fracture.training.seed={seed}",
-                )
-            ]
-        ]
+        for seed, (network, start) in product(range(seeds), starts.items()):
+            own = (
+                f"split.file={file}",
+                f"fracture.training.seed={seed}",
+                f"fracture.model.weights={start}",
+            )
+            jobs.append(Job(network, fold, seed, (*settings, *own), (records, cohort, pack)))
     return jobs
 
 
@@ -284,16 +280,16 @@ class HeldOutFigures:
 
 
 def table_of(figures: HeldOutFigures) -> str:
-    """Return the figures as a Markdown table, and whether the bar is reached."""
+    """Return the figures as a Markdown table, and whether each bar is reached."""
     areas = {name: figures.area(name) for name in (IMAGENET, RANDOM, METADATA)}
     gain = figures.difference(IMAGENET, RANDOM)
     lines = ["| | AUROC (95 % interval) | each seed |", "|---|---|---|"]
     for name, area in areas.items():
         seeds = ", ".join(f"{value:.3f}" for value in figures.of_seeds(name))
         lines.append(f"| {name} | {interval_in_words(area)} | {seeds} |")
-    for other in (RANDOM, METADATA):
-        difference = figures.difference(IMAGENET, other)
-        lines.append(f"| {IMAGENET} − {other} | {interval_in_words(difference)} | |")
+    for better, worse in ((IMAGENET, RANDOM), (IMAGENET, METADATA), (RANDOM, METADATA)):
+        difference = interval_in_words(figures.difference(better, worse))
+        lines.append(f"| {better} − {worse} | {difference} | |")
     bars = {
         "ImageNet weights beat random ones": _above(gain, 0),
         "ImageNet weights beat chance": _above(areas[IMAGENET], CHANCE),
@@ -307,13 +303,14 @@ def _above(interval: Interval, bound: float) -> bool:
     return interval["low"] is not None and interval["low"] > bound
 
 
-def _circumstances(minutes: float) -> str:
-    git = ["git", "-C", str(Path(__file__).parent)]
-    commit = subprocess.run(
-        [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
+def _commit() -> str:
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    return subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def _circumstances(commit: str, device: str, minutes: float) -> str:
     return (
-        f"{date.today()}, commit {commit or 'unknown'}, {os.cpu_count()} cores, no GPU used, "
+        f"{date.today()}, commit {commit or 'unknown'}, {os.cpu_count()} cores, device {device}, "
         f"torch {torch.__version__}, {math.ceil(minutes)} minutes"
     )
 
@@ -337,7 +334,7 @@ def benchmark(
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = (work or Path(temporary)).resolve()
-        start = time.monotonic()
+        commit, start = _commit(), time.monotonic()
         write_layout(data, folder / "data", films)
         weights = folder / "imagenet.safetensors"
         write_imagenet_weights(weights)
@@ -347,14 +344,15 @@ def benchmark(
             f"artifacts={folder / 'artifacts'}",
             *(setting or []),
         ]
-        jobs = make_jobs(settings, weights, folds, seeds)
-        store = steps.store_of(load_config(None, settings))
+        jobs = make_jobs(settings, {IMAGENET: str(weights), RANDOM: "none"}, folds, seeds)
+        config = load_config(None, settings)
+        store = steps.store_of(config)
         read = load_records(store.get(jobs[0].keys[0]).path)
         scores = run(jobs, parallel)
         of_fold = scores.drop_duplicates("filestem")[["filestem", "fold"]]
         tested = read.table.merge(of_fold, on="filestem")
         scores = pd.concat([scores, metadata_scores(tested, folds)])
-        print(_circumstances((time.monotonic() - start) / 60))
+        print(_circumstances(commit, config.runtime.device, (time.monotonic() - start) / 60))
         print(
             f"{len(tested)} held-out films of {tested['patient_id'].nunique()} patients, "
             f"{tested['fracture_visible'].sum()} fractured; issues of the records: "
