@@ -95,7 +95,7 @@ class Ranks:
             return model
         device = next(model.parameters()).device
         devices = [device] if device.type == "cuda" else None
-        return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
+        return DistributedDataParallel(model, device_ids=devices)
 
     def gathering(self, joined: nn.Module, now: bool) -> AbstractContextManager[Any]:
         """Return the context of a step; gradients stay with their rank unless it is ``now``."""
