@@ -11,6 +11,7 @@ import mmap
 import multiprocessing
 import os
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -254,7 +255,14 @@ def _take_part(
         expected = isinstance(error, PedfracError)
         reason = str(error) if expected else traceback.format_exc()
         caller.send(_Failure(time.time(), reason, expected))
-        os._exit(1)  # the orderly end of a group waits for its members
+        _end(1)  # the orderly end of a group would wait for its members
+    _end(0)  # the orderly end of an interpreter with torch takes a second
+
+
+def _end(code: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _end_with_caller() -> None:
