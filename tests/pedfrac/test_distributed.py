@@ -1,5 +1,7 @@
 """One training on two processes: the same result as on one, and an end to all where one ends."""
 
+import copy
+import dataclasses
 import json
 import os
 import runpy
@@ -211,6 +213,11 @@ def test_a_mapped_array_is_sent_by_name(tmp_path):
         MappedArray.of(mapped[1:]), MappedArray
     )
     assert MappedArray.of(films) is films
+
+    one = dataclasses.replace(toy["data"]().train, images=mapped)
+    assert isinstance(one.__getstate__()["images"], MappedArray)
+    again = copy.copy(one)  # goes through the same two methods as the way to another process
+    assert isinstance(again.images, np.memmap) and np.array_equal(again.images, films)
 
 
 @pytest.mark.parametrize(
