@@ -179,7 +179,7 @@ class TrainingConfig(Section):
     """One training run; the same engine serves age classifier, generalist and specialists."""
 
     epochs: int = Field(30, ge=1, description="Passes over the training films")
-    batch_size: int = Field(32, ge=1, description="Films per step on the device")
+    batch_size: int = Field(32, ge=1, description="Films per step, on all devices together")
     accumulation: int = Field(1, ge=1, description="Steps whose gradients add up to one update")
     learning_rate: float = Field(3e-4, gt=0, description="Peak learning rate of AdamW")
     weight_decay: float = Field(0.05, ge=0, description="Weight decay of AdamW")
@@ -360,6 +360,12 @@ class RuntimeConfig(Section):
     """The machine's share; nothing here changes a result, so nothing here is part of a key."""
 
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    devices: str = Field(
+        "one",
+        pattern="^(one|all|[1-9][0-9]*)$",
+        description="Devices of one training: one, all (GPUs of the node), or a number of GPUs or, "
+        "without a GPU, CPU processes",
+    )
     workers: int = Field(0, ge=0, description="Processes that decode films; 0: one per core")
     dispatch: Literal["local", "deployments"] = Field(
         "local", description="Trainings run on this machine, or as deployments on the GPU pool"
@@ -370,6 +376,21 @@ class RuntimeConfig(Section):
     attempts: int = Field(
         3, ge=1, description="With 'deployments': how often a training whose node dies is begun"
     )
+
+    @model_validator(mode="after")
+    def _devices_are_there(self) -> Self:
+        if self.devices == "one":
+            return self
+        if ":" in self.device:
+            raise ValueError(f"device {self.device} is one; choose it or devices {self.devices}")
+        if self.device == "cpu" and self.devices == "all":
+            raise ValueError("devices all is of GPUs; with device cpu give a number of processes")
+        if self.parallel > 1:
+            raise ValueError(
+                f"choose either devices {self.devices} or parallel {self.parallel}: trainings at "
+                "the same time would take the same devices"
+            )
+        return self
 
 
 DEFAULT_ARTIFACTS = "artifacts"

@@ -54,6 +54,13 @@ def make_loss(labels: Tensor, classes: int, config: TrainingConfig) -> Loss:
     )
 
 
+def film_weights(labels: Tensor, config: TrainingConfig) -> Tensor:
+    """Return how much each film (n,) counts in the mean over a batch that the loss is."""
+    if config.imbalance == "weighted":
+        return class_weights(labels)[labels]
+    return torch.ones(len(labels))
+
+
 def focal_loss(logits: Tensor, target: Tensor, gamma: float) -> Tensor:
     """Return the mean focal loss -(1-p)^gamma log p (Lin et al. 2017, without its alpha)."""
     log_p = functional.log_softmax(logits, dim=1).gather(1, target[:, None])[:, 0]

@@ -66,6 +66,24 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def resolve_devices(name: str, devices: str) -> list[torch.device]:
+    """Return the devices of one training: ``one``, ``all`` GPUs here, or a number of them.
+
+    Without a GPU a number is one of processes on the CPU, and all is one. Raises PedfracError
+    where the name is unknown or so many GPUs are not visible.
+    """
+    device = resolve_device(name)
+    if devices == "one":
+        return [device]
+    if device.type != "cuda":
+        return [device] * (1 if devices == "all" else int(devices))
+    visible = torch.cuda.device_count()
+    count = visible if devices == "all" else int(devices)
+    if count > visible:
+        raise PedfracError(f"runtime.devices {devices}: {visible} GPUs are visible here")
+    return [torch.device("cuda", index) for index in range(count)]
+
+
 def _refuse_unknown(backbone: str) -> None:
     if timm.is_model(backbone.partition(".")[0]):
         return

@@ -6,6 +6,7 @@ and which files it leaves. No Prefect: a worker or a notebook may call any step 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from pedfrac.bundle import FRACTURE_CLASSES, Bundle, BundleInfo, Network, write_
 from pedfrac.config import ModelConfig, RetrainConfig, TrainingConfig
 from pedfrac.errors import PedfracError
 from pedfrac.metrics import confusion
-from pedfrac.models import FilmClassifier, build_model, resolve_device
+from pedfrac.models import FilmClassifier, build_model, resolve_device, resolve_devices
 from pedfrac.operating import choose_threshold
 from pedfrac.packing import Pack, build_pack
 from pedfrac.storage import (
@@ -41,7 +42,7 @@ from pedfrac.training import (
     TrainingData,
     load_weights,
     seed_weights,
-    train,
+    train_on,
 )
 
 Progress = Callable[[int, int], None]
@@ -486,17 +487,20 @@ class Training:
         store = store_of(self.config)
 
         def make(folder: Path) -> None:
-            parents = self.parents
+            parents, runtime = self.parents, self.config.runtime
             data = _training_data(self.films, parents["pack"], parents["split"])
-            network = _network_to_train(self.model, data, self.training, parents.get("start"))
-            device = resolve_device(self.config.runtime.device)
+            start = parents["start"].file(MODEL) if "start" in parents else None
+            build = partial(
+                _network_to_train, self.model, len(data.classes), self.training.seed, start
+            )
+            devices = resolve_devices(runtime.device, runtime.devices)
 
             def keep(epoch: Epoch) -> None:
                 # first of all, since being told of an epoch may end the training
                 store.checkpoint(folder)
                 on_epoch(epoch)
 
-            train(network, data, self.training, folder, device=device, on_epoch=keep)
+            train_on(devices, build, data, self.training, folder, on_epoch=keep)
             before_publishing()
 
         return store.produce(self.kind, make, resumable=True, **self._inputs).key
@@ -554,12 +558,12 @@ def _training_data(
 
 
 def _network_to_train(
-    model: ModelConfig, data: TrainingData, training: TrainingConfig, start: Artifact | None
+    model: ModelConfig, classes: int, seed: int, start: Path | None
 ) -> FilmClassifier:
-    seed_weights(training.seed)
-    network = build_model(model, len(data.classes), load_weights=start is None)
+    seed_weights(seed)
+    network = build_model(model, classes, load_weights=start is None)
     if start is not None:
-        load_weights(network, start.file(MODEL))
+        load_weights(network, start)
     return network
 
 

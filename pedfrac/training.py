@@ -8,7 +8,8 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ from torch import Generator, Tensor, nn
 
 from pedfrac.augmentation import augment
 from pedfrac.config import TrainingConfig
+from pedfrac.distributed import ALONE, MappedArray, Ranks, Tell, run_together
 from pedfrac.errors import PedfracError
-from pedfrac.imbalance import Loss, epoch_order, make_loss
+from pedfrac.imbalance import Loss, epoch_order, film_weights, make_loss
 from pedfrac.metrics import classification_figures
 from pedfrac.storage import write_json
 
@@ -50,6 +52,26 @@ class FilmSet:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # to another process goes the place of a mapped array, not its films
+        return self.__dict__ | {"images": MappedArray.of(self.images)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        images = state["images"]
+        opened = images.open() if isinstance(images, MappedArray) else images
+        self.__dict__.update(state | {"images": opened})
+
+    def part(self, positions: Tensor) -> "FilmSet":
+        """Return the films at some positions, as a set of their own."""
+        chosen = positions.numpy()
+        return replace(
+            self,
+            rows=self.rows[chosen],
+            labels=self.labels[chosen],
+            filestems=[self.filestems[k] for k in chosen],
+            patients=self.patients[chosen],
+        )
 
     def films(self, positions: Tensor, device: torch.device) -> Tensor:
         """Return films (batch, 1, size, size) as float in 0…1 on the device."""
@@ -109,20 +131,65 @@ def train(
     *,
     device: torch.device,
     on_epoch: OnEpoch = lambda epoch: None,
+    ranks: Ranks = ALONE,
 ) -> None:
     """Train a model and leave its best epoch in a folder, going on where an earlier try stopped.
 
     Writes ``model.safetensors`` (weights of the best epoch), ``history.json``, ``validation.csv``
     (probabilities of the best epoch) and ``summary.json``. ``on_epoch`` is told of every epoch,
-    those of an earlier try first, and may raise to stop. Raises PedfracError where the network's
-    output is no number, or where validation cannot give the figure that chooses the epoch.
+    those of an earlier try first, and may raise to stop. Where this process is one of several
+    ``ranks``, all must be given the same, and the first one writes. Raises PedfracError where the
+    network's output is no number, or where validation cannot give the figure that chooses the
+    epoch.
     """
-    run = _Run(model, data, config, folder, device)
+    run = _Run(model, data, config, folder, device, ranks)
     for epoch in run.history:
         on_epoch(epoch)
     while not run.finished:
         on_epoch(run.train_epoch())
     run.write_results()
+
+
+def train_on(
+    devices: Sequence[torch.device],
+    build: Callable[[], nn.Module],
+    data: TrainingData,
+    config: TrainingConfig,
+    folder: Path,
+    *,
+    on_epoch: OnEpoch = lambda epoch: None,
+) -> None:
+    """Train, as ``train`` does, on one device here or on several, with a process for each.
+
+    ``build`` makes the network; for several devices it must be something that pickle can name,
+    since each process calls it. The batch is shared out, so results differ only as rounding and
+    the draws of augmentation do. Raises PedfracError where a batch has fewer films than there are
+    devices, or a process dies.
+    """
+    if len(devices) == 1:
+        train(build(), data, config, folder, device=devices[0], on_epoch=on_epoch)
+        return
+    if config.batch_size < len(devices):
+        raise PedfracError(
+            f"{data.name}: batch_size {config.batch_size} cannot be shared among {len(devices)} "
+            "devices; set it to that at least, or runtime.devices: one"
+        )
+    run_together(partial(_train_share, build, data, config, folder), devices, data.name, on_epoch)
+
+
+def _train_share(
+    build: Callable[[], nn.Module],
+    data: TrainingData,
+    config: TrainingConfig,
+    folder: Path,
+    ranks: Ranks,
+    device: torch.device,
+    tell: Tell,
+) -> None:
+    """Be one process of a training; the first one tells of the epochs."""
+    seed_weights(config.seed)
+    on_epoch = tell if ranks.first else lambda epoch: None
+    train(build(), data, config, folder, device=device, on_epoch=on_epoch, ranks=ranks)
 
 
 @torch.inference_mode()
@@ -142,7 +209,8 @@ class _Run:
     """One training: its networks, optimiser and history, saved after each epoch.
 
     All randomness of an epoch is seeded by (seed, epoch), so a checkpoint needs no generator
-    state and a run that is killed ends with the very weights of one that is not.
+    state and a run that is killed ends with the very weights of one that is not. One of several
+    ranks has the same weights, average and history as the others at every step.
     """
 
     def __init__(
@@ -152,20 +220,26 @@ class _Run:
         config: TrainingConfig,
         folder: Path,
         device: torch.device,
+        ranks: Ranks,
     ):
         self.data, self.config, self.folder, self.device = data, config, folder, device
-        self.model = model.to(device).to(memory_format=torch.channels_last)
+        self.ranks = ranks
+        model = model.to(device).to(memory_format=torch.channels_last)
+        self.model = ranks.with_batch_norm(model)
         self.average = ModelEmaV3(self.model, config.ema_decay, use_warmup=True)
         self.optimizer = torch.optim.AdamW(
             _decayed_groups(self.model, config.weight_decay), lr=config.learning_rate
         )
         labels = torch.from_numpy(data.train.labels)
         self.labels = labels
+        self.weights = film_weights(labels, config)
         self.loss: Loss = make_loss(labels, len(data.classes), config)
         self.history: list[Epoch] = []
         self.updates = 0
         if (folder / CHECKPOINT).exists():
             self._resume()
+        # last, since the ranks wait here for each other: none may write before all have resumed
+        self.joined = ranks.joined(self.model)
 
     @property
     def finished(self) -> bool:
@@ -192,6 +266,8 @@ class _Run:
         }
         self.history.append(epoch)
         epoch["best"] = self.best is epoch
+        if not self.ranks.first:
+            return epoch
         if epoch["best"]:
             _save(self.folder / MODEL, self._evaluated.state_dict())
         self._save_checkpoint()
@@ -200,8 +276,11 @@ class _Run:
     def write_results(self) -> None:
         """Write what the artifact keeps and remove the checkpoint, last."""
         data, best = self.data, self.best
+        self.ranks.wait()  # until the first one has written the weights
         self._evaluated.load_state_dict(load_file(self.folder / MODEL, device=str(self.device)))
-        probabilities = predict_probabilities(self._evaluated, data.validation, device=self.device)
+        probabilities = self._probabilities()
+        if not self.ranks.first:
+            return
         frame = pd.DataFrame({"filestem": data.validation.filestems})
         frame["truth"] = data.validation.labels
         for k in range(len(data.classes)):
@@ -257,25 +336,49 @@ class _Run:
         """Train one epoch; return the figures on its films as they were augmented."""
         generator = _seeded(self.config.seed, number)
         order = epoch_order(self.labels, self.config, generator)
-        logits, labels = [], []
+        if self.ranks.size > 1:
+            # each rank draws for its own films; the place of a rank is never 0, which says nothing
+            generator = _seeded(self.config.seed, number, self.ranks.rank + 1)
+        logits, places = [], []
         self.model.train()
-        for batch, last in self._accumulated(order):
-            films = augment(
-                self.data.train.films(batch, self.device), self.config.augment, generator
-            ).contiguous(memory_format=torch.channels_last)
-            target = self.labels[batch].to(self.device)
-            with self._autocast():
-                output = self.model(films)
-            (self.loss(output.float(), target) / self.config.accumulation).backward()
-            logits.append(output.detach().float())
-            labels.append(self.labels[batch])
+        for batch, last in self._accumulated(len(order)):
+            own = self.ranks.share(batch)
+            logits.append(self._step(order, batch, own, last, generator)[: len(own)])
+            places.append(own)
             if last:
                 self._update()
-        return self._figures(torch.cat(logits), torch.cat(labels))
+        whole = self.ranks.whole(torch.cat(logits), torch.cat(places), len(order))
+        return self._figures(whole, self.labels[order])
 
-    def _accumulated(self, order: Tensor) -> Iterator[tuple[Tensor, bool]]:
-        """Yield batches, each with whether the gradients gathered so far are to be applied."""
-        batches = order.split(self.config.batch_size)
+    def _step(
+        self, order: Tensor, batch: Tensor, own: Tensor, last: bool, generator: Generator
+    ) -> Tensor:
+        """Add the gradients of one batch, of which this rank has ``own``; return its logits.
+
+        ``batch`` and ``own`` are places in the order of the epoch.
+        """
+        # a rank that gets no film of a short batch goes along with one that counts nothing
+        learned = order[own if len(own) else batch[:1]]
+        films = augment(
+            self.data.train.films(learned, self.device), self.config.augment, generator
+        ).contiguous(memory_format=torch.channels_last)
+        target = self.labels[learned].to(self.device)
+        with self.ranks.gathering(self.joined, now=last):
+            with self._autocast():
+                output = self.joined(films)
+            loss = self.loss(output.float(), target) * self._part(order[own], order[batch])
+            (loss / self.config.accumulation).backward()
+        return output.detach().float()
+
+    def _part(self, own: Tensor, batch: Tensor) -> float:
+        """Return the factor that makes the ranks' mean gradient that of the batch's mean loss."""
+        if self.ranks.size == 1:
+            return 1.0
+        return self.ranks.size * float(self.weights[own].sum() / self.weights[batch].sum())
+
+    def _accumulated(self, count: int) -> Iterator[tuple[Tensor, bool]]:
+        """Yield batches of places, each with whether the gradients so far are to be applied."""
+        batches = torch.arange(count).split(self.config.batch_size)
         if len(batches) > 1 and len(batches[-1]) == 1:
             # batch normalisation cannot learn from one film: it joins the batch before
             batches = (*batches[:-2], torch.cat(batches[-2:]))
@@ -294,9 +397,18 @@ class _Run:
             self.average.update(self.model, step=self.updates)
 
     def _validate(self) -> dict[str, float | None]:
+        return classification_figures(self.data.validation.labels, self._probabilities())
+
+    def _probabilities(self) -> NDArray[np.float64]:
+        """Return the probabilities (n, classes) of the validation films, of which each rank does
+        its share.
+        """
         films = self.data.validation
-        probabilities = predict_probabilities(self._evaluated, films, device=self.device)
-        return classification_figures(films.labels, probabilities)
+        places = self.ranks.share(torch.arange(len(films)))
+        own = np.empty((0, len(self.data.classes)))
+        if len(places):
+            own = predict_probabilities(self._evaluated, films.part(places), device=self.device)
+        return self.ranks.whole(torch.from_numpy(own), places, len(films)).numpy()
 
     def _figures(self, logits: Tensor, labels: Tensor) -> dict[str, float | None]:
         if not torch.isfinite(logits).all():
@@ -338,7 +450,8 @@ class _Run:
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
         self.history = json.loads(progress["history"])
         self.updates = int(progress["updates"])
-        logger.info("%s: goes on after epoch %d", self.data.name, len(self.history))
+        if self.ranks.first:
+            logger.info("%s: goes on after epoch %d", self.data.name, len(self.history))
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -351,9 +464,9 @@ def seed_weights(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _seeded(seed: int, epoch: int) -> Generator:
-    """Return the generator of an epoch, and seed the global one that dropout draws from."""
-    number = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+def _seeded(*numbers: int) -> Generator:
+    """Return the generator of a seed, epoch and rank, and seed the one that dropout draws from."""
+    number = int(np.random.SeedSequence(numbers).generate_state(1)[0])
     torch.manual_seed(number)
     return Generator().manual_seed(number)
 
