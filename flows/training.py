@@ -1,12 +1,16 @@
 """Child flows: each trains one model. They return keys, never weights."""
 
+from typing import Any
+
 from prefect import flow
 from prefect.runtime import flow_run
+from prefect.states import Cancelled
 
 from flows.preparation import prepare
 from pedfrac.config import RetrainConfig
 from pedfrac.steps import Prepared
 from tasks import training
+from tasks.cancellation import RunCancelled
 
 
 def _run_name() -> str:
@@ -29,7 +33,10 @@ def train_age(
         prepared: Keys of the prepared data; left out: prepared first, or found
         parent_run: Run of MLflow under which this one is kept
     """
-    return training.train_age(config, prepared or prepare(config), parent_run)
+    try:
+        return training.train_age(config, prepared or prepare(config), parent_run)
+    except RunCancelled as error:
+        return _cancelled(error)
 
 
 @flow(name="train-fracture", flow_run_name=_run_name)
@@ -53,6 +60,14 @@ def train_fracture(
     """
     prepared = prepared or prepare(config)
     warm = group is not None and config.fracture.specialist.start == "generalist"
-    if warm and generalist is None:
-        generalist = training.train_fracture(config, prepared, None, None, parent_run)
-    return training.train_fracture(config, prepared, group, generalist, parent_run)
+    try:
+        if warm and generalist is None:
+            generalist = training.train_fracture(config, prepared, None, None, parent_run)
+        return training.train_fracture(config, prepared, group, generalist, parent_run)
+    except RunCancelled as error:
+        return _cancelled(error)
+
+
+def _cancelled(error: RunCancelled) -> Any:
+    """Return the state that a run keeps which found out by itself that it was cancelled."""
+    return Cancelled(message=str(error))
