@@ -11,8 +11,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -41,7 +41,7 @@ class Slot:
     name: str
     environment: dict[str, str]
     worker: subprocess.Popen[bytes] | None = None
-    runs: dict[UUID, psutil.Process] = field(default_factory=dict)
+    runs: dict[UUID, set[psutil.Process]] = field(default_factory=dict)
     deaths: int = 0
     not_before: float = 0.0
 
@@ -124,15 +124,16 @@ def _stop_signals() -> Iterator[list[int]]:
 def _tend(slot: Slot, pool: str) -> None:
     """Look after one worker: learn what it runs, or clear up after it and start it again."""
     if slot.alive:
-        living = {run: process for run, process in slot.runs.items() if _lives(process)}
-        slot.runs = living | _runs_below(slot.worker)  # of those that ended it told the server
+        # of those that ended, the worker itself tells the server
+        living = {run: processes for run, processes in slot.runs.items() if _live(processes)}
+        slot.runs = living | _runs_below(slot.worker)
         return
     if slot.worker is not None:
         code, slot.worker = slot.worker.returncode, None
         slot.deaths += 1
         slot.not_before = time.monotonic() + min(LONGEST_PAUSE, 2.0**slot.deaths)
         logger.warning("%s: its worker ended with exit code %s", slot.name, code)
-    if any(_lives(process) for process in slot.runs.values()):
+    if any(_live(processes) for processes in slot.runs.values()):
         return  # a run outlived its worker: the device is its own until it ends
     if _settle(slot) and time.monotonic() >= slot.not_before:
         slot.worker = _start(slot, pool)
@@ -148,24 +149,30 @@ def _start(slot: Slot, pool: str) -> subprocess.Popen[bytes]:
     )
 
 
-def _runs_below(worker: subprocess.Popen[bytes] | None) -> dict[UUID, psutil.Process]:
-    """Return the engine processes below a worker by the flow run that each was started for."""
-    found = {}
+def _runs_below(worker: subprocess.Popen[bytes] | None) -> dict[UUID, set[psutil.Process]]:
+    """Return all processes below a worker by the flow run that they were started for."""
+    found: dict[UUID, set[psutil.Process]] = {}
     try:
-        for process in psutil.Process(worker.pid).children(recursive=True) if worker else ():
+        below = psutil.Process(worker.pid).children(recursive=True) if worker else []
+    except psutil.Error:
+        return found
+    for process in below:
+        # one may be gone between the listing and the look
+        with suppress(psutil.Error):
             run = process.environ().get("PREFECT__FLOW_RUN_ID")
             if run:
-                found[UUID(run)] = process
-    except psutil.Error:  # gone between the listing and the look
-        pass
+                found.setdefault(UUID(run), set()).add(process)
     return found
 
 
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
+def _live(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """Return the processes that have not ended."""
+    living = []
+    for process in processes:
+        with suppress(psutil.Error):
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                living.append(process)
+    return living
 
 
 def _settle(slot: Slot) -> bool:
@@ -206,9 +213,10 @@ def _stop(slots: list[Slot]) -> None:
             except subprocess.TimeoutExpired:
                 slot.worker.kill()
                 slot.worker.wait()
-    left = [process for slot in slots for process in slot.runs.values() if _lives(process)]
+    left = [p for slot in slots for processes in slot.runs.values() for p in _live(processes)]
     for process in left:
-        process.kill()
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
     psutil.wait_procs(left, timeout=5)
     for slot in slots:
         _settle(slot)

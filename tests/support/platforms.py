@@ -19,6 +19,7 @@ import psutil
 from servers import free_ports
 
 ROOT = Path(__file__).parents[2]
+GROUPS = ["0-5y", "5-8y", "8-11y", "11-14y", "14-19y"]
 START = 120  # seconds that a server may take to start on a busy machine
 
 
@@ -147,6 +148,7 @@ class Platform:
             try:
                 environment = process.environ()
                 mine = environment.get("PREFECT_API_URL") == self.environment["PREFECT_API_URL"]
+                mine = mine and "prefect.engine" in process.cmdline()
                 if mine and (run := environment.get("PREFECT__FLOW_RUN_ID")):
                     found[run] = process
             except psutil.Error:

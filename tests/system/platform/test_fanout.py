@@ -2,9 +2,8 @@
 
 import mlflow
 import pytest
-from platforms import config, seconds
+from platforms import GROUPS, config, seconds
 
-GROUPS = ["0-5y", "5-8y", "8-11y", "11-14y", "14-19y"]
 MODELS = ("age-model", "fracture-model")
 
 
