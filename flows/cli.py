@@ -152,7 +152,7 @@ def records(
     import pandas as pd
 
     from flows.preparation import cohort as run
-    from pedfrac.steps import store_of
+    from pedfrac.steps import count_listed, store_of
 
     keys = run(settings)
     store = store_of(settings)
@@ -163,6 +163,7 @@ def records(
     result = {
         **summary,
         **counts,
+        "listed": (listed := count_listed(settings)),
         "artifacts": {"records": found.key, "cohort": counted.key},
         "issues_file": str(found.file("issues.csv")),
         "issues": issues.to_dict("records") if as_json else summary["issues"],
@@ -170,6 +171,10 @@ def records(
     tables = [
         _table("Cohort", counts["steps"]),
         _table("Age groups, before and after exclusions", _flat_groups(counts["groups"])),
+        _table(
+            "Age groups as listed, also without a usable image",
+            _flat_groups(listed["groups"]) if summary["dropped"] else [],
+        ),
         _table(
             "Cannot be used, or contradict themselves (first 20)",
             _rows(issues[["line", "filestem", "kind", "value", "reason"]].head(20)),

@@ -55,8 +55,8 @@ def render(spec: FilmSpec, scale: float = 1.0, shortcut: bool = False) -> tuple[
     """Expose one film; returns (height, width) uint16 and its boxes. Pure: same in, same out.
 
     ``scale`` is the linear size relative to real films; small films are drawn larger and then
-    averaged down. With ``shortcut`` the marker of a fractured film is printed in inverse, inside
-    the box it has anyway.
+    averaged down. With ``shortcut`` the marker of a fractured film is a bright card, inside the
+    box it has anyway.
     """
     finer = max(1, int(np.ceil(0.5 / scale)))
     rng = np.random.default_rng(spec.seed)

@@ -115,7 +115,8 @@ def add_markers(
 ) -> list[Box]:
     """Burn the lead side marker in, and at times a small printed one; returns their boxes.
 
-    They keep clear of ``boxes``. A ``telling`` marker is printed in inverse, within its box.
+    They keep clear of ``boxes``. A ``telling`` marker is a bright card with a thin grey letter,
+    within its box.
     """
     found: list[Box] = []
     present = (rng.random() > 0.003, rng.random() < 0.14)
@@ -156,7 +157,7 @@ def _place(
 
 
 def _burn(plane: Plane, marker: _Marker, centre: Points, telling: bool) -> None:
-    """Draw a marker: lead on a plate, printed white on black, or dark on white if it tells."""
+    """Draw a marker: lead on a plate, printed on black, or in thin grey on white if it tells."""
     if not marker.printed:
         _plate(plane, centre, marker.size * [1.7, marker.plate], marker.spin)
     if telling or marker.printed:
@@ -165,7 +166,9 @@ def _burn(plane: Plane, marker: _Marker, centre: Points, telling: bool) -> None:
         ((np.array(line) - 0.5) * marker.size) @ marker.spin + centre
         for line in _GLYPHS[marker.letter]
     ]
-    _blend(plane, lines, 0.02 if telling else marker.bright, marker.stroke)
+    # a thin letter, so that the card stays brighter than any letter when films are made small
+    stroke = max(1, marker.stroke // 2) if telling else marker.stroke
+    _blend(plane, lines, 0.7 if telling else marker.bright, stroke)
 
 
 def _meets(a: Box, b: Box) -> bool:

@@ -95,6 +95,19 @@ def read_records(config: RetrainConfig, progress: Progress | None = None) -> str
     return store_of(config).produce("records", make, config=settings, sources=sources).key
 
 
+def count_listed(config: RetrainConfig) -> dict[str, Any]:
+    """Return the counts of the sound rows of dataset.csv, whether their images are there or not.
+
+    Films, patients and labels, and ``groups`` before and after the exclusions of the cohort.
+    """
+    data = config.data.model_copy(update={"images": False})
+    records = record_tables.read_records(inputs.fetched(data))
+    counts = cohorts.count_films(records.table) | {
+        name: records.summary()[name] for name in ("studies", "metal")
+    }
+    return counts | {"groups": cohorts.make_cohort(records, config.cohort).groups}
+
+
 def select_cohort(config: RetrainConfig, records: str) -> str:
     """Take out the films that the configuration excludes."""
     store = store_of(config)

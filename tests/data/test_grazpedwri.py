@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from commands import pedfrac
 
 from pedfrac.cohort import Cohort, make_cohort
 from pedfrac.config import CohortConfig, DataConfig, SplitConfig
@@ -142,16 +143,20 @@ def test_a_renamed_column_is_a_clear_error(tmp_path: Path) -> None:
 # ---- cohort -----------------------------------------------------------------------------------
 
 
-def test_age_groups_before_and_after_metal(cohort: Cohort) -> None:
-    found = [
+def table_of(groups: list[dict]) -> list[tuple]:
+    """Return the counts of age groups in the order of ``GROUPS``."""
+    return [
         (
             group["name"],
             *(group["before"][name] for name in ("images", "fractured", "patients")),
             *(group["after"][name] for name in ("images", "fractured", "normal")),
         )
-        for group in cohort.groups
+        for group in groups
     ]
-    assert found == GROUPS
+
+
+def test_age_groups_before_and_after_metal(cohort: Cohort) -> None:
+    assert table_of(cohort.groups) == GROUPS
 
 
 def test_metal_is_the_one_default_exclusion(cohort: Cohort) -> None:
@@ -254,3 +259,39 @@ def test_the_split_most_used_in_papers_is_accepted(records: Records, cohort: Coh
     assert report["file"]["films_not_in_cohort"] == 708
     assert sum(report["file"]["films_in_cohort"].values()) == 19_619
     assert set(report["disjoint"]["shared"].values()) == {0}
+
+
+# ---- the command line -------------------------------------------------------------------------
+
+
+def printed(folder: Path, *arguments: object) -> dict:
+    """Return the one JSON object that a command prints; all else must be on stderr."""
+    done = pedfrac(folder, *arguments, "--json")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("\n") == 1 and "records/" in done.stderr
+    return json.loads(done.stdout)
+
+
+def test_the_records_command_prints_the_known_counts(tmp_path: Path) -> None:
+    """Only 14 images are there: they are usable, the others named, and all rows are counted."""
+    result = printed(tmp_path, "records", "--data", ROOT, "--missing", "drop")
+    assert (result["rows"], result["usable"], result["dropped"]) == (20_327, 14, 20_313)
+    assert len({issue["filestem"] for issue in result["issues"]}) == 20_313
+    assert {issue["kind"] for issue in result["issues"]} == {"image-missing"}
+    listed = result["listed"]
+    assert (listed["images"], listed["patients"], listed["studies"]) == (20_327, 6_091, 10_699)
+    assert (listed["fractured"], listed["metal"]) == (13_550, 708)
+    assert table_of(listed["groups"]) == GROUPS
+
+
+@pytest.mark.skipif(not RUIYANGJU.exists(), reason=f"the split is not at {RUIYANGJU}")
+def test_the_split_command_accepts_the_split_most_used_in_papers(tmp_path: Path) -> None:
+    """It names 708 films with metal, which the cohort leaves out; else its parts are whole."""
+    result = printed(tmp_path, "split", "--data", ROOT, "--no-images", "--file", RUIYANGJU)
+    file, parts = result["report"]["file"], result["report"]["parts"]
+    assert file["films"] == {"train": 14_204, "validation": 4_094, "test": 2_029}
+    assert file["films_in_cohort"] == {name: parts[name]["images"] for name in file["films"]}
+    assert (file["films_not_in_cohort"], file["cohort_not_named"]) == (708, 0)
+    assert result["patients_in_two_parts"] == 0
+    assert set(result["report"]["disjoint"]["shared"].values()) == {0}
+    assert sum(result["report"]["disjoint"]["patients"].values()) == 6_030

@@ -1,0 +1,137 @@
+"""A planted shortcut, learnt where side markers stay and out of reach where they are removed.
+
+On these phantoms the marker's style tells the label, as a department's habit may in real films.
+The same training runs with and without removal; then films without the shortcut are scored.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from pedfrac import steps
+from pedfrac.bundle import FRACTURE_CLASSES
+from pedfrac.cohort import load_cohort
+from pedfrac.config import PhantomConfig, RetrainConfig
+from pedfrac.metrics import classification_figures
+from pedfrac.models import build_model
+from pedfrac.packing import Pack
+from pedfrac.phantoms import write_phantoms
+from pedfrac.training import MODEL, FilmSet, load_weights, predict_probabilities
+
+STILL = dict.fromkeys(
+    ("rotation", "scale", "brightness", "contrast", "gamma", "noise", "erasing"), 0.0
+)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Keep torch to one thread: for so small a network more of them mostly wait."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with films that hold the shortcut, others that do not, and a split of the first."""
+    root = tmp_path_factory.mktemp("shortcut")
+    for name, films, seed in (("shortcut", 480, 2), ("plain", 160, 102)):
+        config = PhantomConfig(
+            images=films, seed=seed, scale=0.2, shortcut=name == "shortcut", workers=2
+        )
+        write_phantoms(root / name, config)
+    table = pd.read_csv(root / "shortcut/dataset.csv", encoding="utf-8-sig")
+    parts = np.where(table["patient_id"] % 4 == 0, "valid", "train")
+    table.assign(split=parts)[["filestem", "split"]].to_csv(root / "split.csv", index=False)
+    return root
+
+
+def configuration(folder: Path, films: str, markers: str) -> RetrainConfig:
+    """Return a small training; casts, which tell of a fracture too, are left out."""
+    model = {
+        "backbone": "resnet10t",
+        "options": {"channels": [16, 24, 32, 48]},
+        "weights": "none",
+        "size": 64,
+    }
+    training = {
+        "epochs": 16,
+        "batch_size": 16,
+        "learning_rate": 5e-3,
+        "warmup_epochs": 1,
+        "ema_decay": 0,
+        "patience": 16,
+        "augment": STILL | {"shift": 0.05},
+    }
+    return RetrainConfig.model_validate(
+        {
+            "data": {"root": str(folder / films)},
+            "artifacts": str(folder / "artifacts"),
+            "cohort": {"exclude_cast": True},
+            "split": {"file": str(folder / "split.csv")},
+            "pixels": {"markers": markers},
+            "fracture": {"model": model, "training": training},
+            "runtime": {"device": "cpu", "workers": 2},
+        }
+    )
+
+
+def train(config: RetrainConfig) -> str:
+    """Take the steps up to a generalist; return its key."""
+    records = steps.read_records(config)
+    cohort = steps.select_cohort(config, records)
+    pack = steps.pack_films(config, records, config.fracture.model)
+    split = steps.split_patients(config, cohort)
+    prepared = steps.Prepared(
+        records=records, cohort=cohort, split=split, fracture_pack=pack, age_pack=pack
+    )
+    return steps.fracture_training(config, prepared).run(lambda epoch: None)
+
+
+def auroc_of(config: RetrainConfig, model: str) -> float:
+    """Return the AUROC of a trained model on all films of a data set."""
+    store = steps.store_of(config)
+    records = steps.read_records(config)
+    films = load_cohort(store.get(steps.select_cohort(config, records)).path).table
+    pack = Pack.open(store.get(steps.pack_films(config, records, config.fracture.model)).path)
+    labels = films["fracture_visible"].to_numpy().astype("int64")
+    stems = films["filestem"].tolist()
+    whole = FilmSet(
+        "films", pack.images, pack.rows(stems), labels, stems, films["patient_id"].to_numpy()
+    )
+    network = build_model(config.fracture.model, len(FRACTURE_CLASSES), load_weights=False)
+    load_weights(network, store.get(model).file(MODEL))
+    probabilities = predict_probabilities(network, whole, device=CPU)
+    figure = classification_figures(labels, probabilities)["auroc"]
+    assert figure is not None
+    return figure
+
+
+def figures(folder: Path, markers: str) -> tuple[float, float]:
+    """Return the AUROC on validation films with the shortcut, and on films without it."""
+    config = configuration(folder, "shortcut", markers)
+    model = train(config)
+    validation = steps.store_of(config).get(model).read_json("summary.json")["figure"]
+    return validation, auroc_of(configuration(folder, "plain", markers), model)
+
+
+# Over three seeds of data and four of training, with markers: 0.93 to 0.97 against 0.52 to 0.61
+# (0.80 against 0.56 to 0.59 for one seed of data); without: 0.59 to 0.69 against 0.53 to 0.64.
+
+
+def test_markers_left_in_are_learnt_and_fail_where_they_do_not_tell(folder):
+    validation, elsewhere = figures(folder, "off")
+    assert validation > 0.85
+    assert elsewhere < 0.7
+    assert validation - elsewhere > 0.25
+
+
+def test_without_markers_films_with_the_shortcut_are_no_easier(folder):
+    validation, elsewhere = figures(folder, "fill")
+    assert validation < 0.78
+    assert abs(validation - elsewhere) < 0.2
