@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -104,9 +105,17 @@ class Platform:
             data=None if content is None else json.dumps(content).encode(),
             headers={"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            body = answer.read()
-        return json.loads(body) if body else None
+        for _ in range(3):  # SQLite under many writers is locked at times
+            try:
+                with urllib.request.urlopen(request, timeout=60) as answer:
+                    body = answer.read()
+                return json.loads(body) if body else None
+            except urllib.error.HTTPError as error:
+                if error.code < 500:
+                    raise
+                last = error
+                time.sleep(2)
+        raise last
 
     def begin(self, deployment: str, parameters: dict[str, Any]) -> str:
         """Begin a run of a deployment as a click does; return its id."""
