@@ -1,5 +1,7 @@
 """Selecting the cohort, as a task."""
 
+from typing import Any
+
 from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
@@ -13,5 +15,6 @@ def select_cohort(config: RetrainConfig, records: str) -> str:
     """Return the key of the cohort; show what each exclusion removed."""
     key = steps.select_cohort(config, records)
     counts = steps.store_of(config).get(key).read_json("cohort.json")
-    create_table_artifact(counts["steps"], key="cohort", description="Films after each exclusion")
+    rows: list[Any] = [{"step": row["step"], **row} for row in counts["steps"]]
+    create_table_artifact(rows, key="cohort", description="Films after each exclusion")
     return key

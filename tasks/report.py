@@ -33,7 +33,7 @@ def publish_results(
     links = [f"- Report: `{shown}`", f"- MLflow: {run.link}"]
     links += [
         f"- {name.capitalize()}: `{store.place(key)}`"
-        for name, key in (evaluated.model_dump() | {"report": report}).items()
+        for name, key in evaluated.model_dump().items()
     ]
     create_markdown_artifact("\n".join(links), key="results", description="Where the results lie")
     return shown

@@ -6,6 +6,7 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
+from prefect.runtime import task_run
 
 from pedfrac import steps, tracking
 from pedfrac.config import RetrainConfig
@@ -13,6 +14,11 @@ from pedfrac.steps import Prepared, Training
 from pedfrac.training import Epoch
 from tasks.cancellation import refuse_cancelled, refuse_cancelled_surely
 from tasks.progress import progress
+
+
+def _run_name() -> str:
+    group = task_run.parameters["group"]
+    return "train generalist" if group is None else f"train specialist {group}"
 
 
 @task(name="train age classifier", cache_policy=NO_CACHE)
@@ -23,7 +29,7 @@ def train_age(config: RetrainConfig, prepared: Prepared, parent_run: str | None)
 
 @task(
     name="train fracture classifier",
-    task_run_name="train fracture classifier {group}",
+    task_run_name=_run_name,
     cache_policy=NO_CACHE,
 )
 def train_fracture(
