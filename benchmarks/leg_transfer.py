@@ -33,6 +33,7 @@ from pedfrac import steps
 from pedfrac.bundle import FRACTURE_CLASSES
 from pedfrac.config import RetrainConfig, load_config
 from pedfrac.errors import PedfracError
+from pedfrac.intervals import Estimate
 from pedfrac.metrics import Floats, Interval, PatientBootstrap, auroc, interval_in_words
 from pedfrac.models import build_model, resolve_device
 from pedfrac.packing import Pack
@@ -247,18 +248,19 @@ class HeldOutFigures:
 
     def area(self, network: str) -> Interval:
         """Return the interval of a network's area."""
-        return self._bootstrap.interval(lambda weights: self._areas(network, weights))
+        return self._bootstrap.interval(self._estimate(network))
 
     def difference(self, better: str, worse: str) -> Interval:
         """Return the interval of the difference of two networks' areas."""
-        return self._bootstrap.interval(
-            lambda weights: self._areas(better, weights) - self._areas(worse, weights)
-        )
+        return self._bootstrap.difference(self._estimate(better), self._estimate(worse))
 
     def of_seeds(self, network: str) -> list[float]:
         """Return the area of each seed by itself."""
         ones = np.ones(len(self._truth))
         return [self._mean_over_folds(scores, ones) for scores in self._scores[network]]
+
+    def _estimate(self, network: str) -> Estimate:
+        return self._bootstrap.any_figure(lambda weights: self._areas(network, weights))
 
     def _areas(self, network: str, weights: Floats) -> Floats:
         return np.array(
