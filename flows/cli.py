@@ -413,7 +413,7 @@ def main() -> None:
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     # a machine at work takes longer than the 20 s that Prefect waits
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
-    _show_log()
+    show_log()
     try:
         app()
     except PedfracError as error:
@@ -421,16 +421,33 @@ def main() -> None:
         sys.exit(1)
 
 
-def _show_log() -> None:
+def show_log() -> None:
     """Log to stderr what a person wants to follow; the server keeps all of it."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger().handlers[0].addFilter(_is_news)
+    handler = StandardError()
+    handler.addFilter(is_news)
+    logging.basicConfig(
+        handlers=[handler],
+        level=logging.WARNING,
+        format="%(asctime)s %(message)s",
+        datefmt="%H:%M:%S",
+    )
     logging.getLogger("pedfrac").setLevel(logging.INFO)
     for name in ("flow_engine", "task_engine", "flow_runs", "task_runs"):
         logging.getLogger(f"prefect.{name}").addFilter(_without_traceback)
 
 
-def _is_news(record: logging.LogRecord) -> bool:
+class StandardError(logging.Handler):
+    """Prints to what stderr is at the time: while a bar is shown, to the lines above it.
+
+    Prefect replaces a handler of the root whose name begins with an underscore.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record."""
+        print(self.format(record), file=sys.stderr, flush=True)
+
+
+def is_news(record: logging.LogRecord) -> bool:
     """Whether a line says something that none before it said and the last one will not say."""
     message = record.getMessage()
     ended = message.startswith("Finished in state")
