@@ -255,24 +255,28 @@ class HeldOutFigures:
         return self._bootstrap.difference(self._estimate(better), self._estimate(worse))
 
     def of_seeds(self, network: str) -> list[float]:
-        """Return the area of each seed by itself."""
-        ones = np.ones(len(self._truth))
-        return [self._mean_over_folds(scores, ones) for scores in self._scores[network]]
+        """Return the area of each seed, the mean over the folds."""
+        return self._each(network).mean(axis=1).tolist()
+
+    def of_folds(self, network: str) -> list[float]:
+        """Return the area of each fold, the mean over the seeds."""
+        return self._each(network).mean(axis=0).tolist()
 
     def _estimate(self, network: str) -> Estimate:
         return self._bootstrap.any_figure(lambda weights: self._areas(network, weights))
 
     def _areas(self, network: str, weights: Floats) -> Floats:
+        return np.array([self._each(network, row).mean() for row in weights])
+
+    def _each(self, network: str, weights: Floats | None = None) -> Floats:
+        """Return the area of each seed and fold (seeds, folds) of weighted films (n,)."""
+        weights = np.ones(len(self._truth)) if weights is None else weights
         return np.array(
             [
-                np.mean([self._mean_over_folds(scores, row) for scores in self._scores[network]])
-                for row in weights
+                [auroc(self._truth[fold], scores[fold], weights[fold]) for fold in self._folds]
+                for scores in self._scores[network]
             ]
         )
-
-    def _mean_over_folds(self, scores: Floats, weights: Floats) -> float:
-        areas = [auroc(self._truth[f], scores[f], weights[f]) for f in self._folds]
-        return float(np.mean(areas))
 
     @staticmethod
     def _by_seed(films: pd.DataFrame, rows: pd.DataFrame) -> list[Floats]:
@@ -285,13 +289,16 @@ def table_of(figures: HeldOutFigures) -> str:
     """Return the figures as a Markdown table, and whether each bar is reached."""
     areas = {name: figures.area(name) for name in (IMAGENET, RANDOM, METADATA)}
     gain = figures.difference(IMAGENET, RANDOM)
-    lines = ["| | AUROC (95 % interval) | each seed |", "|---|---|---|"]
+    lines = ["| | AUROC (95 % interval) | each fold | each seed |", "|---|---|---|---|"]
     for name, area in areas.items():
-        seeds = ", ".join(f"{value:.3f}" for value in figures.of_seeds(name))
-        lines.append(f"| {name} | {interval_in_words(area)} | {seeds} |")
+        folds, seeds = (
+            ", ".join(f"{value:.2f}" for value in values)
+            for values in (figures.of_folds(name), figures.of_seeds(name))
+        )
+        lines.append(f"| {name} | {interval_in_words(area)} | {folds} | {seeds} |")
     for better, worse in ((IMAGENET, RANDOM), (IMAGENET, METADATA), (RANDOM, METADATA)):
         difference = interval_in_words(figures.difference(better, worse))
-        lines.append(f"| {better} − {worse} | {difference} | |")
+        lines.append(f"| {better} − {worse} | {difference} | | |")
     bars = {
         "ImageNet weights beat random ones": _above(gain, 0),
         "ImageNet weights beat chance": _above(areas[IMAGENET], CHANCE),
