@@ -137,14 +137,13 @@ class Job:
 
 def train_and_score(job: Job) -> pd.DataFrame:
     """Train a generalist and return its probabilities of the films that the split holds out."""
-    torch.set_num_threads(1)  # the other cores train the other networks
     config = load_config(None, list(job.settings))
     records, cohort, pack = job.keys
     split = steps.split_patients(config, cohort)
     prepared = steps.Prepared(
         records=records, cohort=cohort, split=split, fracture_pack=pack, age_pack=pack
     )
-    model = steps.train_fracture(config, prepared)
+    model = steps.fracture_training(config, prepared).run()
     films = _held_out(config, pack, split)
     network = build_model(config.fracture.model, len(FRACTURE_CLASSES), load_weights=False)
     load_weights(network, steps.store_of(config).get(model).file(MODEL))
@@ -204,7 +203,8 @@ def run(jobs: list[Job], parallel: int) -> pd.DataFrame:
     """Do all jobs, so many at a time, and return all scores; progress goes to stderr."""
     start, parts = time.monotonic(), []
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(parallel, context) as pool:
+    one_core = {"initializer": torch.set_num_threads, "initargs": (1,)}
+    with ProcessPoolExecutor(parallel, context, **one_core) as pool:
         for job, part in zip(jobs, pool.map(train_and_score, jobs), strict=True):
             minutes = (time.monotonic() - start) / 60
             print(
@@ -244,6 +244,8 @@ class HeldOutFigures:
         self._scores = {
             name: self._by_seed(films, rows) for name, rows in scores.groupby("network")
         }
+        kinds = films.groupby("fracture_visible")["patient_id"].nunique()
+        self._patients = int(kinds.min())  # of the scarcer kind, on which an area rests
         self._bootstrap = PatientBootstrap(films["patient_id"], resamples, seed=0)
 
     def area(self, network: str) -> Interval:
@@ -263,7 +265,9 @@ class HeldOutFigures:
         return self._each(network).mean(axis=0).tolist()
 
     def _estimate(self, network: str) -> Estimate:
-        return self._bootstrap.any_figure(lambda weights: self._areas(network, weights))
+        return self._bootstrap.any_figure(
+            lambda weights: self._areas(network, weights), patients=self._patients
+        )
 
     def _areas(self, network: str, weights: Floats) -> Floats:
         return np.array([self._each(network, row).mean() for row in weights])

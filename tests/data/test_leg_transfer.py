@@ -15,6 +15,9 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "leg_transfer.py"
 FILMS = 150
 
 
+SMALL = ("fracture.model.size=32", "fracture.training.epochs=1")
+
+
 @pytest.fixture(scope="module")
 def benchmark():
     spec = importlib.util.spec_from_file_location("leg_transfer", SCRIPT)
@@ -38,6 +41,23 @@ def test_the_layout_holds_the_films_as_they_are_labelled(benchmark, tmp_path):
         assert (tmp_path / image).read_bytes() == original
     # These films have no boxes. Nothing else may be wrong with them.
     assert set(records.issues["kind"]) == {"no-fracture-boxes", "no-metal-boxes"}
+
+
+def test_a_network_is_trained_and_scores_only_the_films_that_its_fold_holds_out(
+    benchmark, tmp_path
+):
+    if not benchmark.DATA.is_dir():
+        pytest.skip(f"the leg films are not at {benchmark.DATA}")
+    benchmark.write_layout(benchmark.DATA, tmp_path / "data", FILMS)
+    folders = (f"data.root={tmp_path / 'data'}", f"artifacts={tmp_path / 'artifacts'}")
+    settings = [*benchmark.SETTINGS, *folders, *SMALL]
+    jobs = benchmark.make_jobs(settings, {benchmark.RANDOM: "none"}, folds=3, seeds=1)
+    parts = [pd.read_csv(tmp_path / f"fold-{fold}.csv") for fold in range(3)]
+    held_out = [set(part.loc[part["split"] == "test", "filestem"]) for part in parts]
+    assert [len(jobs), sum(map(len, held_out))] == [3, len(set.union(*held_out))]
+    scores = benchmark.train_and_score(jobs[1])
+    assert set(scores["filestem"]) == held_out[1]
+    assert scores["score"].between(0, 1).all() and scores["score"].nunique() > 1
 
 
 def test_the_package_weights_are_a_start_that_the_pipeline_takes(benchmark, tmp_path):
