@@ -203,8 +203,7 @@ def run(jobs: list[Job], parallel: int) -> pd.DataFrame:
     """Do all jobs, so many at a time, and return all scores; progress goes to stderr."""
     start, parts = time.monotonic(), []
     context = multiprocessing.get_context("spawn")
-    one_core = {"initializer": torch.set_num_threads, "initargs": (1,)}
-    with ProcessPoolExecutor(parallel, context, **one_core) as pool:
+    with ProcessPoolExecutor(parallel, context, torch.set_num_threads, (1,)) as pool:
         for job, part in zip(jobs, pool.map(train_and_score, jobs), strict=True):
             minutes = (time.monotonic() - start) / 60
             print(
