@@ -66,9 +66,10 @@ def test_a_distribution_with_one_of_our_names_is_found(installed, tmp_path):
 
 
 def test_an_editable_installation_does_not_pass():
-    done = check_names(PYTHONPATH=str(ROOT))
+    # the environment of the tests is one; a path would show it the sources' own metadata
+    done = check_names(PYTHONPATH="")
     assert done.returncode == 1
-    assert f"flows: is imported from {ROOT}" in done.stderr
+    assert "flows: is imported from" in done.stderr
 
 
 def test_all_that_the_images_copy_is_there_and_not_ignored():
