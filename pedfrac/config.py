@@ -28,6 +28,13 @@ def _off(value: object) -> object:
     return "off" if value is False else value
 
 
+def _none(value: object) -> object:
+    """Let the word that the descriptions use stand for no value."""
+    return None if value == "none" else value
+
+
+NoneOrCount = Annotated[int | None, BeforeValidator(_none)]
+NoneOrNumber = Annotated[float | None, BeforeValidator(_none)]
 Numbers = Annotated[tuple[float, ...], BeforeValidator(_comma_separated)]
 Projections = Annotated[
     tuple[Annotated[int, Field(ge=1, le=3)], ...], BeforeValidator(_comma_separated)
@@ -110,7 +117,7 @@ class SplitConfig(Section):
     validation_fraction: float = Field(
         0.15, gt=0, lt=1, description="Share of the other patients that validate"
     )
-    folds: int | None = Field(
+    folds: NoneOrCount = Field(
         None, ge=2, description="Cut the patients into so many folds instead of one validation set"
     )
     fold: int = Field(0, ge=0, description="With folds: the fold that validates")
@@ -184,7 +191,7 @@ class TrainingConfig(Section):
     learning_rate: float = Field(3e-4, gt=0, description="Peak learning rate of AdamW")
     weight_decay: float = Field(0.05, ge=0, description="Weight decay of AdamW")
     warmup_epochs: float = Field(2, ge=0, description="Epochs of linear warm-up before the cosine")
-    clip_norm: float | None = Field(1.0, gt=0, description="Largest gradient norm; none: no limit")
+    clip_norm: NoneOrNumber = Field(1.0, gt=0, description="Largest gradient norm; none: no limit")
     ema_decay: float = Field(0.99, ge=0, lt=1, description="Decay of the weight average; 0: off")
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="Label smoothing")
     patience: int = Field(10, ge=1, description="Epochs without a better figure before stopping")
@@ -208,8 +215,8 @@ class SpecialistConfig(Section):
     start: Literal["generalist", "fresh"] = Field(
         "generalist", description="Start from the generalist's weights, or from the backbone's"
     )
-    epochs: int | None = Field(None, ge=1, description="Epochs; none: as the generalist")
-    learning_rate: float | None = Field(
+    epochs: NoneOrCount = Field(None, ge=1, description="Epochs; none: as the generalist")
+    learning_rate: NoneOrNumber = Field(
         None, gt=0, description="Peak learning rate; none: as the generalist"
     )
 

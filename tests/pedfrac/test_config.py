@@ -56,9 +56,10 @@ def test_what_must_be_given_is_named():
         ("pixels.markers=off", "pixels", "markers", "off"),  # which YAML takes for false
         ("tracking.experiment=2024", "tracking", "experiment", "2024"),
         ("cohort.projections=1", "cohort", "projections", (1,)),
+        ("split.folds=none", "split", "folds", None),
     ],
 )
-def test_what_yaml_takes_for_something_else_is_understood(override, section, field, value):
+def test_words_are_understood_whatever_yaml_makes_of_them(override, section, field, value):
     config = load_config(None, ["data.root=x", override])
     assert getattr(getattr(config, section), field) == value
 

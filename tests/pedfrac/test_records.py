@@ -8,19 +8,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pedfrac.config import DataConfig
+from pedfrac.config import DataConfig, load_config
 from pedfrac.errors import PedfracError
 from pedfrac.records import (
     CLASSES,
     COLUMNS,
     ImageFault,
     Records,
+    check_layout,
     fingerprint,
     inspect_image,
     load_records,
     read_records,
     save_records,
 )
+from pedfrac.steps import count_listed
 
 FRACTURE_BOX = "3 0.5 0.5 0.2 0.2"
 METAL_BOX = "4 0.5 0.5 0.2 0.2"
@@ -218,6 +220,25 @@ def test_a_folder_without_labels_or_images_is_an_error(data: DataSet) -> None:
     assert "no images*/ folder" in data.error()
 
 
+def test_a_glance_at_the_layout_ends_as_reading_would(data: DataSet) -> None:
+    """What stops everything is told at once; single films are not looked at."""
+    config = DataConfig(root=str(data.root))
+    with pytest.raises(PedfracError, match="dataset.csv: is missing"):
+        check_layout(config)
+    data.image(1).write_bytes(b"")
+    data.write()
+    check_layout(config)
+    data.labels.rename(data.root / "annotations")
+    for look in (check_layout, read_records):
+        with pytest.raises(PedfracError, match="no labels folder"):
+            look(config)
+    check_layout(config.model_copy(update={"images": False}))
+    text = (data.root / "dataset.csv").read_text(encoding="utf-8-sig")
+    (data.root / "dataset.csv").write_text(text.replace(",age,", ",years,", 1))
+    with pytest.raises(PedfracError, match="'age' is missing; column 'years' is unknown"):
+        check_layout(config)
+
+
 def test_no_usable_row_is_an_error_that_names_the_faults(data: DataSet) -> None:
     for patient in range(1, 7):
         data.set(patient, age="190")
@@ -352,6 +373,16 @@ def test_missing_images_stop_the_run_or_are_left_out_by_name(data: DataSet) -> N
         records = data.read(**options)
         assert kinds(records) == [(data.stem(p), "image-missing") for p in (2, 5)]
         assert len(records.table) == 4
+
+
+def test_what_is_listed_is_counted_with_or_without_images(data: DataSet) -> None:
+    data.image(2).unlink()
+    data.set(3, age="190")
+    assert len(data.read(missing="drop").table) == 4
+    listed = count_listed(load_config(None, [f"data.root={data.root}", "data.missing=drop"]))
+    assert (listed["images"], listed["patients"], listed["studies"]) == (5, 5, 5)
+    assert (listed["fractured"], listed["normal"], listed["metal"]) == (2, 3, 0)
+    assert [group["before"]["images"] for group in listed["groups"]] == [0, 0, 0, 5, 0]
 
 
 def test_a_film_in_two_folders_is_dropped(data: DataSet) -> None:
