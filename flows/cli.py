@@ -81,9 +81,9 @@ class Settings:
 
 
 def _check_files(config: Any) -> None:
-    from pedfrac.inputs import is_remote
     from pedfrac.records import check_layout
     from pedfrac.splitting import read_split_file
+    from pedfrac.storage import is_remote
 
     if not is_remote(config.data.root):
         check_layout(config.data)

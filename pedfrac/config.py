@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from pedfrac.ages import AgeGroups
 from pedfrac.errors import PedfracError
+from pedfrac.storage import is_remote
 
 
 def _comma_separated(value: object) -> object:
@@ -438,7 +439,7 @@ class RetrainConfig(Section):
     def tracking_folder(self) -> Path:
         """Where MLflow's SQLite lies if no tracking URI is given: a folder in any case."""
         root = self.artifact_root
-        return Path((self.results or ".") if root.startswith("s3://") else root)
+        return Path((self.results or ".") if is_remote(root) else root)
 
     def preparation(self, model: ModelConfig) -> Preparation:
         """Return how films are prepared for a model."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pedfrac import records
 from pedfrac.config import DataConfig
 from pedfrac.errors import PedfracError
-from pedfrac.storage import content_hash
+from pedfrac.storage import content_hash, is_remote
 
 if TYPE_CHECKING:
     from pedfrac.objects import Objects
@@ -37,11 +37,6 @@ class InputFile:
             return False
         status = path.stat()
         return status.st_size == self.size and status.st_mtime == self.modified.timestamp()
-
-
-def is_remote(root: str) -> bool:
-    """Return whether a data root names object storage."""
-    return root.startswith("s3://")
 
 
 def origin(config: DataConfig) -> str:

@@ -6,7 +6,7 @@ and which files it leaves. No Prefect: a worker or a notebook may call any step 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -518,8 +518,9 @@ class Training:
 
         return store.produce(self.kind, make, resumable=True, **self._inputs).key
 
-    @property
+    @cached_property
     def _inputs(self) -> dict[str, Any]:
+        # kept, since a file of weights may be large and the key is asked for at each try
         weights = Path(self.model.weights)
         return {
             "config": self.settings

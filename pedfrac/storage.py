@@ -378,8 +378,13 @@ class LocalFolder:
             shutil.rmtree(self.root / leftover.name, ignore_errors=True)
 
 
+def is_remote(root: str | Path) -> bool:
+    """Return whether a root names object storage, ``s3://bucket/prefix``, and not a folder."""
+    return str(root).startswith("s3://")
+
+
 def _backend(root: str | Path) -> Backend:
-    if str(root).startswith("s3://"):
+    if is_remote(root):
         from pedfrac.remote import ObjectStorage  # boto3 is needed by those alone who use S3
 
         return ObjectStorage(str(root))
