@@ -5,28 +5,25 @@ where its node was lost. Not here: what runs on this machine (dispatch).
 import itertools
 import logging
 import time
-from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
-import httpx
 from prefect import Flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.context import FlowRunContext
 from prefect.deployments import run_deployment
-from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.exceptions import ObjectNotFound
 from prefect.types._datetime import now
 
 from pedfrac.errors import PedfracError
 from pedfrac.steps import Training
+from tasks.outage import patiently
 
 logger = logging.getLogger(__name__)
 
 POLL = 2.0  # seconds between looks at a child
-OUTAGE = 900.0  # seconds that the server may be away
-T = TypeVar("T")
 
 
 def run_deployed(
@@ -53,25 +50,6 @@ def run_deployed(
         logger.warning("%s: try %d crashed (%s)", name, lost, state.message)
         if lost >= training.config.runtime.attempts:
             raise PedfracError(f"{name}: crashed {lost} times, the last time: {state.message}")
-
-
-def patiently(call: Callable[[], T]) -> T:
-    """Return what a call to the server returns, called again while the server is away.
-
-    Raises PedfracError when it was away for longer than ``OUTAGE`` seconds.
-    """
-    until = time.monotonic() + OUTAGE
-    while True:
-        try:
-            return call()
-        except (httpx.TransportError, PrefectHTTPStatusError) as error:
-            status = getattr(getattr(error, "response", None), "status_code", 503)
-            if status < 500:
-                raise
-            if time.monotonic() > until:
-                raise PedfracError(f"the Prefect server does not answer: {error}") from error
-            logger.warning("the Prefect server does not answer (%s); asking again", error)
-            time.sleep(POLL)
 
 
 def _submit(name: str, child: Flow[..., str], given: dict[str, Any], key: str) -> FlowRun:

@@ -4,7 +4,6 @@ A worker that could not reach its server kills nobody: the run itself has to ask
 """
 
 import logging
-import time
 
 import httpx
 from prefect.client.orchestration import get_client
@@ -12,10 +11,9 @@ from prefect.client.schemas.objects import StateType
 from prefect.context import FlowRunContext
 
 from pedfrac.errors import PedfracError
+from tasks.outage import patiently
 
 logger = logging.getLogger(__name__)
-
-PATIENCE = 900.0  # seconds that a finished training waits for a server that is away
 
 
 class RunCancelled(PedfracError):
@@ -35,17 +33,7 @@ def refuse_cancelled_surely() -> None:
 
     Raises PedfracError where it stays away: what may have been cancelled is not to be published.
     """
-    until = time.monotonic() + PATIENCE
-    while True:
-        try:
-            return _ask()
-        except httpx.HTTPError as error:
-            if time.monotonic() > until:
-                raise PedfracError(
-                    f"Prefect cannot be asked whether this run was cancelled ({error}); "
-                    "its result is not published"
-                ) from error
-            time.sleep(2)
+    patiently(_ask)
 
 
 def _ask() -> None:
