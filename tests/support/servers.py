@@ -1,7 +1,7 @@
 """Real S3 servers for tests, each a process of its own on loopback, ended by its pid."""
 
 import json
-import os
+import random
 import shutil
 import socket
 import subprocess
@@ -98,14 +98,20 @@ def program(name: str) -> str:
     return found
 
 
+_given: set[int] = set()
+
+
 def free_ports(number: int) -> list[int]:
-    """Return free ports that leave room for SeaweedFS's second one, 10,000 above."""
+    """Return free ports, each once in a process, that leave room for SeaweedFS's second ones.
+
+    Those lie 10,000 above. All are below what systems give to outgoing connections.
+    """
     found: list[int] = []
-    candidates = iter(range(20_000 + os.getpid() % 8_000, 45_000))
     while len(found) < number:
-        port = next(candidates)
-        if _is_free(port) and _is_free(port + 10_000):
+        port = random.randint(11_000, 21_000)
+        if port not in _given and _is_free(port) and _is_free(port + 10_000):
             found.append(port)
+            _given.update((port, port + 10_000))
     return found
 
 

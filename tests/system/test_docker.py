@@ -5,10 +5,8 @@ No container is started: SQLite stands in for PostgreSQL, free ports for the pub
 
 import json
 import os
-import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +20,7 @@ import mlflow
 import pytest
 import yaml
 from botocore.exceptions import ClientError
+from servers import free_ports
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
@@ -48,16 +47,8 @@ def interpolated(settings: dict[str, str]) -> str:
     return text
 
 
-def free_port() -> int:
-    while True:  # SeaweedFS also takes the port that is 10,000 higher
-        port = random.randint(20_000, 32_000)
-        with socket.socket() as first, socket.socket() as second:
-            try:
-                first.bind(("127.0.0.1", port))
-                second.bind(("127.0.0.1", port + 10_000))
-            except OSError:
-                continue
-            return port
+class PortTaken(Exception):
+    """A server found its port in use."""
 
 
 class Stack:
@@ -65,7 +56,7 @@ class Stack:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.ports = {name: free_port() for name in SERVERS}
+        self.ports = dict(zip(SERVERS, free_ports(len(SERVERS)), strict=True))
         self.processes: list[subprocess.Popen[bytes]] = []
         self.services: dict[str, Any] = yaml.safe_load(self._on_loopback())["services"]
 
@@ -73,7 +64,10 @@ class Stack:
         text = interpolated(example_settings())
         for name, port in SERVERS.items():
             text = text.replace(f"http://{name}:{port}", f"http://127.0.0.1:{port}")
-            text = text.replace(f"{port}", f"{self.ports[name]}")
+        # all at once, since a new port may look like another service's old one
+        pattern = "|".join(map(str, SERVERS.values()))
+        new = {str(port): str(self.ports[name]) for name, port in SERVERS.items()}
+        text = re.sub(pattern, lambda match: new[match[0]], text)
         for what, instead in {
             "0.0.0.0": "127.0.0.1",
             "-dir=/data": f"-dir={self.folder}",
@@ -110,6 +104,11 @@ class Stack:
         self.processes.append(process)
         return process
 
+    def start_all(self) -> None:
+        started = {name: self.start(name) for name in SERVERS}
+        for name, process in started.items():
+            self.wait(name, process)
+
     def healthy(self, name: str) -> bool:
         """Run the service's own health check once."""
         _, *command = self.services[name]["healthcheck"]["test"]
@@ -122,6 +121,8 @@ class Stack:
         until = time.monotonic() + START
         while not self.healthy(name):
             log = (self.folder / f"{name}.log").read_text(errors="replace")[-3000:]
+            if process.poll() is not None and "already in use" in log:
+                raise PortTaken(log)
             assert process.poll() is None, f"{name} ended: {log}"
             assert time.monotonic() < until, f"{name} did not become healthy: {log}"
             time.sleep(0.5)
@@ -160,11 +161,17 @@ class Stack:
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory):
     """Prefect, MLflow and SeaweedFS, up and healthy by their own checks."""
-    made = Stack(tmp_path_factory.mktemp("stack"))
+    for last in (False, False, True):
+        made = Stack(tmp_path_factory.mktemp("stack"))
+        try:
+            made.start_all()
+        except PortTaken:  # by another process, after it was found free
+            made.stop()
+            if last:
+                raise
+            continue
+        break
     try:
-        started = {name: made.start(name) for name in SERVERS}
-        for name, process in started.items():
-            made.wait(name, process)
         yield made
     finally:
         made.stop()
