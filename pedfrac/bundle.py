@@ -1,4 +1,4 @@
-"""The result of a run: every network with thresholds, bounds, preparation and provenance.
+"""The result of a run: every network, how their answers are scored, preparation and provenance.
 
 One folder of safetensors and JSON that predicts without training configuration, Prefect or MLflow.
 """
@@ -16,14 +16,16 @@ from pydantic import Field, ValidationError
 from safetensors.torch import load_file
 
 from pedfrac.ages import AgeGroups
-from pedfrac.config import ModelConfig, Preparation, Section, explain_invalid
+from pedfrac.config import ModelConfig, Preparation, Section, Views, explain_invalid
 from pedfrac.errors import PedfracError
 from pedfrac.models import FilmClassifier, build_model
 from pedfrac.packing import Pack
+from pedfrac.scoring import GENERALIST, SPECIALIST, Scorer, scored
 from pedfrac.storage import write_json
 from pedfrac.training import to_films
 
 INFO = "bundle.json"
+BATCH = 64  # films of a pack that are scored together
 FRACTURE_CLASSES = ("normal", "fractured")
 
 
@@ -34,21 +36,18 @@ class Network(Section):
     preparation: Preparation
 
 
-class Thresholds(Section):
-    """Probabilities at which a film is called fractured."""
-
-    generalist: float
-    specialists: tuple[float, ...]
-
-
 class BundleInfo(Section):
     """What a bundle is, apart from its weights."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     age_bounds: tuple[float, ...]
     fracture: Network
     age: Network
-    thresholds: Thresholds
+    scorers: dict[Literal["bundle", "specialist", "generalist"], Scorer]
+    selection: tuple[dict[str, Any], ...] = Field(
+        default=(), description="By age group, why its network was chosen"
+    )
+    views: Views = "one"
     provenance: dict[str, Any] = Field(default_factory=dict)
 
     @property
@@ -66,6 +65,11 @@ def write_bundle(folder: Path, info: BundleInfo, weights: Mapping[str, Path]) ->
     """Write a bundle from its description and a file of weights for each network."""
     for name in weight_names(info.ages):
         shutil.copyfile(weights[name], folder / f"{name}.safetensors")
+    write_info(folder, info)
+
+
+def write_info(folder: Path, info: BundleInfo) -> None:
+    """Write the description of a bundle whose networks are in the folder."""
     write_json(folder / INFO, info.model_dump(mode="json"))
 
 
@@ -92,62 +96,102 @@ class Bundle:
         }
         return cls(info, networks, str(device))
 
-    def specialist(self, group: int) -> FilmClassifier:
-        """Return the fracture network of an age group."""
-        return self.networks[f"specialist-{self.info.ages.name(group)}"]
+    def chosen(self, group: int) -> list[FilmClassifier]:
+        """Return the fracture networks that score an age group: one, or two that are averaged."""
+        own, common = (
+            self.networks[f"specialist-{self.ages.name(group)}"],
+            self.networks["generalist"],
+        )
+        choice = self.scorers["bundle"].choices[group]
+        return {"specialist": [own], "generalist": [common], "average": [own, common]}[choice]
+
+    @property
+    def ages(self) -> AgeGroups:
+        """The age groups that route films to specialists."""
+        return self.info.ages
+
+    @property
+    def scorers(self) -> dict[str, Scorer]:
+        """How what the networks say becomes probabilities and calls."""
+        return {str(name): scorer for name, scorer in self.info.scorers.items()}
 
     def score(
         self,
         fracture_films: NDArray[np.uint8],
         age_films: NDArray[np.uint8],
         ages: ArrayLike,
+        *,
+        every: bool = False,
     ) -> pd.DataFrame:
         """Score prepared films, uint8 (n, size, size), of ages in years (n,); NaN where unknown.
 
         Returns one row a film: ``group`` (of the age given; -1 if unknown or outside the bounds),
-        ``group_seen`` and ``age_0``… (age classifier), and probabilities of fracture:
-        ``generalist``, ``recorded`` and ``seen`` (specialist of the one group or the other; NaN
-        where there is no recorded group).
+        ``group_seen`` and ``age_0``… (age classifier), ``network_generalist`` and ``network_0``…,
+        what each network says, and what is made of it (see ``scoring.scored``). The specialists of
+        the two groups are asked, with ``every`` all of them; NaN where one was not.
         """
-        groups = self.info.ages.assign(ages)
-        by_age = self._probabilities(self.networks["age"], age_films)
+        return scored(self.ask(fracture_films, age_films, ages, every=every), self.scorers)
+
+    def ask(
+        self,
+        fracture_films: NDArray[np.uint8],
+        age_films: NDArray[np.uint8],
+        ages: ArrayLike,
+        *,
+        every: bool = False,
+    ) -> pd.DataFrame:
+        """Return what the networks say of films (see ``score``), and nothing made of it."""
+        groups = self.ages.assign(ages)
+        by_age = self._probabilities("age", age_films)
         seen = by_age.argmax(axis=1)
-        generalist = self._probabilities(self.networks["generalist"], fracture_films)[:, 1]
-        frame = pd.DataFrame({"group": groups, "group_seen": seen, "generalist": generalist})
-        frame["recorded"] = self._route(fracture_films, groups)
-        frame["seen"] = self._route(fracture_films, seen)
-        columns = [f"age_{k}" for k in range(len(self.info.ages))]
-        return pd.concat([frame, pd.DataFrame(by_age, columns=columns)], axis=1)
+        frame = pd.DataFrame({"group": groups, "group_seen": seen})
+        for group in range(len(self.ages)):
+            frame[f"age_{group}"] = by_age[:, group]
+        frame[GENERALIST] = self._probabilities("generalist", fracture_films)[:, 1]
+        for group, name in enumerate(self.ages.names):
+            some = every | (groups == group) | (seen == group)
+            said = np.full(len(groups), np.nan)
+            if some.any():
+                said[some] = self._probabilities(f"specialist-{name}", fracture_films[some])[:, 1]
+            frame[SPECIALIST.format(group)] = said
+        return frame
 
     def score_packs(
-        self, fracture: Pack, age: Pack, filestems: list[str], batch_size: int = 64
+        self, fracture: Pack, age: Pack, filestems: list[str], *, every: bool = False
     ) -> pd.DataFrame:
-        """Score films of two packs. Raises PedfracError where a pack was prepared differently."""
+        """Score films of two packs (see ``score``), one row a film, with its filestem.
+
+        Raises PedfracError where a pack was prepared differently.
+        """
+        return scored(self.ask_packs(fracture, age, filestems, every=every), self.scorers)
+
+    def ask_packs(
+        self, fracture: Pack, age: Pack, filestems: list[str], *, every: bool = False
+    ) -> pd.DataFrame:
+        """Return what the networks say of films of two packs (see ``ask``)."""
         self._refuse_other(fracture.preparation, self.info.fracture.preparation, "fracture")
         self._refuse_other(age.preparation, self.info.age.preparation, "age")
         rows, age_rows = fracture.rows(filestems), age.rows(filestems)
         years = fracture.index["age"].to_numpy()
         parts = [
-            self.score(fracture.images[rows[some]], age.images[age_rows[some]], years[rows[some]])
-            for some in np.split(np.arange(len(rows)), range(batch_size, len(rows), batch_size))
+            self.ask(
+                *(fracture.images[rows[some]], age.images[age_rows[some]], years[rows[some]]),
+                every=every,
+            )
+            for some in np.split(np.arange(len(rows)), range(BATCH, len(rows), BATCH))
         ]
         frame = pd.concat(parts, ignore_index=True)
         frame.insert(0, "filestem", filestems)
         return frame
 
-    def _route(self, films: NDArray[np.uint8], groups: NDArray[np.int64]) -> NDArray[np.float64]:
-        scores = np.full(len(films), np.nan)
-        for group in np.unique(groups[groups >= 0]):
-            some = groups == group
-            scores[some] = self._probabilities(self.specialist(group), films[some])[:, 1]
-        return scores
-
     @torch.inference_mode()
-    def _probabilities(
-        self, network: FilmClassifier, films: NDArray[np.uint8]
-    ) -> NDArray[np.float64]:
-        logits = network(to_films(films, self.device)).float()
-        return logits.softmax(dim=1).double().cpu().numpy()
+    def _probabilities(self, network: str, films: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Return the probabilities (n, classes), with mirrored views means over film and mirror."""
+        inputs = to_films(films, self.device)
+        views = [inputs, inputs.flip(-1)] if self.info.views == "mirrored" else [inputs]
+        model = self.networks[network]
+        probabilities = [model(view).float().softmax(dim=1).double() for view in views]
+        return torch.stack(probabilities).mean(dim=0).cpu().numpy()
 
     @staticmethod
     def _refuse_other(found: Preparation, wanted: Preparation, model: str) -> None:

@@ -271,6 +271,7 @@ class AgeConfig(Section):
     training: AgeTrainingConfig = Field(default_factory=AgeTrainingConfig, description="Training")
 
 
+Views = Literal["one", "mirrored"]
 CalibrationMethod = Literal["temperature", "beta", "isotonic", "none"]
 
 
@@ -325,6 +326,9 @@ class EvaluationConfig(Section):
         10,
         ge=2,
         description="Patients in a subgroup, of each kind needed, to compare it with others",
+    )
+    views: Views = Field(
+        "one", description="Films as they are, or means over each film and its mirror image"
     )
     abstention: AbstentionConfig = Field(default_factory=AbstentionConfig, description="Abstention")
     calibration: CalibrationConfig = Field(

@@ -4,20 +4,28 @@ Not here: how films are scored (bundle) and how figures are computed (metrics) o
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.metrics import roc_curve
 
 from pedfrac.ages import AgeGroups
 from pedfrac.baseline import baseline_scores
+from pedfrac.calibration import before_and_after
 from pedfrac.config import EvaluationConfig
+from pedfrac.curves import roc_and_pr
 from pedfrac.errors import PedfracError
-from pedfrac.metrics import Interval, PatientBootstrap, confusion, interval_in_words
+from pedfrac.intervals import Interval, missing
+from pedfrac.metrics import PatientBootstrap, confusion, interval_in_words
+from pedfrac.operating import band_figures, decision_curve
+from pedfrac.routing import routing_figures
+from pedfrac.scoring import Scorer, routed
 from pedfrac.storage import write_json
+from pedfrac.studies import STUDY, to_studies
+from pedfrac.subgroups import subgroup_figures
 
 PREDICTIONS, FIGURES = "predictions.parquet", "figures.json"
 ALL = -1  # the group that stands for all films
@@ -28,21 +36,25 @@ BASELINES = {
 
 
 class Model(NamedTuple):
-    """Which columns of the predictions hold a model's scores and the group it was chosen by."""
+    """Which columns hold a model's probabilities and the age group it took, and whose scorer."""
 
     score: str
-    group: str | None
+    group: str
+    scorer: str
 
 
 MODELS = {
-    "specialist": Model("recorded", "group"),
-    "generalist": Model("generalist", None),
-    "specialist by seen age": Model("seen", "group_seen"),
+    "bundle": Model("bundle", "group", "bundle"),
+    "specialist": Model("specialist", "group", "specialist"),
+    "generalist": Model("generalist", "group", "generalist"),
+    "bundle by seen age": Model("seen", "group_seen", "bundle"),
 }
+DIFFERENCES = (("bundle", "generalist"), ("specialist", "generalist"))
 SUMMARY = {
+    "bundle AUROC": ("bundle", "auroc"),
+    "sensitivity": ("bundle", "sensitivity"),
+    "specificity": ("bundle", "specificity"),
     "specialist AUROC": ("specialist", "auroc"),
-    "sensitivity": ("specialist", "sensitivity"),
-    "specificity": ("specialist", "specificity"),
     "generalist AUROC": ("generalist", "auroc"),
 }
 
@@ -51,42 +63,42 @@ def evaluate(
     predictions: pd.DataFrame,
     training: pd.DataFrame,
     ages: AgeGroups,
-    thresholds: dict[str, Any],
+    scorers: Mapping[str, Scorer],
     config: EvaluationConfig,
 ) -> dict[str, Any]:
     """Return all figures of the test films as JSON, each an interval over patients.
 
-    ``predictions``: one row per test film: filestem, patient_id, fracture_visible, metadata, group
-    and group_seen, and probabilities recorded, generalist, seen. ``training``: metadata of the
-    training and validation films, from which the baselines learn. ``thresholds``: generalist, and
-    specialists by group. A film is called by the threshold of the network that scored it; pooled
-    areas take the probabilities as they are.
+    ``predictions``: one row per test film: filestem, patient_id, study_number, fracture_visible,
+    metadata, group, and what ``Bundle.score`` returns with every specialist asked. ``training``:
+    metadata of the training and validation films, from which the baselines learn. ``scorers``: how
+    films get their calls. A film is called by the threshold of the group that it was scored by;
+    pooled areas take the calibrated probabilities as they are.
+
+    ``groups`` and ``subsets`` are of films, ``studies`` holds both of studies. Figures of operating
+    points, calibration, routing and subgroups are the bundle's.
     Raises PedfracError where a film has no score.
     """
     _refuse_unscored(predictions)
-    films = predictions.assign(
-        **{f"threshold {name}": _limits(predictions, name, thresholds) for name in MODELS},
-        **{f"baseline {name}": scores for name, scores in _baselines(training, predictions)},
+    films = _called(
+        predictions.assign(
+            **{f"baseline {name}": scores for name, scores in _baselines(training, predictions)}
+        ),
+        {name: scorer.thresholds for name, scorer in scorers.items()},
     )
-    group = films["group"].to_numpy()
-    cast, initial = (films[name].to_numpy(dtype=bool) for name in ("cast", "initial_exam"))
-    subsets = {
-        "no cast": ~cast,
-        "initial exam": initial,
-        "no cast, initial exam": ~cast & initial,
-        "cast": cast,
-        "follow-up": ~initial,
-    }
-    rows = [{"group": ALL, "name": "all", **_row(films, config)}] + [
-        {"group": index, "name": name, **_row(films[group == index], config)}
-        for index, name in enumerate(ages.names)
-    ]
+    judged = _rows(films, ages, config)
     return {
-        "groups": rows,
-        "subsets": [{"name": name, **_row(films[some], config)} for name, some in subsets.items()],
+        **judged,
+        "studies": {"rule": config.study_score} | _studies(films, ages, scorers, config),
+        "baselines": judged["groups"][0]["baselines"],
+        "curves": {name: _curves(films, name, config) for name in ("bundle", "generalist")},
         "age": _age_figures(films, ages, config),
-        "baselines": rows[0]["baselines"],
-        "roc": {name: _curve(films, MODELS[name]) for name in ("specialist", "generalist")},
+        "operating": _operating(films, ages, scorers, config),
+        "calibration": _calibration(films, ages, scorers["bundle"], config),
+        "decision": decision_curve(
+            _bootstrap(films, config), films["fracture_visible"], films["bundle"]
+        ),
+        "routing": _routing(films, ages, scorers["bundle"], config),
+        "subgroups": subgroup_figures(films, films["bundle"], films["call bundle"], ages, config),
     }
 
 
@@ -137,21 +149,59 @@ def _refuse_unscored(predictions: pd.DataFrame) -> None:
         )
 
 
-def _limits(films: pd.DataFrame, name: str, thresholds: dict[str, Any]) -> NDArray[np.float64]:
-    """Return the threshold by which each film is called, (n,)."""
-    column = MODELS[name].group
-    if column is None:
-        return np.full(len(films), float(thresholds["generalist"]))
-    return np.asarray(thresholds["specialists"], np.float64)[films[column].to_numpy()]
+def _called(films: pd.DataFrame, thresholds: Mapping[str, Sequence[float]]) -> pd.DataFrame:
+    """Return films with the threshold and the call of each model."""
+    added: dict[str, NDArray[Any]] = {}
+    for name, model in MODELS.items():
+        limits = np.asarray(thresholds[model.scorer], np.float64)[
+            films[model.group].to_numpy(dtype=np.int64)
+        ]
+        added |= {f"threshold {name}": limits, f"call {name}": films[model.score] >= limits}
+    return films.assign(**added)
+
+
+def _studies(
+    films: pd.DataFrame, ages: AgeGroups, scorers: Mapping[str, Scorer], config: EvaluationConfig
+) -> dict[str, Any]:
+    """Return the rows of studies, each scored from its films and called at studies' thresholds."""
+    said = films.filter(regex=r"^(network_|threshold |call |baseline |uncalibrated)").columns
+    means = films.filter(regex=r"^baseline ").columns
+    studies = to_studies(films.drop(columns=said), config.study_score)
+    # the metadata of a study's films are much the same, so their baselines are averaged
+    joined = films.groupby(STUDY, sort=True)[list(means)].mean().reset_index(drop=True)
+    thresholds = {name: scorer.study_thresholds for name, scorer in scorers.items()}
+    return _rows(_called(studies.join(joined), thresholds), ages, config)
+
+
+def _rows(films: pd.DataFrame, ages: AgeGroups, config: EvaluationConfig) -> dict[str, Any]:
+    """Return a row for all films and each age group, and one for each subset."""
+    group = films["group"].to_numpy()
+    cast, initial = (films[name].to_numpy(dtype=bool) for name in ("cast", "initial_exam"))
+    subsets = {
+        "no cast": ~cast,
+        "initial exam": initial,
+        "no cast, initial exam": ~cast & initial,
+        "cast": cast,
+        "follow-up": ~initial,
+    }
+    return {
+        "groups": [{"group": ALL, "name": "all", **_row(films, config)}]
+        + [
+            {"group": index, "name": name, **_row(films[group == index], config)}
+            for index, name in enumerate(ages.names)
+        ],
+        "subsets": [{"name": name, **_row(films[some], config)} for name, some in subsets.items()],
+    }
 
 
 def _baselines(
     training: pd.DataFrame, films: pd.DataFrame
-) -> list[tuple[str, NDArray[np.float64] | None]]:
-    """Return the scores of each baseline, none where training films are of one kind."""
-    learnable = training["fracture_visible"].nunique() == 2 and len(films) > 0
+) -> list[tuple[str, NDArray[np.float64]]]:
+    """Return the scores of each baseline, NaN where training films are of one kind."""
+    if training["fracture_visible"].nunique() < 2 or films.empty:
+        return [(name, np.full(len(films), np.nan)) for name in BASELINES]
     return [
-        (name, baseline_scores(training, films, clinical=clinical) if learnable else None)
+        (name, baseline_scores(training, films, clinical=clinical))
         for name, clinical in BASELINES.items()
     ]
 
@@ -168,38 +218,46 @@ def _row(films: pd.DataFrame, config: EvaluationConfig) -> dict[str, Any]:
         "images": len(films),
         "patients": int(films["patient_id"].nunique()),
         "fractured": int(truth.sum()),
-        "models": {
-            name: _model_figures(
-                bootstrap,
-                truth,
-                films[model.score].to_numpy(dtype=np.float64),
-                films[f"threshold {name}"].to_numpy(dtype=np.float64),
-            )
-            for name, model in MODELS.items()
-        },
+        "models": {name: _model_figures(bootstrap, truth, films, name) for name in MODELS},
         "baselines": {
             name: _baseline_area(bootstrap, truth, films[f"baseline {name}"]) for name in BASELINES
+        },
+        "differences": {
+            f"{a} less {b}": _differences(bootstrap, truth, films, a, b) for a, b in DIFFERENCES
         },
     }
 
 
 def _model_figures(
-    bootstrap: PatientBootstrap,
-    truth: NDArray[np.bool_],
-    scores: NDArray[np.float64],
-    limits: NDArray[np.float64],
+    bootstrap: PatientBootstrap, truth: NDArray[np.bool_], films: pd.DataFrame, model: str
 ) -> dict[str, Any]:
-    call = scores >= limits
-    used = np.unique(limits)
+    scores = films[MODELS[model].score].to_numpy(dtype=np.float64)
+    call = films[f"call {model}"].to_numpy(dtype=bool)
+    used = films[f"threshold {model}"].unique()
     return {
         "threshold": float(used[0]) if len(used) == 1 else None,
         "auroc": bootstrap.auroc_interval(truth, scores),
         "average_precision": bootstrap.average_precision_interval(truth, scores),
         "sensitivity": bootstrap.rate_interval(call, truth, "no fractured films"),
         "specificity": bootstrap.rate_interval(~call, ~truth, "no normal films"),
+        "ppv": bootstrap.rate_interval(truth, call, "no film was called fractured"),
+        "npv": bootstrap.rate_interval(~truth, ~call, "no film was called normal"),
         "accuracy": bootstrap.rate_interval(call == truth),
         "f1": bootstrap.f1_interval(truth, call),
         "confusion": confusion(truth, call, 2),
+    }
+
+
+def _differences(
+    bootstrap: PatientBootstrap, truth: NDArray[np.bool_], films: pd.DataFrame, a: str, b: str
+) -> dict[str, Any]:
+    """Return how much larger the figures of one model are than another's, paired by patients."""
+    scores = [films[MODELS[name].score].to_numpy(dtype=np.float64) for name in (a, b)]
+    calls = [films[f"call {name}"].to_numpy(dtype=bool) for name in (a, b)]
+    return {
+        "auroc": bootstrap.auroc_difference(truth, scores[0], scores[1]),
+        "sensitivity": bootstrap.rate_difference(calls[0], calls[1], truth, "no fractured films"),
+        "specificity": bootstrap.rate_difference(~calls[0], ~calls[1], ~truth, "no normal films"),
     }
 
 
@@ -207,9 +265,78 @@ def _baseline_area(
     bootstrap: PatientBootstrap, truth: NDArray[np.bool_], scores: pd.Series
 ) -> Interval:
     if scores.isna().any():
-        reason = "training films are all of one kind"
-        return {"value": None, "low": None, "high": None, "reason": reason}
+        return missing("training films are all of one kind")
     return bootstrap.auroc_interval(truth, scores.to_numpy(dtype=np.float64))
+
+
+def _operating(
+    films: pd.DataFrame, ages: AgeGroups, scorers: Mapping[str, Scorer], config: EvaluationConfig
+) -> dict[str, Any]:
+    """Return where films begin to be called, and the figures of films where some are not called."""
+    scorer, group = scorers["bundle"], films["group"].to_numpy()
+    parts = [np.ones(len(films), bool), *(group == index for index in range(len(ages)))]
+    low, high = scorer.bounds(group)
+    return {
+        "rule": config.threshold,
+        "sensitivity_target": config.sensitivity if config.threshold == "sensitivity" else None,
+        "thresholds": {
+            name: {
+                "pooled": one.pooled_threshold,
+                "groups": list(one.thresholds),
+                "weights": list(one.threshold_weights),
+                "studies": list(one.study_thresholds),
+            }
+            for name, one in scorers.items()
+        },
+        "abstention": {
+            "rule": config.abstention.rule,
+            "reason": scorer.band_reason,
+            "low": list(scorer.low),
+            "high": list(scorer.high),
+            "groups": [
+                {"name": name}
+                | band_figures(
+                    _bootstrap(films[some], config),
+                    films["fracture_visible"][some],
+                    films["bundle"][some],
+                    low[some],
+                    high[some],
+                )
+                for name, some in zip(["all", *ages.names], parts, strict=True)
+            ],
+        },
+    }
+
+
+def _calibration(
+    films: pd.DataFrame, ages: AgeGroups, scorer: Scorer, config: EvaluationConfig
+) -> dict[str, Any]:
+    """Return how far the bundle's probabilities mean what they say, before and after its maps."""
+    group = films["group"].to_numpy()
+    parts = [np.ones(len(films), bool), *(group == index for index in range(len(ages)))]
+    return {
+        "method": config.calibration.method,
+        "weights": list(scorer.calibrators.weights),
+        "groups": [
+            {"name": name}
+            | before_and_after(
+                _bootstrap(films[some], config),
+                films["fracture_visible"][some],
+                films["uncalibrated"][some],
+                films["bundle"][some],
+                config.calibration.bins,
+            )
+            for name, some in zip(["all", *ages.names], parts, strict=True)
+        ],
+    }
+
+
+def _routing(
+    films: pd.DataFrame, ages: AgeGroups, scorer: Scorer, config: EvaluationConfig
+) -> dict[str, Any]:
+    by_group = routed(films, scorer)
+    columns = {f"specialist_{group}": by_group[:, group] for group in range(len(ages))}
+    return routing_figures(films.assign(**columns), ages, list(scorer.thresholds), config)
 
 
 def _age_figures(films: pd.DataFrame, ages: AgeGroups, config: EvaluationConfig) -> dict[str, Any]:
@@ -225,9 +352,7 @@ def _age_figures(films: pd.DataFrame, ages: AgeGroups, config: EvaluationConfig)
     }
 
 
-def _curve(films: pd.DataFrame, model: Model) -> dict[str, list[float]]:
-    """Return the points of the ROC curve; none where the films are all of one kind."""
-    if films["fracture_visible"].nunique() < 2:
-        return {"fpr": [], "tpr": []}
-    alarms, hits, _ = roc_curve(films["fracture_visible"], films[model.score])
-    return {"fpr": alarms.tolist(), "tpr": hits.tolist()}
+def _curves(films: pd.DataFrame, model: str, config: EvaluationConfig) -> dict[str, Any]:
+    return roc_and_pr(
+        _bootstrap(films, config), films["fracture_visible"], films[MODELS[model].score]
+    )

@@ -21,6 +21,7 @@ from pedfrac.pixels import decode, prepare, yolo_to_xyxy
 
 logger = logging.getLogger(__name__)
 
+CALLS = ("fractured", "normal", "left to a reader")
 IMAGES = (".png", ".jpg", ".jpeg")
 
 
@@ -94,10 +95,11 @@ def predict(
     """Score films; return one row for each, in their order.
 
     Columns: ``file``, ``age`` (years), ``age_group_recorded``, ``age_group_seen``,
-    ``age_group_used``, ``routed_by`` (age or film), ``probability`` of fracture, ``threshold``,
-    ``call``, ``generalist`` (probability), ``markers`` (removed, left for want of labels, or kept
-    because the bundle learned with them),
-    ``error`` (why a film has no score).
+    ``age_group_used``, ``routed_by`` (age or film), ``probability`` of fracture (calibrated),
+    ``threshold``, ``call`` (of CALLS; the last only where the bundle abstains), ``network`` (whose
+    it is: the specialist's, the generalist's or the average of both), ``generalist`` (probability
+    by the generalist alone), ``markers`` (removed, left for want of labels, or kept because the
+    bundle learned with them), ``error`` (why a film has no score).
     """
     parts = []
     for start, batch in enumerate(_prepared(bundle, films, batch_size)):
@@ -178,6 +180,7 @@ _COLUMNS = (
     "probability",
     "threshold",
     "call",
+    "network",
     "generalist",
     "markers",
     "error",
@@ -189,8 +192,9 @@ def _calls(bundle: Bundle, scores: pd.DataFrame) -> pd.DataFrame:
     names = np.array([*bundle.info.ages.names, ""])  # -1, no group, is the empty name
     known = (scores["group"] >= 0).to_numpy()
     used = np.where(known, scores["group"], scores["group_seen"])
-    probability = np.where(known, scores["recorded"], scores["seen"])
-    threshold = np.array(bundle.info.thresholds.specialists)[used]
+    probability = np.where(known, scores["bundle"], scores["seen"])
+    scorer = bundle.info.scorers["bundle"]
+    low, high = scorer.bounds(used)
     return pd.DataFrame(
         {
             "age_group_recorded": names[scores["group"]],
@@ -198,8 +202,9 @@ def _calls(bundle: Bundle, scores: pd.DataFrame) -> pd.DataFrame:
             "age_group_used": names[used],
             "routed_by": np.where(known, "age", "film"),
             "probability": probability,
-            "threshold": threshold,
-            "call": np.where(probability >= threshold, "fractured", "normal"),
+            "threshold": np.array(scorer.thresholds)[used],
+            "call": np.select([probability >= high, probability < low], CALLS[:2], CALLS[2]),
+            "network": np.array(scorer.choices)[used],
             "generalist": scores["generalist"],
         },
         index=scores.index,

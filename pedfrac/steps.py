@@ -19,13 +19,20 @@ from pedfrac import cohort as cohorts
 from pedfrac import evaluation as evaluations
 from pedfrac import inputs, splitting
 from pedfrac import records as record_tables
-from pedfrac.bundle import FRACTURE_CLASSES, Bundle, BundleInfo, Network, write_bundle
+from pedfrac.bundle import (
+    FRACTURE_CLASSES,
+    Bundle,
+    BundleInfo,
+    Network,
+    write_bundle,
+    write_info,
+)
 from pedfrac.config import ModelConfig, RetrainConfig, TrainingConfig
 from pedfrac.errors import PedfracError
 from pedfrac.metrics import confusion
 from pedfrac.models import FilmClassifier, build_model, resolve_device, resolve_devices
-from pedfrac.operating import choose_threshold
 from pedfrac.packing import Pack, build_pack
+from pedfrac.scoring import GENERALIST, SPECIALIST, fit_scorers, select_networks
 from pedfrac.storage import (
     Artifact,
     ArtifactStore,
@@ -46,6 +53,8 @@ from pedfrac.training import (
 )
 
 Progress = Callable[[int, int], None]
+
+SCORED = ("split", "fracture_pack", "age_pack")  # what films are scored from
 
 
 class Prepared(BaseModel):
@@ -245,31 +254,32 @@ def assemble_bundle(config: RetrainConfig, prepared: Prepared, trained: Trained)
         },
     }
 
-    def make(folder: Path) -> None:
-        thresholds = [_threshold(model, config) for name, model in models.items() if name != "age"]
-        info = BundleInfo.model_validate(
-            {
-                "age_bounds": config.cohort.age_bounds,
-                "fracture": _network(config, config.fracture.model),
-                "age": _network(config, config.age.model),
-                "thresholds": {
-                    "generalist": thresholds[0],
-                    "specialists": thresholds[1:],
-                },
-                "provenance": {
-                    "split": prepared.split,
-                    **{name: model.key for name, model in models.items()},
-                },
-            }
-        )
-        weights = {name: model.file(MODEL) for name, model in models.items()}
-        write_bundle(folder, info, weights)
+    parents = models | {name: store.peek(getattr(prepared, name)) for name in SCORED}
 
-    settings = config.evaluation.model_dump(
-        mode="json", include={"threshold", "sensitivity", "fixed"}
-    )
+    def make(folder: Path) -> None:
+        rules = config.evaluation
+        info = BundleInfo(
+            age_bounds=config.cohort.age_bounds,
+            fracture=_network(config, config.fracture.model),
+            age=_network(config, config.age.model),
+            scorers={},
+            views=rules.views,
+            provenance={name: parent.key for name, parent in parents.items()},
+        )
+        write_bundle(folder, info, {name: model.file(MODEL) for name, model in models.items()})
+        said = _validation_answers(config, folder, parents)
+        selection = select_networks(said, len(info.ages), rules)
+        scorers = fit_scorers(said, [one["choice"] for one in selection], rules)
+        write_info(folder, info.model_copy(update={"scorers": scorers, "selection": selection}))
+
+    fitted = {
+        *("threshold", "sensitivity", "fixed", "threshold_shrinkage", "selection_margin"),
+        *("selection_patients", "abstention", "calibration", "study_score", "interval"),
+        *("resamples", "seed", "views"),
+    }
+    settings = config.evaluation.model_dump(mode="json", include=fitted)
     settings["age_bounds"] = list(config.cohort.age_bounds)
-    return store.produce("bundle", make, config=settings, parents=models).key
+    return store.produce("bundle", make, config=settings, parents=parents).key
 
 
 def evaluate_bundle(config: RetrainConfig, prepared: Prepared, bundle: str) -> str:
@@ -285,7 +295,7 @@ def evaluate_bundle(config: RetrainConfig, prepared: Prepared, bundle: str) -> s
         )
         split = splitting.load_split(parents["split"].path)
         films = _test_films(split)
-        scores = loaded.score_packs(fracture, age, films)
+        scores = loaded.score_packs(fracture, age, films, every=True)
         metadata = fracture.index.set_index("filestem")
         predictions = scores.join(metadata, on="filestem")
         learned = metadata.loc[split.films("train") + split.films("validation")].reset_index()
@@ -293,7 +303,7 @@ def evaluate_bundle(config: RetrainConfig, prepared: Prepared, bundle: str) -> s
             predictions,
             learned,
             config.cohort.ages,
-            loaded.info.thresholds.model_dump(),
+            loaded.scorers,
             config.evaluation,
         )
         evaluations.save_evaluation(folder, predictions, figures)
@@ -323,12 +333,12 @@ def explain_bundle(config: RetrainConfig, prepared: Prepared, bundle: str, evalu
             explain_group(
                 folder,
                 config.cohort.ages.name(group),
-                loaded.specialist(group),
+                loaded.chosen(group)[0],
                 pack,
                 pack.rows(films["filestem"].tolist()),
                 films["fracture_visible"].to_numpy(dtype=bool),
-                films["recorded"].to_numpy(),
-                loaded.info.thresholds.specialists[group],
+                films["bundle"].to_numpy(),
+                loaded.scorers["bundle"].thresholds[group],
                 config.explanation,
                 device=device,
             )
@@ -633,11 +643,28 @@ def _test_films(split: splitting.Split) -> list[str]:
     return films
 
 
-def _threshold(model: Artifact, config: RetrainConfig) -> float:
-    validation = pd.read_csv(model.file("validation.csv"))
-    return choose_threshold(
-        validation["truth"].to_numpy(dtype=bool), validation["p_1"].to_numpy(), config.evaluation
-    )
+def _validation_answers(
+    config: RetrainConfig, bundle: Path, parents: dict[str, Artifact]
+) -> pd.DataFrame:
+    """Return what generalist and own specialist say of each validation film, with its metadata.
+
+    The trainings left that; with other views of the films the networks are asked anew.
+    """
+    split = splitting.load_split(parents["split"].path)
+    pack = Pack.open(parents["fracture_pack"].path)
+    films = split.films("validation")
+    metadata = pack.index.set_index("filestem").loc[films].reset_index()
+    metadata["group"] = config.cohort.ages.assign(metadata["age"])
+    if config.evaluation.views != "one":
+        loaded = Bundle.load(bundle, resolve_device(config.runtime.device))
+        said = loaded.ask_packs(pack, Pack.open(parents["age_pack"].path), films)
+        return metadata.join(said.drop(columns="group").set_index("filestem"), on="filestem")
+    names = ["specialist-" + name for name in config.cohort.ages.names]
+    columns = [GENERALIST, *(SPECIALIST.format(group) for group in range(len(names)))]
+    for column, model in zip(columns, ["generalist", *names], strict=True):
+        left = pd.read_csv(parents[model].file("validation.csv"), dtype={"filestem": str})
+        metadata = metadata.join(left.set_index("filestem")["p_1"].rename(column), on="filestem")
+    return metadata
 
 
 def _network(config: RetrainConfig, model: ModelConfig) -> Network:

@@ -15,7 +15,7 @@ Rule = Literal["max", "mean", "noisy-or"]
 STUDY = ["patient_id", "study_number"]
 TRUTH = "fracture_visible"
 FLAGS = ("cast", "initial_exam", "osteopenia", "diagnosis_uncertain", "metal")
-SCORE = r"^(generalist|recorded|seen|specialist_\d+)$"  # probabilities of a fracture
+SCORE = r"^(bundle|specialist|generalist|seen)$"  # probabilities of a fracture
 AGE = r"^age_\d+$"  # probabilities of the age groups
 
 

@@ -15,12 +15,27 @@ from pedfrac.training import seed_weights
 OPTIONS = {"depths": [1, 1, 1, 1], "dims": [8, 8, 8, 8]}
 MODEL = ModelConfig(backbone="convnextv2_atto", size=32, weights="none", options=OPTIONS)
 NETWORK = {"model": MODEL, "preparation": Preparation(size=32, markers="fill")}
+PLAIN = {"method": "none"}
+SCORER = {
+    "choices": ("specialist", "average", "generalist"),
+    "calibrators": {"pooled": PLAIN, "groups": (PLAIN,) * 3, "weights": (0, 0, 0)},
+    "pooled_threshold": 0.5,
+    "thresholds": (0.3, 0.5, 0.7),
+    "threshold_weights": (0, 0, 0),
+    "study_thresholds": (0.3, 0.5, 0.7),
+    "low": (0.3, 0.5, 0.0),
+    "high": (0.3, 0.5, None),
+}
 INFO = BundleInfo.model_validate(
     {
         "age_bounds": (0, 5, 10, 19),
         "fracture": NETWORK,
         "age": NETWORK,
-        "thresholds": {"generalist": 0.5, "specialists": (0.3, 0.5, 0.7)},
+        "scorers": {
+            "bundle": SCORER,
+            "specialist": SCORER | {"choices": ("specialist",) * 3},
+            "generalist": SCORER | {"choices": ("generalist",) * 3},
+        },
     }
 )
 
@@ -52,13 +67,18 @@ def random_films(count=6):
     return np.random.default_rng(1).integers(0, 256, (count, 32, 32), dtype=np.uint8)
 
 
-def test_recorded_age_chooses_the_specialist(folder):
+def test_recorded_age_chooses_the_networks(folder):
     bundle, films = Bundle.load(folder), random_films(3)
-    together = bundle.score(films, films, [1, 7, 19])
+    together = bundle.score(films, films, [1, 7, 19], every=True)
     assert together["group"].tolist() == [0, 1, 2]
+    common, own = together["network_generalist"], np.diag(together.filter(regex=r"^network_\d"))
+    assert together["bundle"].tolist() == pytest.approx(
+        [own[0], (own[1] + common[1]) / 2, common[2]]
+    )
+    assert together["specialist"].tolist() == pytest.approx(list(own))
     for row, age in enumerate([1, 7, 19]):
         alone = bundle.score(films[row : row + 1], films[row : row + 1], [age])
-        assert alone["recorded"][0] == pytest.approx(together["recorded"][row], abs=1e-5)
+        assert alone["bundle"][0] == pytest.approx(together["bundle"][row], abs=1e-5)
     ages = together[[f"age_{k}" for k in range(3)]].to_numpy()
     assert np.allclose(ages.sum(axis=1), 1)
     assert together["group_seen"].tolist() == ages.argmax(axis=1).tolist()
@@ -67,7 +87,7 @@ def test_recorded_age_chooses_the_specialist(folder):
 def test_a_film_without_age_goes_where_it_looks_like(folder):
     bundle, films = Bundle.load(folder), random_films(4)
     scores = bundle.score(films, films, [np.nan] * 4)
-    assert scores["recorded"].isna().all()
+    assert scores["bundle"].isna().all()
     assert scores["seen"].notna().all()
 
 
@@ -97,6 +117,22 @@ def test_files_are_scored_and_a_broken_one_is_named(folder, tmp_path):
     assert scores["probability"].notna().tolist() == [True, False, True]
     expected = np.where(scores["probability"] >= scores["threshold"], "fractured", "normal")
     assert scores.loc["a.png", "call"] == expected[0]
+    assert scores.loc["a.png", "network"] == "specialist"
+
+
+def test_films_between_the_bounds_are_left_to_a_reader(folder, tmp_path):
+    scores = predict(Bundle.load(folder), [Film(write_film(tmp_path / "a.png"), 18.0)])
+    assert scores["call"].tolist() == ["left to a reader"]
+
+
+def test_mirrored_views_are_averaged(folder):
+    bundle, films = Bundle.load(folder), random_films(3)
+    mirrored = Bundle(bundle.info.model_copy(update={"views": "mirrored"}), bundle.networks, "cpu")
+    plain, turned = (bundle.score(one, one, [7] * 3) for one in (films, films[..., ::-1].copy()))
+    mean = (plain["network_1"] + turned["network_1"]) / 2
+    assert mirrored.score(films, films, [7] * 3)["network_1"].tolist() == pytest.approx(
+        mean.tolist(), abs=1e-5
+    )
 
 
 def test_markers_are_taken_out_where_labels_are_given(folder, tmp_path):

@@ -8,22 +8,45 @@ import pytest
 from sklearn import metrics as oracle
 
 from pedfrac.ages import AgeGroups
+from pedfrac.calibration import Calibrator, Calibrators
 from pedfrac.config import EvaluationConfig
 from pedfrac.errors import PedfracError
 from pedfrac.evaluation import (
-    MODELS,
     evaluate,
     in_words,
     load_evaluation,
     save_evaluation,
     summary_rows,
 )
+from pedfrac.scoring import Scorer, scored
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning", "error::UserWarning")
 
 AGES = AgeGroups((0, 1.5, 5, 10, 15, 19))
-THRESHOLDS = {"generalist": 0.5, "specialists": [0.3, 0.4, 0.5, 0.6, 0.7]}
+THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
 CONFIG = EvaluationConfig(resamples=100)
+MODEL_NAMES = {"bundle", "specialist", "generalist", "bundle by seen age"}
+PLAIN = Calibrator(method="none")
+
+
+def make_scorer(choices, thresholds=THRESHOLDS):
+    return Scorer(
+        choices=choices,
+        calibrators=Calibrators(pooled=PLAIN, groups=(PLAIN,) * 5, weights=(0,) * 5),
+        pooled_threshold=0.5,
+        thresholds=thresholds,
+        threshold_weights=(0,) * 5,
+        study_thresholds=thresholds,
+        low=thresholds,
+        high=thresholds,
+    )
+
+
+SCORERS = {
+    "bundle": make_scorer(("specialist", "generalist", "average", "specialist", "specialist")),
+    "specialist": make_scorer(("specialist",) * 5),
+    "generalist": make_scorer(("generalist",) * 5, (0.5,) * 5),
+}
 
 
 def make_predictions(films, seed=0):
@@ -46,16 +69,18 @@ def make_predictions(films, seed=0):
     )
     group = AGES.assign(table["age"])
     seen = (group + random.integers(-1, 2, films)).clip(0, 4)
-    scores = {
-        model.score: (0.6 * random.random(films) + 0.3 * table["fracture_visible"]).round(3)
-        for model in MODELS.values()
+    networks = {
+        f"network_{name}": (0.6 * random.random(films) + 0.3 * table["fracture_visible"]).round(3)
+        for name in ("generalist", *range(5))
     }
-    return table.assign(group=group, group_seen=seen, **scores)
+    ages = np.eye(5)[seen] * 0.8 + 0.04
+    told = {f"age_{index}": ages[:, index] for index in range(5)}
+    return scored(table.assign(group=group, group_seen=seen, **told, **networks), SCORERS)
 
 
 def evaluated(predictions, training=None, config=CONFIG):
     training = make_predictions(200, seed=9) if training is None else training
-    figures = evaluate(predictions, training, AGES, THRESHOLDS, config)
+    figures = evaluate(predictions, training, AGES, SCORERS, config)
     json.dumps(figures, allow_nan=False)
     return figures
 
@@ -91,7 +116,7 @@ def test_every_group_and_subset_has_every_figure(figures):
         "cast",
     }
     for row in (*figures["groups"], *figures["subsets"]):
-        assert set(row["models"]) == {"specialist", "generalist", "specialist by seen age"}
+        assert set(row["models"]) == MODEL_NAMES
         for model in row["models"].values():
             assert set(model) == {
                 "threshold",
@@ -99,39 +124,40 @@ def test_every_group_and_subset_has_every_figure(figures):
                 "average_precision",
                 "sensitivity",
                 "specificity",
+                "ppv",
+                "npv",
                 "accuracy",
                 "f1",
                 "confusion",
             }
             assert sum(map(sum, model["confusion"])) == row["images"]
     assert sum(row["images"] for row in figures["groups"][1:]) == figures["groups"][0]["images"]
-    for interval in each_interval(figures):
-        assert interval["value"] is not None
-        assert 0 <= interval["low"] <= interval["high"] <= 1
+    for row in (*figures["groups"], *figures["subsets"]):
+        for interval in each_interval(row["models"]):
+            assert 0 <= interval["low"] <= interval["value"] <= interval["high"] <= 1
 
 
 def test_pooled_specialists_call_by_the_threshold_of_each_group(predictions, figures):
     model = figures["groups"][0]["models"]["specialist"]
-    limits = np.array(THRESHOLDS["specialists"])[predictions["group"]]
-    truth, call = predictions["fracture_visible"], predictions["recorded"] >= limits
+    limits = np.array(THRESHOLDS)[predictions["group"]]
+    truth, call = predictions["fracture_visible"], predictions["specialist"] >= limits
     assert model["threshold"] is None
     assert model["confusion"] == oracle.confusion_matrix(truth, call).tolist()
     assert model["sensitivity"]["value"] == pytest.approx(oracle.recall_score(truth, call))
     assert model["f1"]["value"] == pytest.approx(oracle.f1_score(truth, call))
-    area = oracle.roc_auc_score(truth, predictions["recorded"])
+    area = oracle.roc_auc_score(truth, predictions["specialist"])
     assert model["auroc"]["value"] == pytest.approx(area)
-    curve = figures["roc"]["specialist"]
-    assert oracle.auc(curve["fpr"], curve["tpr"]) == pytest.approx(area)
-    for row, threshold in zip(figures["groups"][1:], THRESHOLDS["specialists"], strict=True):
+    assert figures["curves"]["bundle"]["roc"]["fpr"][-1] == 1
+    for row, threshold in zip(figures["groups"][1:], THRESHOLDS, strict=True):
         assert row["models"]["specialist"]["threshold"] == threshold
         assert row["models"]["generalist"]["threshold"] == 0.5
 
 
 def test_routed_specialists_call_by_the_group_that_was_seen(predictions, figures):
-    limits = np.array(THRESHOLDS["specialists"])[predictions["group_seen"]]
+    limits = np.array(THRESHOLDS)[predictions["group_seen"]]
     call = predictions["seen"] >= limits
     wanted = oracle.confusion_matrix(predictions["fracture_visible"], call).tolist()
-    assert figures["groups"][0]["models"]["specialist by seen age"]["confusion"] == wanted
+    assert figures["groups"][0]["models"]["bundle by seen age"]["confusion"] == wanted
 
 
 def test_subsets_hold_what_they_say(predictions, figures):
@@ -184,7 +210,7 @@ def test_films_of_one_kind(kind, word):
     missing = "specificity" if kind else "sensitivity"
     assert model[missing]["reason"] == f"no {'normal' if kind else 'fractured'} films"
     assert model["accuracy"]["low"] is not None
-    assert figures["roc"]["generalist"] == {"fpr": [], "tpr": []}
+    assert figures["curves"]["generalist"]["roc"]["tpr"] == []
 
 
 def test_training_films_of_one_kind_teach_no_baseline():
@@ -204,7 +230,7 @@ def test_without_resamples_there_are_values_alone():
 
 def test_a_film_without_a_score_is_named():
     table = make_predictions(5)
-    table.loc[3, "recorded"] = np.nan
+    table.loc[3, "bundle"] = np.nan
     with pytest.raises(PedfracError, match=r"1 of 5 test films .* 0003"):
         evaluated(table)
 
@@ -219,7 +245,7 @@ def test_saved_evaluations_read_back(tmp_path, predictions, figures):
 def test_summary_in_rows_and_words(figures):
     row = summary_rows(figures)[0]
     assert (row["films"], row["images"]) == ("all", 300)
-    assert row["specialist AUROC"].endswith(")")
+    assert row["bundle AUROC"].endswith(")")
     words = in_words(figures)
-    assert "specialist by seen age 0." in words
+    assert "bundle by seen age 0." in words
     assert "metadata alone (age, sex, projection, side) 0." in words

@@ -29,7 +29,7 @@ def draw_films(seed, count):
             "cast": random.random(count) < 0.3,
             "fracture_visible": random.random(count) < 0.4,
             "generalist": random.random(count),
-            "recorded": random.random(count),
+            "bundle": random.random(count),
             "age_0": random.random(count),
             "age_1": random.random(count),
             "group_seen": 0,
@@ -53,7 +53,7 @@ def test_studies_are_their_films_joined(seed, count, rule):
         assert study.images == len(own)
         assert study.fracture_visible == own["fracture_visible"].any()
         assert study.cast == own["cast"].any()
-        for score in ("generalist", "recorded"):
+        for score in ("generalist", "bundle"):
             assert getattr(study, score) == pytest.approx(JOIN[rule](own[score].to_numpy()))
         assert study.group_seen == int(own["age_1"].mean() > own["age_0"].mean())
         views = own["projection"].unique()
@@ -90,6 +90,6 @@ def test_figures_of_films_are_figures_of_studies():
 @pytest.mark.parametrize("score", [np.nan, 1.2, -0.1])
 def test_a_score_that_is_no_probability_is_named(score):
     films = draw_films(2, 4)
-    films.iloc[2, films.columns.get_loc("recorded")] = score
-    with pytest.raises(PedfracError, match=rf"film 2: recorded must be .* found {score}"):
+    films.iloc[2, films.columns.get_loc("bundle")] = score
+    with pytest.raises(PedfracError, match=rf"film 2: bundle must be .* found {score}"):
         to_studies(films)

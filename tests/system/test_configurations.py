@@ -65,7 +65,7 @@ def test_age_groups_are_those_of_the_bounds_everywhere(folder, result):
     assert {path.name for path in (folder / "results/gradcam_results").glob("*y")} == set(GROUPS)
     bundle = json.loads((folder / "results/bundle/bundle.json").read_text())
     assert bundle["age_bounds"] == [0, 6, 12, 19]
-    assert len(bundle["thresholds"]["specialists"]) == 3
+    assert len(bundle["scorers"]["bundle"]["thresholds"]) == 3
     names = {path.stem for path in (folder / "results/bundle").glob("*.safetensors")}
     assert names == {"age", "generalist", *(f"specialist-{name}" for name in GROUPS)}
 
