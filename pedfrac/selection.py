@@ -57,7 +57,7 @@ def select_model(
         "patients": films.count,
         "auroc": areas,
         "gain": gains["specialist"],
-        "gain of the average": gains["average"],
+        "gain_of_average": gains["average"],
     }
 
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pedfrac import cohort as cohorts
 from pedfrac import evaluation as evaluations
-from pedfrac import inputs, splitting
+from pedfrac import findings, inputs, splitting
 from pedfrac import records as record_tables
 from pedfrac.bundle import (
     FRACTURE_CLASSES,
@@ -364,35 +364,49 @@ def write_report(
     parents = _parents(store, prepared, **evaluated.model_dump())
 
     def make(folder: Path) -> None:
+        sources = provenance | {name: parent.key for name, parent in parents.items()}
+        content = _findings(config, parents, models, sources)
         explained = parents["explanation"].path
-        groups = [path.parent.name for path in sorted(explained.glob("*/figures.json"))]
-        groups.sort(key=config.cohort.ages.names.index)
-        content = report.ReportInput(
-            title="Retraining of fracture classifiers",
-            cohort=parents["cohort"].read_json("cohort.json"),
-            records=parents["records"].read_json("summary.json"),
-            split=parents["split"].read_json("split.json"),
-            histories={name: model.read_json("history.json") for name, model in models.items()},
-            summaries={name: model.read_json("summary.json") for name, model in models.items()},
-            figures=parents["evaluation"].read_json("figures.json"),
-            explanations={
-                name: parents["explanation"].read_json(f"{name}/figures.json") for name in groups
-            },
-            montages={name: explained / name / "montage.png" for name in groups},
-            config=config.model_dump(mode="json", exclude={"runtime"}),
-            provenance={
-                **provenance,
-                **{name: parent.key for name, parent in parents.items()},
-                **{f"model {name}": model.key for name, model in models.items()},
-            },
-        )
-        report.write_report(folder / "report.html", content)
+        montages = {name: explained / name / "montage.png" for name in content["explanation"]}
+        found = findings.write_findings(folder, content)
+        report.write_report(folder / "report.html", found, montages)
 
     settings = config.model_dump(mode="json", exclude={"runtime", "artifacts", "results"})
     parents_of_page = parents | {f"model-{name}": model for name, model in models.items()}
     return store.produce(
         "report", make, config=settings, sources=provenance, parents=parents_of_page
     ).key
+
+
+def _findings(
+    config: RetrainConfig,
+    parents: dict[str, Artifact],
+    models: dict[str, Artifact],
+    sources: dict[str, str],
+) -> dict[str, Any]:
+    """Return the content of metrics.json, from what the steps left."""
+    bundle = BundleInfo.model_validate(parents["bundle"].read_json("bundle.json"))
+    explanation = parents["explanation"]
+    chosen = zip(config.cohort.ages.names, bundle.selection, strict=True)
+    return {
+        "title": "Retraining of fracture classifiers",
+        "cohort": parents["cohort"].read_json("cohort.json"),
+        "records": parents["records"].read_json("summary.json"),
+        "split": parents["split"].read_json("split.json"),
+        "training": {
+            name: {part: model.read_json(f"{part}.json") for part in ("history", "summary")}
+            for name, model in models.items()
+        },
+        "selection": [{"name": name, **why} for name, why in chosen],
+        **parents["evaluation"].read_json("figures.json"),
+        "explanation": {
+            name: explanation.read_json(f"{name}/figures.json")
+            for name in config.cohort.ages.names
+            if (explanation.path / name / "figures.json").is_file()
+        },
+        "config": config.model_dump(mode="json", exclude={"runtime"}),
+        "provenance": sources | {f"model {name}": model.key for name, model in models.items()},
+    }
 
 
 def publish_results(config: RetrainConfig, evaluated: Evaluated, report: str) -> str:
