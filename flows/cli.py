@@ -112,10 +112,7 @@ def phantom(
     scale: Annotated[float, typer.Option(help="Linear size relative to real films")] = 1.0,
     shortcut: Annotated[bool, typer.Option(help="Let the side marker tell the label")] = False,
     lesion: Annotated[
-        str,
-        typer.Option(
-            help="A lesion instead of fractures: none, one whose meaning turns 'by age', or shared"
-        ),
+        str, typer.Option(help="Instead of fractures: none, one that turns 'by age', or shared")
     ] = "none",
     faults: Annotated[int, typer.Option(help="Number of films of each planted fault")] = 0,
     workers: Annotated[int, typer.Option(help="Processes; 0: one per core")] = 0,
