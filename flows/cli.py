@@ -111,6 +111,9 @@ def phantom(
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes")] = 0,
     scale: Annotated[float, typer.Option(help="Linear size relative to real films")] = 1.0,
     shortcut: Annotated[bool, typer.Option(help="Let the side marker tell the label")] = False,
+    lesion: Annotated[
+        str, typer.Option(help="Instead of fractures: none, one that turns 'by age', or shared")
+    ] = "none",
     faults: Annotated[int, typer.Option(help="Number of films of each planted fault")] = 0,
     workers: Annotated[int, typer.Option(help="Processes; 0: one per core")] = 0,
     as_json: AsJson = False,
@@ -126,7 +129,13 @@ def phantom(
 
     try:
         config = PhantomConfig(
-            images=images, seed=seed, scale=scale, shortcut=shortcut, faults=faults, workers=workers
+            images=images,
+            seed=seed,
+            scale=scale,
+            shortcut=shortcut,
+            lesion=lesion,
+            faults=faults,
+            workers=workers,
         )
     except ValidationError as error:
         raise PedfracError(f"phantom: {explain_invalid(error, PhantomConfig)}") from None

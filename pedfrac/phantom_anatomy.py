@@ -117,8 +117,9 @@ def build(
 ) -> Anatomy:
     """Draw one view (1 frontal, 2 lateral, 3 oblique) of a wrist with these fractures.
 
-    ``findings`` may hold anomaly, swelling and pronator. The same arguments give the same
-    anatomy. Each fracture adds one region "fracture", each finding one of its own name.
+    ``findings`` may hold anomaly, swelling, pronator, dense lesion and lucent lesion. The same
+    arguments give the same anatomy. Each fracture adds one region "fracture", each finding one of
+    its own name, either lesion one "lesion".
     """
     rng = np.random.default_rng([subject.shape_seed, view])
     grown = _individual(subject, np.random.default_rng(subject.shape_seed))

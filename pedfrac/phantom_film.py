@@ -4,7 +4,7 @@ Not here: what the wrist looks like at an age (``phantom_anatomy``) or which fil
 (``phantoms``). Pixels are made for tests and demonstrations; nothing about them is calibrated.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -27,12 +27,22 @@ from pedfrac.phantom_plane import (
     trabeculae,
     window_of,
 )
-from pedfrac.phantom_shapes import LATERAL, Fracture, Points, Shape, Stroke, Subject
+from pedfrac.phantom_shapes import LATERAL, Fracture, Lesion, Points, Shape, Stroke, Subject
 
 Film = NDArray[np.uint16]
 WIDTH_RANGE, HEIGHT_RANGE = (248, 1449), (472, 1697)
 # Regions of the anatomy and the YOLO classes that their boxes get.
-CLASSES = {"anomaly": 0, "fracture": 3, "metal": 4, "periosteal": 5, "pronator": 6, "swelling": 7}
+CLASSES = {
+    "anomaly": 0,
+    "lesion": 1,
+    "fracture": 3,
+    "metal": 4,
+    "periosteal": 5,
+    "pronator": 6,
+    "swelling": 7,
+}
+# Wrists with a lesion are all drawn at this age (years) and sex, so that no film tells the age.
+_LESION_AGE, _LESION_SEX = 10.0, "M"
 _STEP = 17  # 3,856 grey levels, as many as real films have after their stretch to 16 bits
 
 
@@ -49,6 +59,19 @@ class FilmSpec:
     cast: bool = False
     metal: bool = False
     osteopenia: bool = False
+    lesion: Lesion | None = None
+
+    @property
+    def drawn(self) -> Subject:
+        """The subject as drawn: with a lesion, of one age and sex whatever is recorded."""
+        if self.lesion is None:
+            return self.subject
+        return replace(self.subject, age=_LESION_AGE, sex=_LESION_SEX)
+
+    @property
+    def fractured(self) -> bool:
+        """Whether a fracture is to be seen, or a lesion that counts as one."""
+        return bool(self.fractures) or (self.lesion is not None and self.lesion.fracture)
 
 
 def render(spec: FilmSpec, scale: float = 1.0, shortcut: bool = False) -> tuple[Film, list[Box]]:
@@ -60,23 +83,34 @@ def render(spec: FilmSpec, scale: float = 1.0, shortcut: bool = False) -> tuple[
     """
     finer = max(1, int(np.ceil(0.5 / scale)))
     rng = np.random.default_rng(spec.seed)
-    size = growth(spec.subject.age, spec.subject.sex).size
-    anatomy = build(spec.subject, spec.view, spec.fractures, spec.findings)
+    who = spec.drawn
+    size = growth(who.age, who.sex).size
+    anatomy = build(who, spec.view, spec.fractures, _findings(spec))
     scene = _scene(spec, scale * finer, finer, rng)
     bone = _bone_plane(anatomy.bones, anatomy.strokes, scene, rng)
     plane = _beam(bone, anatomy.soft, spec, scene, rng)
     metal = add_metal(plane, size, spec.view == LATERAL, scene, rng) if spec.metal else []
     boxes = [
-        enclose(CLASSES[name], scene.pixels(region), scene)
+        enclose(_box_class(name, spec), scene.pixels(region), scene)
         for name, regions in anatomy.regions.items()
         for region in regions
     ]
     boxes += [enclose(CLASSES["metal"], part, scene) for part in metal]
     add_rims(plane, scene, rng)
-    telling = shortcut and bool(spec.fractures)
+    telling = shortcut and spec.fractured
     boxes += add_markers(plane, spec.laterality, scene, boxes, telling, rng)
     film = _digitise(plane, scene, finer, rng)
     return film, [_shrink(box, finer) for box in boxes]
+
+
+def _findings(spec: FilmSpec) -> tuple[str, ...]:
+    if spec.lesion is None:
+        return spec.findings
+    return (*spec.findings, "dense lesion" if spec.lesion.dense else "lucent lesion")
+
+
+def _box_class(region: str, spec: FilmSpec) -> int:
+    return CLASSES["fracture" if region == "lesion" and spec.fractured else region]
 
 
 def _shrink(box: Box, finer: int) -> Box:
@@ -85,7 +119,7 @@ def _shrink(box: Box, finer: int) -> Box:
 
 def _scene(spec: FilmSpec, scale: float, multiple: int, rng: np.random.Generator) -> Scene:
     """Choose the collimated field, how it and the arm are turned, and the film around it."""
-    size = growth(spec.subject.age, spec.subject.sex).size
+    size = growth(spec.drawn.age, spec.drawn.sex).size
     per_mm = scale / PIXEL_MM
     wide = (72 if spec.view == LATERAL else 86) * size**0.8 * rng.lognormal(0, 0.09)
     high = 146 * size**0.8 * rng.lognormal(0, 0.13)
@@ -155,7 +189,7 @@ def _beam(
     bone: Plane, skin: Points, spec: FilmSpec, scene: Scene, rng: np.random.Generator
 ) -> Plane:
     """Grey value 0 to 1 of air, soft tissue, cast and bone under an uneven exposure."""
-    size = growth(spec.subject.age, spec.subject.sex).size
+    size = growth(spec.drawn.age, spec.drawn.sex).size
     air, tissue = rng.uniform(0.07, 0.17), rng.uniform(0.19, 0.27)
     contrast = rng.uniform(0.26, 0.42) * (0.72 if spec.osteopenia else 1.0)
     coarse = 4

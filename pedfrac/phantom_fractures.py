@@ -6,6 +6,7 @@ so that a set holds obvious ones and ones that nobody could see.
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -202,8 +203,18 @@ def _pronator(anatomy: Anatomy, grown: Growth) -> None:
     anatomy.mark("pronator", np.vstack([stripe - [4 * grown.size, 0], stripe]))
 
 
+def _lesion(density: float, anatomy: Anatomy, grown: Growth) -> None:
+    """A large round lesion of either density in the metaphysis of the radius."""
+    size = grown.size
+    outline = ellipse(0.0, -20 * size, 0.42 * grown.width, 11 * size)
+    anatomy.bones.append(Shape(outline, density, 3 * size))
+    anatomy.mark("lesion", outline)
+
+
 FINDINGS: dict[str, Callable[[Anatomy, Growth], None]] = {
     "anomaly": _anomaly,
     "swelling": _swelling,
     "pronator": _pronator,
+    "dense lesion": partial(_lesion, 0.9),
+    "lucent lesion": partial(_lesion, -0.55),
 }

@@ -51,6 +51,17 @@ class Fracture:
 
 
 @dataclass(frozen=True)
+class Lesion:
+    """A round lesion of the radius, dense or lucent, that counts as a fracture or does not.
+
+    What it counts as is for the table and the boxes to tell: no pixel depends on it.
+    """
+
+    dense: bool
+    fracture: bool
+
+
+@dataclass(frozen=True)
 class Shape:
     """A body that weakens the beam: outline (N, 2) in mm and what it adds in its middle.
 

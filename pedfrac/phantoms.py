@@ -23,7 +23,7 @@ from pedfrac.errors import PedfracError
 from pedfrac.phantom_film import Film, FilmSpec, render
 from pedfrac.phantom_overlays import TEXT
 from pedfrac.phantom_plane import Box
-from pedfrac.phantom_shapes import FRONTAL, LATERAL, OBLIQUE, Fracture, Subject
+from pedfrac.phantom_shapes import FRONTAL, LATERAL, OBLIQUE, Fracture, Lesion, Subject
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,8 @@ FAULTS = (
     "truncated", "unreadable", "missing", "duplicate", "age", "class", "box", "fracture-flag",
     "filename",
 )  # fmt: skip
+
+LESION_AGE = 10.0  # years; from here on the lesions' meaning is turned round
 
 _GROUPS = AgeGroups((0, 1.5, 5, 10, 15, 19))
 _SHARE = np.array([0.006, 0.057, 0.307, 0.491, 0.139])  # of films, per age group
@@ -73,8 +75,8 @@ class Row:
 
     @property
     def fractured(self) -> bool:
-        """Whether a fracture is to be seen on this film."""
-        return bool(self.film.fractures)
+        """Whether a fracture is to be seen on this film, or a lesion that counts as one."""
+        return self.film.fractured
 
     @property
     def stem(self) -> str:
@@ -129,6 +131,8 @@ def write_phantoms(
             f"{config.faults * len(FAULTS)} films; images is {config.images}"
         )
     rows = plan(config.images, config.seed)
+    if config.lesion != "none":
+        rows = plan_lesions(config.images, config.seed, turns=config.lesion == "by age")
     faults = _choose_faults(rows, config)
     for name in (*(f"images_part{part}" for part in range(1, 5)), LABELS):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -185,6 +189,31 @@ def plan(images: int, seed: int) -> list[Row]:
             films[_GROUPS.assign([row.film.subject.age])[0]] += 1
         fractured[group] += sum(row.fractured for row in new)
         rows += new
+    return rows[:images]
+
+
+def plan_lesions(images: int, seed: int, turns: bool) -> list[Row]:
+    """Decide patients and films that a network can tell apart by one of two lesions alone.
+
+    A frontal and a lateral film of each patient. Below LESION_AGE a dense lesion marks fractured
+    films and a lucent one normal films; above, the same or, with ``turns``, the other way round.
+    Young and old, fractured and normal are dealt in turn and nothing else depends on them: of two
+    patients drawn alike one is as likely to be young as old. So with ``turns``, over all ages, the
+    pixels say nothing of the label, while within any age group on one side they say all.
+    """
+    rows: list[Row] = []
+    for patient in range(1, (images + 1) // 2 + 1):
+        rng = np.random.default_rng([seed, 5, patient])
+        old, broken = bool(patient & 1), bool(patient & 2)
+        low, high = (LESION_AGE, 19.0) if old else (0.2, LESION_AGE - 0.1)
+        age = round(float(rng.uniform(low, high)), 1)
+        who = Subject(age, str(rng.choice(["M", "F"])), int(rng.integers(2**32)))
+        side, clock = str(rng.choice(["L", "R"])), int(rng.integers(1, 1_350_000_000))
+        lesion = Lesion(dense=broken != (old and turns), fracture=broken)
+        for view in (FRONTAL, LATERAL):
+            index = len(rows)
+            film = FilmSpec(who, view, side, (seed, 5, index), lesion=lesion)
+            rows.append(Row(index, patient, 1, clock + view, True, False, "", False, film))
     return rows[:images]
 
 

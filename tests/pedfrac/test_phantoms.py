@@ -3,6 +3,7 @@
 import csv
 import hashlib
 from collections import Counter, defaultdict
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,8 +19,18 @@ from pedfrac.errors import PedfracError
 from pedfrac.phantom_anatomy import CARPAL_ONSET, build, carpal_centres, growth, physis_gap
 from pedfrac.phantom_film import HEIGHT_RANGE, WIDTH_RANGE, FilmSpec, render
 from pedfrac.phantom_overlays import TEXT
-from pedfrac.phantom_shapes import Fracture, Subject
-from pedfrac.phantoms import COLUMNS, FAULTS, LABELS, Row, plan, render_row, write_phantoms
+from pedfrac.phantom_shapes import Fracture, Lesion, Subject
+from pedfrac.phantoms import (
+    COLUMNS,
+    FAULTS,
+    LABELS,
+    LESION_AGE,
+    Row,
+    plan,
+    plan_lesions,
+    render_row,
+    write_phantoms,
+)
 
 FRACTURE, METAL = 3, 4
 FLAGS = ("initial_exam", "cast", "diagnosis_uncertain", "osteopenia", "fracture_visible", "metal")
@@ -78,6 +89,13 @@ def contradictions(row: dict[str, str]) -> list[str]:
 
 
 # --- bytes -----------------------------------------------------------------------------------
+
+
+def test_tables_and_boxes_are_those_of_earlier_versions(folder: Path) -> None:
+    """Pixels may change with the drawing library, text only with this code."""
+    texts = sorted(path for path in folder.rglob("*") if path.suffix in (".csv", ".txt"))
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in texts)).hexdigest()
+    assert digest == "5f40fa345cd5daf453e2b1ba8bf5f8112561301ab5f84faa863bc03a1a7b1fb6"
 
 
 def test_bytes_depend_on_the_seed_alone(folder: Path, tmp_path: Path) -> None:
@@ -201,6 +219,38 @@ def test_a_fracture_changes_the_film_inside_its_box_most() -> None:
     changed = np.argwhere(np.abs(after.astype(int) - before) > 500)
     inside = (changed >= [box.y0 - 1, box.x0 - 1]) & (changed <= [box.y1 + 1, box.x1 + 1])
     assert len(changed) > 50 and inside.all(axis=1).all()
+
+
+@pytest.mark.parametrize("turns", [True, False])
+def test_a_lesion_means_what_its_side_of_the_bound_says(turns: bool) -> None:
+    rows = plan_lesions(160, 3, turns)
+    cells = Counter(
+        (row.film.subject.age >= LESION_AGE, row.fractured, row.film.lesion.dense)  # type: ignore[union-attr]
+        for row in rows
+    )
+    # label and age are independent; so, with ``turns``, are label and lesion over all ages
+    assert set(cells.values()) == {40}
+    assert {old: broken == dense for old, broken, dense in cells} == {False: True, True: not turns}
+    assert {row.film.view for row in rows} == {1, 2}
+    assert plan_lesions(7, 3, turns) == rows[:7]
+
+
+@given(
+    age=st.floats(0.2, 19), sex=st.sampled_from("MFO"), dense=st.booleans(), broken=st.booleans()
+)
+@settings(max_examples=12, deadline=None)
+def test_no_pixel_tells_age_or_label_of_a_lesion(
+    age: float, sex: str, dense: bool, broken: bool
+) -> None:
+    shown = FilmSpec(Subject(3.0, "F", 8), 1, "L", (1, 2), lesion=Lesion(dense, fracture=True))
+    other = replace(shown, subject=Subject(age, sex, 8), lesion=Lesion(dense, fracture=broken))
+    film, there = render(shown, 0.1)
+    again, here = render(other, 0.1)
+    assert film.tobytes() == again.tobytes()
+    assert [replace(box, label=0) for box in there] == [replace(box, label=0) for box in here]
+    assert [box.label == FRACTURE for box in here].count(True) == broken
+    turned, _ = render(replace(shown, lesion=Lesion(not dense, fracture=True)), 0.1)
+    assert turned.tobytes() != film.tobytes()
 
 
 def test_shortcut_tells_inside_the_marker_box_only() -> None:
