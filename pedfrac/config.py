@@ -40,6 +40,10 @@ Numbers = Annotated[tuple[float, ...], BeforeValidator(_comma_separated)]
 Projections = Annotated[
     tuple[Annotated[int, Field(ge=1, le=3)], ...], BeforeValidator(_comma_separated)
 ]
+Strengths = Annotated[tuple[Annotated[float, Field(gt=0)], ...], BeforeValidator(_comma_separated)]
+Qualities = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=100)], ...], BeforeValidator(_comma_separated)
+]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -346,14 +350,50 @@ class EvaluationConfig(Section):
     seed: int = Field(0, ge=0, description="Seed of the bootstrap")
 
 
-class ExplanationConfig(Section):
-    """Which heat maps are made, and of how many films."""
+MapMethod = Literal["gradcam", "hirescam", "gradcam++"]
 
-    method: Literal["gradcam", "hirescam", "gradcam++"] = Field(
-        "gradcam", description="Method of the heat maps"
+
+class RobustnessConfig(Section):
+    """How films are disturbed to see what the figures withstand, and shortcuts looked for."""
+
+    films: int = Field(
+        500, ge=0, description="Most films that are disturbed, of whole patients; 0: none"
+    )
+    rotation: Strengths = Field((5, 15), description="Degrees, either way")
+    brightness: Strengths = Field(
+        (0.2, 0.4), description="Share by which films are brighter or darker"
+    )
+    noise: Strengths = Field((0.02, 0.05), description="Standard deviation, share of full scale")
+    blur: Strengths = Field((1, 2), description="Standard deviation of the blur, in pixels")
+    resolution: Strengths = Field((2, 4), description="Factor by which the resolution is lower")
+    jpeg: Qualities = Field((50, 20), description="Quality of JPEG, of 100")
+    turn: float = Field(
+        5, gt=0, le=45, description="Test-time augmentation: degrees of the turned films"
+    )
+    seed: int = Field(0, ge=0, description="Seed of the choice of films, of signs and of noise")
+
+
+class ExplanationConfig(Section):
+    """Which heat maps are made, of how many films, and how they are checked."""
+
+    method: MapMethod = Field("gradcam", description="Method of the heat maps")
+    compared: Annotated[tuple[MapMethod, ...], BeforeValidator(_comma_separated)] = Field(
+        (), description="Further methods that are measured, not drawn"
     )
     films_per_group: int = Field(
         24, ge=1, description="Most pictures written per age group (figures use all test films)"
+    )
+    marked: float = Field(
+        0.5, gt=0, le=1, description="Share of its maximum from which a map counts as marked"
+    )
+    checked_films: int = Field(
+        16,
+        ge=0,
+        description="Films per age group, each of another patient, on which maps are checked by "
+        "random weights and for faithfulness; 0: no checks",
+    )
+    faithfulness: Literal["none", "insertion_deletion"] = Field(
+        "none", description="Does the probability follow the heat as it is put in or taken out"
     )
 
 
@@ -428,6 +468,7 @@ class RetrainConfig(Section):
     )
     age: AgeConfig = Field(default_factory=AgeConfig, description="Age classifier")
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="Evaluation")
+    robustness: RobustnessConfig = Field(default_factory=RobustnessConfig, description="Robustness")
     explanation: ExplanationConfig = Field(
         default_factory=ExplanationConfig, description="Explanation"
     )
