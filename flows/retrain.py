@@ -20,6 +20,7 @@ from tasks.bundle import assemble_bundle
 from tasks.evaluation import evaluate_bundle
 from tasks.explanation import explain_bundle
 from tasks.report import publish_results, write_report
+from tasks.robustness import check_robustness
 
 
 class Retrained(BaseModel):
@@ -132,4 +133,7 @@ def evaluate_and_explain(config: RetrainConfig, prepared: Prepared, trained: Tra
     bundle = assemble_bundle(config, prepared, trained)
     evaluation = evaluate_bundle(config, prepared, bundle)
     explanation = explain_bundle(config, prepared, bundle, evaluation)
-    return Evaluated(bundle=bundle, evaluation=evaluation, explanation=explanation)
+    robustness = check_robustness(config, prepared, bundle, evaluation)
+    return Evaluated(
+        bundle=bundle, evaluation=evaluation, explanation=explanation, robustness=robustness
+    )

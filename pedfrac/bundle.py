@@ -25,7 +25,7 @@ from pedfrac.storage import write_json
 from pedfrac.training import to_films
 
 INFO = "bundle.json"
-BATCH = 64  # films of a pack that are scored together
+BATCH = 64  # films that go through a network together
 FRACTURE_CLASSES = ("normal", "fractured")
 
 
@@ -96,14 +96,12 @@ class Bundle:
         }
         return cls(info, networks, str(device))
 
-    def chosen(self, group: int) -> list[FilmClassifier]:
+    def chosen(self, group: int) -> dict[str, FilmClassifier]:
         """Return the fracture networks that score an age group: one, or two that are averaged."""
-        own, common = (
-            self.networks[f"specialist-{self.ages.name(group)}"],
-            self.networks["generalist"],
-        )
+        own = f"specialist-{self.ages.name(group)}"
         choice = self.scorers["bundle"].choices[group]
-        return {"specialist": [own], "generalist": [common], "average": [own, common]}[choice]
+        names = {"specialist": [own], "generalist": ["generalist"], "average": [own, "generalist"]}
+        return {name: self.networks[name] for name in names[choice]}
 
     @property
     def ages(self) -> AgeGroups:
@@ -184,14 +182,31 @@ class Bundle:
         frame.insert(0, "filestem", filestems)
         return frame
 
+    def probability(
+        self, fracture_films: NDArray[np.uint8], groups: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """Return the bundle's probability of a fracture of films whose age groups (n,) are known.
+
+        The same as ``bundle`` of ``score``, without asking the age classifier.
+        """
+        scores = np.full(len(fracture_films), np.nan)
+        calibrators = self.scorers["bundle"].calibrators.groups
+        for group in np.unique(groups):
+            films = fracture_films[groups == group]
+            said = [self._probabilities(name, films)[:, 1] for name in self.chosen(group)]
+            scores[groups == group] = calibrators[group](np.mean(said, axis=0))
+        return scores
+
     @torch.inference_mode()
     def _probabilities(self, network: str, films: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Return the probabilities (n, classes), with mirrored views means over film and mirror."""
-        inputs = to_films(films, self.device)
-        views = [inputs, inputs.flip(-1)] if self.info.views == "mirrored" else [inputs]
-        model = self.networks[network]
-        probabilities = [model(view).float().softmax(dim=1).double() for view in views]
-        return torch.stack(probabilities).mean(dim=0).cpu().numpy()
+        model, parts = self.networks[network], []
+        for start in range(0, max(1, len(films)), BATCH):
+            inputs = to_films(films[start : start + BATCH], self.device)
+            views = [inputs, inputs.flip(-1)] if self.info.views == "mirrored" else [inputs]
+            answers = [model(view).float().softmax(dim=1).double() for view in views]
+            parts.append(torch.stack(answers).mean(dim=0).cpu().numpy())
+        return np.concatenate(parts)
 
     @staticmethod
     def _refuse_other(found: Preparation, wanted: Preparation, model: str) -> None:

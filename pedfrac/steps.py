@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pedfrac import cohort as cohorts
 from pedfrac import evaluation as evaluations
-from pedfrac import findings, inputs, splitting
+from pedfrac import findings, inputs, robustness, shortcuts, splitting
 from pedfrac import records as record_tables
 from pedfrac.bundle import (
     FRACTURE_CLASSES,
@@ -31,7 +31,7 @@ from pedfrac.config import ModelConfig, RetrainConfig, TrainingConfig
 from pedfrac.errors import PedfracError
 from pedfrac.metrics import confusion
 from pedfrac.models import FilmClassifier, build_model, resolve_device, resolve_devices
-from pedfrac.packing import Pack, build_pack
+from pedfrac.packing import TEXT, Pack, build_pack
 from pedfrac.scoring import GENERALIST, SPECIALIST, fit_scorers, select_networks
 from pedfrac.storage import (
     Artifact,
@@ -84,6 +84,7 @@ class Evaluated(BaseModel):
     bundle: str
     evaluation: str
     explanation: str
+    robustness: str
 
 
 def store_of(config: RetrainConfig) -> ArtifactStore:
@@ -333,7 +334,7 @@ def explain_bundle(config: RetrainConfig, prepared: Prepared, bundle: str, evalu
             explain_group(
                 folder,
                 config.cohort.ages.name(group),
-                loaded.chosen(group)[0],
+                list(loaded.chosen(group).values()),
                 pack,
                 pack.rows(films["filestem"].tolist()),
                 films["fracture_visible"].to_numpy(dtype=bool),
@@ -341,10 +342,43 @@ def explain_bundle(config: RetrainConfig, prepared: Prepared, bundle: str, evalu
                 loaded.scorers["bundle"].thresholds[group],
                 config.explanation,
                 device=device,
+                evaluation=config.evaluation,
             )
 
-    settings = config.explanation.model_dump(mode="json")
+    settings = config.explanation.model_dump(mode="json") | _intervals(config)
     return store.produce("explanation", make, config=settings, parents=parents).key
+
+
+def check_robustness(
+    config: RetrainConfig, prepared: Prepared, bundle: str, evaluation: str
+) -> str:
+    """Score disturbed test films, and such without bones: robustness.json and shortcuts.json."""
+    store = store_of(config)
+    parents = {
+        "bundle": store.peek(bundle),
+        "evaluation": store.peek(evaluation),
+        "fracture_pack": store.peek(prepared.fracture_pack),
+    }
+
+    def make(folder: Path) -> None:
+        loaded = Bundle.load(parents["bundle"].path, resolve_device(config.runtime.device))
+        pack = Pack.open(parents["fracture_pack"].path)
+        films = evaluations.load_evaluation(parents["evaluation"].path)[0]
+        films = films.iloc[robustness.choose_films(films["patient_id"], config.robustness)]
+        rows, groups = pack.rows(films["filestem"].tolist()), films["group"].to_numpy()
+        score = partial(loaded.probability, groups=groups)
+        known = pack.images[rows], films["fracture_visible"], films["patient_id"]
+        thresholds = np.array(loaded.scorers["bundle"].thresholds)[groups]
+        disturbed = robustness.robustness_figures(
+            score, *known, thresholds, config.robustness, config.evaluation
+        )
+        texts = [pack.boxes_of(row, TEXT) for row in rows]
+        boneless = shortcuts.shortcut_figures(score, known[0], texts, *known[1:], config.evaluation)
+        write_json(folder / "robustness.json", disturbed)
+        write_json(folder / "shortcuts.json", boneless)
+
+    settings = config.robustness.model_dump(mode="json") | _intervals(config)
+    return store.produce("robustness", make, config=settings, parents=parents).key
 
 
 def write_report(
@@ -404,9 +438,15 @@ def _findings(
             for name in config.cohort.ages.names
             if (explanation.path / name / "figures.json").is_file()
         },
+        "robustness": _if_films(parents["robustness"].read_json("robustness.json")),
+        "shortcuts": _if_films(parents["robustness"].read_json("shortcuts.json")),
         "config": config.model_dump(mode="json", exclude={"runtime"}),
         "provenance": sources | {f"model {name}": model.key for name, model in models.items()},
     }
+
+
+def _if_films(figures: dict[str, Any]) -> dict[str, Any] | None:
+    return figures if figures["films"] else None
 
 
 def publish_results(config: RetrainConfig, evaluated: Evaluated, report: str) -> str:
@@ -555,6 +595,12 @@ class Training:
             "sources": {"weights": file_hash(weights)} if weights.is_file() else {},
             "parents": self.parents,
         }
+
+
+def _intervals(config: RetrainConfig) -> dict[str, Any]:
+    """Return how intervals are made, as far as a step's key depends on it."""
+    settings = config.evaluation.model_dump(include={"interval", "resamples", "seed"})
+    return {f"interval_{name}": value for name, value in settings.items()}
 
 
 def _retraining_inputs(config: RetrainConfig) -> dict[str, Any]:

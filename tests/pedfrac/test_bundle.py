@@ -76,6 +76,8 @@ def test_recorded_age_chooses_the_networks(folder):
         [own[0], (own[1] + common[1]) / 2, common[2]]
     )
     assert together["specialist"].tolist() == pytest.approx(list(own))
+    known = bundle.probability(films, together["group"].to_numpy())
+    assert together["bundle"].tolist() == pytest.approx(known.tolist())
     for row, age in enumerate([1, 7, 19]):
         alone = bundle.score(films[row : row + 1], films[row : row + 1], [age])
         assert alone["bundle"][0] == pytest.approx(together["bundle"][row], abs=1e-5)

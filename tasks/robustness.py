@@ -1,0 +1,16 @@
+"""What the bundle's figures withstand, and whether it needs bones, as a task."""
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from pedfrac import steps
+from pedfrac.config import RetrainConfig
+from pedfrac.steps import Prepared
+
+
+@task(name="check robustness", cache_policy=NO_CACHE)
+def check_robustness(
+    config: RetrainConfig, prepared: Prepared, bundle: str, evaluation: str
+) -> str:
+    """Return the key of the figures on disturbed films and on films without bones."""
+    return steps.check_robustness(config, prepared, bundle, evaluation)
