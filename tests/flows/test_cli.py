@@ -18,7 +18,7 @@ from pedfrac.errors import PedfracError
 
 CONFIGURED = (
     *("records", "split", "pack", "train-age", "train-fracture"),
-    *("evaluate", "explain", "retrain"),
+    *("evaluate", "explain", "retrain", "reproduce"),
 )
 
 
