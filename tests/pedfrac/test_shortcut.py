@@ -14,12 +14,13 @@ import torch
 from pedfrac import steps
 from pedfrac.bundle import FRACTURE_CLASSES
 from pedfrac.cohort import load_cohort
-from pedfrac.config import PhantomConfig, RetrainConfig
+from pedfrac.config import EvaluationConfig, PhantomConfig, RetrainConfig
 from pedfrac.metrics import classification_figures
 from pedfrac.models import build_model
-from pedfrac.packing import Pack
+from pedfrac.packing import TEXT, Pack
 from pedfrac.phantoms import write_phantoms
-from pedfrac.training import MODEL, FilmSet, load_weights, predict_probabilities
+from pedfrac.shortcuts import shortcut_figures
+from pedfrac.training import MODEL, FilmSet, load_weights, predict_probabilities, to_films
 
 STILL = dict.fromkeys(
     ("rotation", "scale", "brightness", "contrast", "gamma", "noise", "erasing"), 0.0
@@ -135,3 +136,39 @@ def test_without_markers_films_with_the_shortcut_are_no_easier(folder):
     validation, elsewhere = figures(folder, "fill")
     assert validation < 0.78
     assert abs(validation - elsewhere) < 0.2
+
+
+def check(folder: Path, markers: str):
+    """Return the shortcut figures of the trained model on its validation films."""
+    config = configuration(folder, "shortcut", markers)
+    store = steps.store_of(config)
+    network = build_model(config.fracture.model, len(FRACTURE_CLASSES), load_weights=False)
+    load_weights(network, store.get(train(config)).file(MODEL))
+    network.eval()
+    records = steps.read_records(config)
+    cohort = load_cohort(store.get(steps.select_cohort(config, records)).path).table
+    films = cohort[cohort["patient_id"] % 4 == 0]
+    pack = Pack.open(store.get(steps.pack_films(config, records, config.fracture.model)).path)
+    rows = pack.rows(films["filestem"].tolist())
+
+    @torch.inference_mode()
+    def score(some):
+        return network(to_films(some, CPU)).softmax(dim=1)[:, 1].double().numpy()
+
+    return shortcut_figures(
+        score,
+        pack.images[rows],
+        [pack.boxes_of(row, TEXT) for row in rows],
+        films["fracture_visible"].to_numpy(bool),
+        films["patient_id"].to_numpy(),
+        EvaluationConfig(),
+    )
+
+
+def test_the_check_for_shortcuts_suspects_only_the_network_that_learnt_the_markers(folder):
+    left = check(folder, "off")
+    assert left["marker region only"]["auroc"]["value"] > 0.75
+    assert left["verdict"] == left["marker region only"]["verdict"] == "suspected"
+    removed = check(folder, "fill")
+    assert removed["marker region only"]["verdict"] == "not shown"
+    assert removed["bones hidden"]["auroc"]["value"] < left["bones hidden"]["auroc"]["value"]
