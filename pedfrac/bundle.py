@@ -14,10 +14,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, ValidationError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from pedfrac.ages import AgeGroups
-from pedfrac.config import ModelConfig, Preparation, Section, Views, explain_invalid
+from pedfrac.config import HeadKind, ModelConfig, Preparation, Section, Views, explain_invalid
 from pedfrac.errors import PedfracError
+from pedfrac.heads import Classes, Head, make_head
 from pedfrac.models import FilmClassifier, build_model
 from pedfrac.packing import Pack
 from pedfrac.scoring import GENERALIST, SPECIALIST, Scorer, scored
@@ -43,6 +45,7 @@ class BundleInfo(Section):
     age_bounds: tuple[float, ...]
     fracture: Network
     age: Network
+    age_head: HeadKind = "classes"
     scorers: dict[Literal["bundle", "specialist", "generalist"], Scorer]
     selection: tuple[dict[str, Any], ...] = Field(
         default=(), description="By age group, why its network was chosen"
@@ -85,12 +88,12 @@ class Bundle:
     def load(cls, folder: Path, device: str | torch.device = "cpu") -> Self:
         """Read a bundle. Raises PedfracError where a file is missing or does not fit."""
         info = _read_info(folder)
-        classes = {"age": len(info.ages)}
+        heads = {"age": make_head(info.age_head, info.ages)}
         networks = {
             name: _load_network(
                 folder / f"{name}.safetensors",
                 (info.age if name == "age" else info.fracture).model,
-                classes.get(name, len(FRACTURE_CLASSES)),
+                heads.get(name, Classes(len(FRACTURE_CLASSES))),
             ).to(device)
             for name in weight_names(info.ages)
         }
@@ -124,9 +127,10 @@ class Bundle:
         """Score prepared films, uint8 (n, size, size), of ages in years (n,); NaN where unknown.
 
         Returns one row a film: ``group`` (of the age given; -1 if unknown or outside the bounds),
-        ``group_seen`` and ``age_0``… (age classifier), ``network_generalist`` and ``network_0``…,
-        what each network says, and what is made of it (see ``scoring.scored``). The specialists of
-        the two groups are asked, with ``every`` all of them; NaN where one was not.
+        ``group_seen`` and ``age_0``… (age classifier; ``age_seen``, in years, where its head
+        estimates the age), ``network_generalist`` and ``network_0``…, what each network says, and
+        what is made of it (see ``scoring.scored``). The specialists of the two groups are asked,
+        with ``every`` all of them; NaN where one was not.
         """
         return scored(self.ask(fracture_films, age_films, ages, every=every), self.scorers)
 
@@ -140,17 +144,19 @@ class Bundle:
     ) -> pd.DataFrame:
         """Return what the networks say of films (see ``score``), and nothing made of it."""
         groups = self.ages.assign(ages)
-        by_age = self._probabilities("age", age_films)
+        by_age, years = self._answers("age", age_films)
         seen = by_age.argmax(axis=1)
         frame = pd.DataFrame({"group": groups, "group_seen": seen})
+        if years is not None:
+            frame["age_seen"] = years
         for group in range(len(self.ages)):
             frame[f"age_{group}"] = by_age[:, group]
-        frame[GENERALIST] = self._probabilities("generalist", fracture_films)[:, 1]
+        frame[GENERALIST] = self._answers("generalist", fracture_films)[0][:, 1]
         for group, name in enumerate(self.ages.names):
             some = every | (groups == group) | (seen == group)
             said = np.full(len(groups), np.nan)
             if some.any():
-                said[some] = self._probabilities(f"specialist-{name}", fracture_films[some])[:, 1]
+                said[some] = self._answers(f"specialist-{name}", fracture_films[some])[0][:, 1]
             frame[SPECIALIST.format(group)] = said
         return frame
 
@@ -193,20 +199,30 @@ class Bundle:
         calibrators = self.scorers["bundle"].calibrators.groups
         for group in np.unique(groups):
             films = fracture_films[groups == group]
-            said = [self._probabilities(name, films)[:, 1] for name in self.chosen(group)]
+            said = [self._answers(name, films)[0][:, 1] for name in self.chosen(group)]
             scores[groups == group] = calibrators[group](np.mean(said, axis=0))
         return scores
 
     @torch.inference_mode()
-    def _probabilities(self, network: str, films: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Return the probabilities (n, classes), with mirrored views means over film and mirror."""
-        model, parts = self.networks[network], []
-        for start in range(0, max(1, len(films)), BATCH):
-            inputs = to_films(films[start : start + BATCH], self.device)
-            views = [inputs, inputs.flip(-1)] if self.info.views == "mirrored" else [inputs]
-            answers = [model(view).float().softmax(dim=1).double() for view in views]
-            parts.append(torch.stack(answers).mean(dim=0).cpu().numpy())
-        return np.concatenate(parts)
+    def _answers(
+        self, network: str, films: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+        """Return the probabilities (n, classes) and the ages in years (n,), if they are estimated.
+
+        With mirrored views they are means over film and mirror.
+        """
+        model = self.networks[network]
+        parts = [films[start : start + BATCH] for start in range(0, max(1, len(films)), BATCH)]
+        turns: list[tuple[int, ...]] = [(), (-1,)] if self.info.views == "mirrored" else [()]
+        outputs = [
+            torch.cat([model(to_films(part, self.device).flip(turn)).float() for part in parts])
+            for turn in turns
+        ]
+        years = [found for one in outputs if (found := model.head.years(one)) is not None]
+        return (
+            _mean([model.head.probabilities(output) for output in outputs]),
+            _mean(years) if years else None,
+        )
 
     @staticmethod
     def _refuse_other(found: Preparation, wanted: Preparation, model: str) -> None:
@@ -215,6 +231,10 @@ class Bundle:
                 f"the {model} films were prepared as {found.model_dump()}, but the bundle's "
                 f"networks learned from {wanted.model_dump()}"
             )
+
+
+def _mean(answers: list[Tensor]) -> NDArray[np.float64]:
+    return torch.stack(answers).double().mean(dim=0).cpu().numpy()
 
 
 def _read_info(folder: Path) -> BundleInfo:
@@ -227,8 +247,8 @@ def _read_info(folder: Path) -> BundleInfo:
         raise PedfracError(f"{path}: {explain_invalid(error, BundleInfo)}") from None
 
 
-def _load_network(path: Path, config: ModelConfig, classes: int) -> FilmClassifier:
-    model = build_model(config, classes, load_weights=False)
+def _load_network(path: Path, config: ModelConfig, head: Head) -> FilmClassifier:
+    model = build_model(config, head, load_weights=False)
     try:
         model.load_state_dict(load_file(path))
     except Exception as error:  # missing, cut short or of another network: each its own type

@@ -266,13 +266,31 @@ class FractureConfig(Section):
         return self.training.model_copy(update=own)
 
 
+HeadKind = Literal["classes", "ordinal", "regression"]
+
+
 class AgeConfig(Section):
     """The classifier that tells the age group from the film."""
 
+    head: HeadKind = Field(
+        "classes",
+        description="What it learns: the age groups, whether the film is older than each of many "
+        "ages (ordinal), or the age in years; the latter two also estimate the age",
+    )
     model: AgeModelConfig = Field(
         default_factory=AgeModelConfig, description="Network of the age classifier"
     )
     training: AgeTrainingConfig = Field(default_factory=AgeTrainingConfig, description="Training")
+
+    @model_validator(mode="after")
+    def _loss_fits_head(self) -> Self:
+        if self.head == "classes":
+            return self
+        if self.training.imbalance == "focal":
+            raise ValueError(f"imbalance focal is of head classes; with {self.head} take another")
+        if self.training.label_smoothing:
+            raise ValueError(f"label_smoothing is of head classes; with {self.head} set it to 0")
+        return self
 
 
 Views = Literal["one", "mirrored"]

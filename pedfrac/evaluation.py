@@ -136,7 +136,10 @@ def in_words(figures: dict[str, Any]) -> str:
     areas |= {f"metadata alone ({name})": area for name, area in figures["baselines"].items()}
     told = "; ".join(f"{name} {interval_in_words(area)}" for name, area in areas.items())
     accuracy = interval_in_words(figures["age"]["accuracy"])
-    return f"AUROC (95 % interval): {told}. Age group told from the film: accuracy {accuracy}."
+    words = f"AUROC (95 % interval): {told}. Age group told from the film: accuracy {accuracy}."
+    if (error := figures["age"].get("mean_absolute_error")) is None:
+        return words
+    return f"{words} Estimated age: mean absolute error {interval_in_words(error)} years."
 
 
 def _refuse_unscored(predictions: pd.DataFrame) -> None:
@@ -340,7 +343,7 @@ def _routing(
 
 
 def _age_figures(films: pd.DataFrame, ages: AgeGroups, config: EvaluationConfig) -> dict[str, Any]:
-    """Return how well the age group is told from the film."""
+    """Return how well the age group and, where it is estimated, the age is told from the film."""
     bootstrap = _bootstrap(films, config)
     group, seen = films["group"].to_numpy(), films["group_seen"].to_numpy()
     return {
@@ -349,7 +352,15 @@ def _age_figures(films: pd.DataFrame, ages: AgeGroups, config: EvaluationConfig)
         "f1": bootstrap.macro_f1_interval(group, seen),
         "confusion": confusion(group, seen, len(ages)),
         "names": ages.names,
+        **({"mean_absolute_error": _age_error(films, bootstrap)} if "age_seen" in films else {}),
     }
+
+
+def _age_error(films: pd.DataFrame, bootstrap: PatientBootstrap) -> Interval:
+    """Return the mean absolute error of the estimated age in years, where the age is recorded."""
+    known = films["age"].notna().to_numpy()
+    errors = (films["age_seen"] - films["age"]).abs().to_numpy()
+    return bootstrap.interval(bootstrap.ratio(np.where(known, errors, 0), known, scale="log"))
 
 
 def _curves(films: pd.DataFrame, model: str, config: EvaluationConfig) -> dict[str, Any]:

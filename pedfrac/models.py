@@ -15,30 +15,35 @@ from torch import Tensor, nn
 
 from pedfrac.config import ModelConfig
 from pedfrac.errors import PedfracError
+from pedfrac.heads import Classes, Head
 
 
 class FilmClassifier(nn.Module):
     """A timm network that takes grey films and normalises them itself.
 
-    In: float (batch, 1, size, size) in 0…1. Out: logits (batch, classes).
+    In: float (batch, 1, size, size) in 0…1. Out: what ``head`` makes probabilities of the classes
+    from, in most networks a logit for each, (batch, classes).
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: nn.Module, mean: float, std: float):
+    def __init__(self, network: nn.Module, mean: float, std: float, head: Head):
         super().__init__()
         self.network = network
+        self.head = head
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("std", torch.tensor(std))
 
     def forward(self, films: Tensor) -> Tensor:
-        """Return logits (batch, classes) of films (batch, 1, size, size) in 0…1."""
-        return self.network((films - self.mean) / self.std)
+        """Return the head's output (batch, m) of films (batch, 1, size, size) in 0…1."""
+        return self.head(self.network((films - self.mean) / self.std))
 
 
-def build_model(config: ModelConfig, classes: int, *, load_weights: bool = True) -> FilmClassifier:
-    """Return the configured network for so many classes, on the CPU.
+def build_model(
+    config: ModelConfig, head: Head | int, *, load_weights: bool = True
+) -> FilmClassifier:
+    """Return the configured network with a head, on the CPU; a number is one of classes.
 
     With ``load_weights`` off its weights are random, for a caller who brings trained ones.
     Raises PedfracError for an unknown backbone, options it does not take, weights that cannot
@@ -46,11 +51,12 @@ def build_model(config: ModelConfig, classes: int, *, load_weights: bool = True)
     """
     _refuse_unknown(config.backbone)
     pretrained = load_weights and config.weights == "hub"
-    network = _create(config, classes, pretrained=pretrained)
+    head = Classes(head) if isinstance(head, int) else head
+    network = _create(config, head.outputs, pretrained=pretrained)
     if load_weights and config.weights not in ("hub", "none"):
         _load_file(network, config)
     mean, std = _grey_statistics(network)
-    return FilmClassifier(network, mean, std)
+    return FilmClassifier(network, mean, std, head)
 
 
 def resolve_device(name: str) -> torch.device:

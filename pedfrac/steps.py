@@ -29,6 +29,7 @@ from pedfrac.bundle import (
 )
 from pedfrac.config import ModelConfig, RetrainConfig, TrainingConfig
 from pedfrac.errors import PedfracError
+from pedfrac.heads import Classes, Head, make_head
 from pedfrac.metrics import confusion
 from pedfrac.models import FilmClassifier, build_model, resolve_device, resolve_devices
 from pedfrac.packing import TEXT, Pack, build_pack
@@ -191,8 +192,9 @@ def age_training(config: RetrainConfig, prepared: Prepared) -> "Training":
     ages = config.cohort.ages
 
     def films(pack: Pack) -> Films:
-        labels = ages.assign(pack.index["age"])
-        return Films("age", ages.names, labels, labels >= 0)
+        years = pack.index["age"].to_numpy(dtype=np.float64)
+        labels = ages.assign(years)
+        return Films("age", ages.names, labels, labels >= 0, years)
 
     return Training(
         config,
@@ -201,7 +203,8 @@ def age_training(config: RetrainConfig, prepared: Prepared) -> "Training":
         parents=_pack_and_split(config, prepared.age_pack, prepared.split),
         model=config.age.model,
         training=config.age.training,
-        settings={"age_bounds": list(ages.bounds), "role": "age"},
+        head=partial(make_head, config.age.head, ages),
+        settings={"age_bounds": list(ages.bounds), "role": "age", "head": config.age.head},
     )
 
 
@@ -239,6 +242,7 @@ def fracture_training(
         parents=parents,
         model=config.fracture.model,
         training=config.fracture.training if group is None else config.fracture.specialist_training,
+        head=partial(Classes, len(FRACTURE_CLASSES)),
         settings={"age_bounds": list(bounds), "last_group": last, "role": "fracture"},
     )
 
@@ -263,6 +267,7 @@ def assemble_bundle(config: RetrainConfig, prepared: Prepared, trained: Trained)
             age_bounds=config.cohort.age_bounds,
             fracture=_network(config, config.fracture.model),
             age=_network(config, config.age.model),
+            age_head=config.age.head,
             scorers={},
             views=rules.views,
             provenance={name: parent.key for name, parent in parents.items()},
@@ -525,13 +530,15 @@ class Films(NamedTuple):
     classes: Sequence[str]
     labels: NDArray[np.int64]
     chosen: NDArray[np.bool_]
+    years: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
 class Training:
     """A training that is not begun: what goes in, and the key under which its model will lie.
 
-    ``films`` chooses from the pack, which is not opened before the training runs.
+    ``films`` chooses from the pack, which is not opened before the training runs; ``head`` makes
+    the network's head.
     """
 
     config: RetrainConfig
@@ -540,6 +547,7 @@ class Training:
     parents: dict[str, Artifact]
     model: ModelConfig
     training: TrainingConfig
+    head: Callable[[], Head]
     settings: dict[str, Any]
 
     @property
@@ -567,9 +575,7 @@ class Training:
             parents, runtime = self.parents, self.config.runtime
             data = _training_data(self.films, parents["pack"], parents["split"])
             start = parents["start"].file(MODEL) if "start" in parents else None
-            build = partial(
-                _network_to_train, self.model, len(data.classes), self.training.seed, start
-            )
+            build = partial(_network_to_train, self.model, self.head, self.training.seed, start)
             devices = resolve_devices(runtime.device, runtime.devices)
 
             def keep(epoch: Epoch) -> None:
@@ -621,7 +627,7 @@ def _training_data(
 ) -> TrainingData:
     """Return the chosen films, labelled, of the training and the validation part."""
     pack, split = Pack.open(packed.path), splitting.load_split(parted.path)
-    name, classes, labels, chosen = films(pack)
+    name, classes, labels, chosen, years = films(pack)
 
     def part(rows: NDArray[np.int64], title: str) -> FilmSet:
         rows = rows[chosen[rows]]
@@ -633,6 +639,7 @@ def _training_data(
             labels=labels[rows],
             filestems=index["filestem"].tolist(),
             patients=index["patient_id"].to_numpy(),
+            years=None if years is None else years[rows],
         )
 
     train_rows, validation_rows = (pack.rows(split.films(p)) for p in ("train", "validation"))
@@ -642,10 +649,10 @@ def _training_data(
 
 
 def _network_to_train(
-    model: ModelConfig, classes: int, seed: int, start: Path | None
+    model: ModelConfig, head: Callable[[], Head], seed: int, start: Path | None
 ) -> FilmClassifier:
     seed_weights(seed)
-    network = build_model(model, classes, load_weights=start is None)
+    network = build_model(model, head(), load_weights=start is None)
     if start is not None:
         load_weights(network, start)
     return network

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -26,8 +26,10 @@ from pedfrac.augmentation import augment
 from pedfrac.config import TrainingConfig
 from pedfrac.distributed import ALONE, MappedArray, Ranks, Tell, run_together
 from pedfrac.errors import PedfracError
+from pedfrac.heads import Head
 from pedfrac.imbalance import Loss, epoch_order, film_weights, make_loss
 from pedfrac.metrics import classification_figures
+from pedfrac.models import FilmClassifier
 from pedfrac.storage import write_json
 
 logger = logging.getLogger(__name__)
@@ -41,7 +43,10 @@ OnEpoch = Callable[[Epoch], None]
 
 @dataclass(frozen=True, eq=False)
 class FilmSet:
-    """Some films of a pack with their labels: images (n, size, size) uint8, read when needed."""
+    """Some films of a pack with their labels: images (n, size, size) uint8, read when needed.
+
+    ``years`` (n,): recorded ages, for a network that learns them.
+    """
 
     name: str
     images: NDArray[np.uint8]
@@ -49,6 +54,7 @@ class FilmSet:
     labels: NDArray[np.int64]
     filestems: Sequence[str]
     patients: NDArray[np.int64]
+    years: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -71,6 +77,7 @@ class FilmSet:
             labels=self.labels[chosen],
             filestems=[self.filestems[k] for k in chosen],
             patients=self.patients[chosen],
+            years=None if self.years is None else self.years[chosen],
         )
 
     def films(self, positions: Tensor, device: torch.device) -> Tensor:
@@ -124,7 +131,7 @@ def to_films(images: NDArray[np.uint8], device: torch.device) -> Tensor:
 
 
 def train(
-    model: nn.Module,
+    model: FilmClassifier,
     data: TrainingData,
     config: TrainingConfig,
     folder: Path,
@@ -136,11 +143,11 @@ def train(
     """Train a model and leave its best epoch in a folder, going on where an earlier try stopped.
 
     Writes ``model.safetensors`` (weights of the best epoch), ``history.json``, ``validation.csv``
-    (probabilities of the best epoch) and ``summary.json``. ``on_epoch`` is told of every epoch,
-    those of an earlier try first, and may raise to stop. Where this process is one of several
-    ``ranks``, all must be given the same, and the first one writes. Raises PedfracError where the
-    network's output is no number, or where validation cannot give the figure that chooses the
-    epoch.
+    (probabilities and, from some heads, ages of the best epoch) and ``summary.json``. ``on_epoch``
+    is told of every epoch, those of an earlier try first, and may raise to stop. Where this process
+    is one of several ``ranks``, all must be given the same, and the first one writes. Raises
+    PedfracError where the network's output is no number, or where validation cannot give the figure
+    that chooses the epoch.
     """
     run = _Run(model, data, config, folder, device, ranks)
     for epoch in run.history:
@@ -152,7 +159,7 @@ def train(
 
 def train_on(
     devices: Sequence[torch.device],
-    build: Callable[[], nn.Module],
+    build: Callable[[], FilmClassifier],
     data: TrainingData,
     config: TrainingConfig,
     folder: Path,
@@ -178,7 +185,7 @@ def train_on(
 
 
 def _train_share(
-    build: Callable[[], nn.Module],
+    build: Callable[[], FilmClassifier],
     data: TrainingData,
     config: TrainingConfig,
     folder: Path,
@@ -193,16 +200,26 @@ def _train_share(
 
 
 @torch.inference_mode()
-def predict_probabilities(
-    model: nn.Module, films: FilmSet, *, device: torch.device, batch_size: int = 64
-) -> NDArray[np.float64]:
-    """Return softmax probabilities (n, classes) of films, in their order."""
+def predict_output(
+    model: FilmClassifier, films: FilmSet, *, device: torch.device, batch_size: int = 64
+) -> Tensor:
+    """Return the network's output (n, m) of films, in their order, on the device."""
     model.eval()
-    parts = [
-        model(films.films(positions, device)).float().softmax(dim=1)
-        for positions in torch.arange(len(films)).split(batch_size)
-    ]
-    return torch.cat(parts).double().cpu().numpy()
+    batches = torch.arange(len(films)).split(batch_size)
+    return torch.cat([model(films.films(positions, device)).float() for positions in batches])
+
+
+def predict_probabilities(
+    model: FilmClassifier, films: FilmSet, *, device: torch.device, batch_size: int = 64
+) -> NDArray[np.float64]:
+    """Return the probabilities (n, classes) of films, in their order."""
+    output = predict_output(model, films, device=device, batch_size=batch_size)
+    return _probabilities(model.head, output)
+
+
+@torch.inference_mode()
+def _probabilities(head: Head, output: Tensor) -> NDArray[np.float64]:
+    return head.probabilities(output).double().cpu().numpy()
 
 
 class _Run:
@@ -215,7 +232,7 @@ class _Run:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: FilmClassifier,
         data: TrainingData,
         config: TrainingConfig,
         folder: Path,
@@ -225,7 +242,7 @@ class _Run:
         self.data, self.config, self.folder, self.device = data, config, folder, device
         self.ranks = ranks
         model = model.to(device).to(memory_format=torch.channels_last)
-        self.model = ranks.with_batch_norm(model)
+        self.model = cast(FilmClassifier, ranks.with_batch_norm(model))
         self.average = ModelEmaV3(self.model, config.ema_decay, use_warmup=True)
         self.optimizer = torch.optim.AdamW(
             _decayed_groups(self.model, config.weight_decay), lr=config.learning_rate
@@ -234,6 +251,7 @@ class _Run:
         self.labels = labels
         self.weights = film_weights(labels, config)
         self.loss: Loss = make_loss(labels, len(data.classes), config)
+        self.years = _years(data.train) if self.model.head.tells_age else None
         self.history: list[Epoch] = []
         self.updates = 0
         if (folder / CHECKPOINT).exists():
@@ -278,13 +296,15 @@ class _Run:
         data, best = self.data, self.best
         self.ranks.wait()  # until the first one has written the weights
         self._evaluated.load_state_dict(load_file(self.folder / MODEL, device=str(self.device)))
-        probabilities = self._probabilities()
+        output = self._output()
         if not self.ranks.first:
             return
-        frame = pd.DataFrame({"filestem": data.validation.filestems})
-        frame["truth"] = data.validation.labels
-        for k in range(len(data.classes)):
-            frame[f"p_{k}"] = probabilities[:, k]
+        head, films = self._evaluated.head, data.validation
+        frame = pd.DataFrame({"filestem": films.filestems, "truth": films.labels})
+        for k, probability in enumerate(_probabilities(head, output).T):
+            frame[f"p_{k}"] = probability
+        if (years := head.years(output)) is not None:
+            frame["age"], frame["age_seen"] = films.years, years.double().cpu().numpy()
         frame.to_csv(self.folder / "validation.csv", index=False)
         write_json(self.folder / "history.json", self.history)
         write_json(
@@ -303,8 +323,9 @@ class _Run:
         (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
     @property
-    def _evaluated(self) -> nn.Module:
-        return self.average.module if self.config.ema_decay > 0 else self.model
+    def _evaluated(self) -> FilmClassifier:
+        average = cast(FilmClassifier, self.average.module)
+        return average if self.config.ema_decay > 0 else self.model
 
     @property
     def _batches(self) -> int:
@@ -339,21 +360,26 @@ class _Run:
         if self.ranks.size > 1:
             # each rank draws for its own films; the place of a rank is never 0, which says nothing
             generator = _seeded(self.config.seed, number, self.ranks.rank + 1)
-        logits, places = [], []
+        outputs, places = [], []
         self.model.train()
         for batch, last in self._accumulated(len(order)):
             own = self.ranks.share(batch)
-            logits.append(self._step(order, batch, own, last, generator)[: len(own)])
+            outputs.append(self._step(order, batch, own, last, generator)[: len(own)])
             places.append(own)
             if last:
                 self._update()
-        whole = self.ranks.whole(torch.cat(logits), torch.cat(places), len(order))
-        return self._figures(whole, self.labels[order])
+        whole = self.ranks.whole(torch.cat(outputs), torch.cat(places), len(order))
+        if not torch.isfinite(whole).all():
+            raise PedfracError(
+                f"{self.data.name}: the network's output is no number any more; "
+                f"lower learning_rate {self.config.learning_rate} or set precision: fp32"
+            )
+        return _figures(self.model.head, whole.to(self.device), self.data.train, order)
 
     def _step(
         self, order: Tensor, batch: Tensor, own: Tensor, last: bool, generator: Generator
     ) -> Tensor:
-        """Add the gradients of one batch, of which this rank has ``own``; return its logits.
+        """Add the gradients of one batch, of which this rank has ``own``; return its output.
 
         ``batch`` and ``own`` are places in the order of the epoch.
         """
@@ -362,13 +388,20 @@ class _Run:
         films = augment(
             self.data.train.films(learned, self.device), self.config.augment, generator
         ).contiguous(memory_format=torch.channels_last)
-        target = self.labels[learned].to(self.device)
         with self.ranks.gathering(self.joined, now=last):
             with self._autocast():
                 output = self.joined(films)
-            loss = self.loss(output.float(), target) * self._part(order[own], order[batch])
+            loss = self._loss(output.float(), learned) * self._part(order[own], order[batch])
             (loss / self.config.accumulation).backward()
         return output.detach().float()
+
+    def _loss(self, output: Tensor, learned: Tensor) -> Tensor:
+        """Return the mean loss of training films at some positions, weighted as they count."""
+        if self.years is None:
+            return self.loss(output, self.labels[learned].to(self.device))
+        weights = self.weights[learned].to(self.device)
+        losses = self.model.head.losses(output, self.years[learned].to(self.device))
+        return (losses * weights).sum() / weights.sum()
 
     def _part(self, own: Tensor, batch: Tensor) -> float:
         """Return the factor that makes the ranks' mean gradient that of the batch's mean loss."""
@@ -397,26 +430,21 @@ class _Run:
             self.average.update(self.model, step=self.updates)
 
     def _validate(self) -> dict[str, float | None]:
-        return classification_figures(self.data.validation.labels, self._probabilities())
+        films, output = self.data.validation, self._output()
+        if self.years is not None:
+            # the training network's head, too, whose figures on training films are made by it
+            for network in (self.model, self._evaluated):
+                network.head.fit(output, _years(films).to(self.device))
+        return _figures(self._evaluated.head, output, films, torch.arange(len(films)))
 
-    def _probabilities(self) -> NDArray[np.float64]:
-        """Return the probabilities (n, classes) of the validation films, of which each rank does
-        its share.
-        """
+    def _output(self) -> Tensor:
+        """Return the output (n, m) of the validation films, of which each rank does its share."""
         films = self.data.validation
         places = self.ranks.share(torch.arange(len(films)))
-        own = np.empty((0, len(self.data.classes)))
-        if len(places):
-            own = predict_probabilities(self._evaluated, films.part(places), device=self.device)
-        return self.ranks.whole(torch.from_numpy(own), places, len(films)).numpy()
-
-    def _figures(self, logits: Tensor, labels: Tensor) -> dict[str, float | None]:
-        if not torch.isfinite(logits).all():
-            raise PedfracError(
-                f"{self.data.name}: the network's output is no number any more; "
-                f"lower learning_rate {self.config.learning_rate} or set precision: fp32"
-            )
-        return classification_figures(labels.numpy(), logits.softmax(dim=1).double().cpu().numpy())
+        # a rank without a film takes one for the shape of its output
+        asked = films.part(places if len(places) else torch.zeros(1, dtype=torch.long))
+        own = predict_output(self._evaluated, asked, device=self.device)[: len(places)]
+        return self.ranks.whole(own, places, len(films)).to(self.device)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         gpu = self.device.type == "cuda"
@@ -462,6 +490,26 @@ def load_weights(model: nn.Module, path: Path) -> None:
 def seed_weights(seed: int) -> None:
     """Seed the global generator that new networks draw their weights from."""
     torch.manual_seed(seed)
+
+
+def _years(films: FilmSet) -> Tensor:
+    """Return the recorded ages (n,) of films, for a network that learns them."""
+    if films.years is None:
+        raise PedfracError(f"the {films.name} films have no ages, which the network is to learn")
+    return torch.from_numpy(films.years).float()
+
+
+@torch.inference_mode()
+def _figures(head: Head, output: Tensor, films: FilmSet, order: Tensor) -> dict[str, float | None]:
+    """Return the figures of outputs (n, m) of the films at some positions (n,).
+
+    ``age_error``, the mean absolute error of ages in years, where the head estimates them.
+    """
+    labels = films.labels[order.numpy()]
+    figures = classification_figures(labels, _probabilities(head, output))
+    if (years := head.years(output)) is not None:
+        figures["age_error"] = float((years.cpu() - _years(films)[order]).abs().mean())
+    return figures
 
 
 def _seeded(*numbers: int) -> Generator:

@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 from pedfrac.bundle import Bundle, BundleInfo, weight_names, write_bundle
 from pedfrac.config import ModelConfig, Preparation
 from pedfrac.errors import PedfracError
+from pedfrac.heads import make_head
 from pedfrac.models import build_model
 from pedfrac.prediction import Film, find_films, predict, read_ages
 from pedfrac.training import seed_weights
@@ -43,17 +44,21 @@ INFO = BundleInfo.model_validate(
 @pytest.fixture
 def folder(tmp_path):
     """A bundle of random networks, all different."""
+    return write(tmp_path, INFO)
+
+
+def write(tmp_path, info):
     weights = {}
-    for seed, name in enumerate(weight_names(INFO.ages)):
+    for seed, name in enumerate(weight_names(info.ages)):
         seed_weights(seed)
-        model = build_model(MODEL, 3 if name == "age" else 2)
+        model = build_model(MODEL, make_head(info.age_head, info.ages) if name == "age" else 2)
         for parameter in model.network.get_classifier().parameters():
             parameter.data.normal_(std=0.5)
         weights[name] = tmp_path / f"{name}.weights"
         save_file(model.state_dict(), weights[name])
     target = tmp_path / "bundle"
     target.mkdir()
-    write_bundle(target, INFO, weights)
+    write_bundle(target, info, weights)
     return target
 
 
@@ -84,6 +89,18 @@ def test_recorded_age_chooses_the_networks(folder):
     ages = together[[f"age_{k}" for k in range(3)]].to_numpy()
     assert np.allclose(ages.sum(axis=1), 1)
     assert together["group_seen"].tolist() == ages.argmax(axis=1).tolist()
+
+
+@pytest.mark.parametrize("views", ["one", "mirrored"])
+@pytest.mark.parametrize("head", ["ordinal", "regression"])
+def test_an_age_is_estimated_where_the_head_does(tmp_path, head, views):
+    info = INFO.model_copy(update={"age_head": head, "views": views})
+    bundle, films = Bundle.load(write(tmp_path, info)), random_films()
+    scores = bundle.score(films, films, [1, 4, 7, 9, 12, 19])
+    assert scores["age_seen"].between(0, 19).all() and scores["age_seen"].nunique() > 2
+    ages = scores[[f"age_{k}" for k in range(3)]].to_numpy()
+    assert np.allclose(ages.sum(axis=1), 1, atol=1e-5)
+    assert scores["group_seen"].tolist() == ages.argmax(axis=1).tolist()
 
 
 def test_a_film_without_age_goes_where_it_looks_like(folder):

@@ -18,6 +18,7 @@ from pedfrac.evaluation import (
     save_evaluation,
     summary_rows,
 )
+from pedfrac.findings import AgeFigures
 from pedfrac.scoring import Scorer, scored
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning", "error::UserWarning")
@@ -177,6 +178,17 @@ def test_age_figures_are_those_of_scikit_learn(predictions, figures):
     assert age["f1"]["value"] == pytest.approx(oracle.f1_score(group, seen, average="macro"))
     assert age["confusion"] == oracle.confusion_matrix(group, seen).tolist()
     assert age["names"] == AGES.names
+
+
+def test_an_estimated_age_has_its_error_where_the_age_is_recorded(predictions, figures):
+    assert "mean_absolute_error" not in figures["age"]
+    seen = predictions["age"] + np.where(predictions.index % 2, 1.5, -0.5)
+    found = evaluated(predictions.assign(age_seen=seen))
+    error = found["age"]["mean_absolute_error"]
+    assert error["value"] == pytest.approx(1.0)
+    assert 0.9 < error["low"] < 1 < error["high"] < 1.1
+    assert "Estimated age: mean absolute error 1.00 (0.9" in in_words(found)
+    assert AgeFigures.model_validate(found["age"])
 
 
 def test_baselines_stand_beside_every_area(figures):
