@@ -33,6 +33,7 @@ from pedfrac.heads import Classes, Head, make_head
 from pedfrac.metrics import confusion
 from pedfrac.models import FilmClassifier, build_model, resolve_device, resolve_devices
 from pedfrac.packing import TEXT, Pack, build_pack
+from pedfrac.protocols import published_references
 from pedfrac.scoring import GENERALIST, SPECIALIST, fit_scorers, select_networks
 from pedfrac.storage import (
     Artifact,
@@ -445,6 +446,7 @@ def _findings(
         },
         "robustness": _if_films(parents["robustness"].read_json("robustness.json")),
         "shortcuts": _if_films(parents["robustness"].read_json("shortcuts.json")),
+        "published": published_references(),
         "config": config.model_dump(mode="json", exclude={"runtime"}),
         "provenance": sources | {f"model {name}": model.key for name, model in models.items()},
     }
