@@ -3,6 +3,7 @@
 Not here: the predictions and thresholds that are explained (the evaluation makes them).
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -65,6 +66,7 @@ def explain_group(
     intervals are made; none: as by default. Returns what figures.json holds.
     """
     models = [model] if isinstance(model, FilmClassifier) else list(model)
+    models = [copy.deepcopy(one).to(device).eval() for one in models]  # left as they were
     table = film_table(pack, rows, truth, probability, threshold)
     group = _Group(models, pack, table, config, evaluation or EvaluationConfig(), device)
     chosen = choose(table, config.films_per_group)
@@ -135,7 +137,7 @@ class _Group:
         scores = []
         for some in np.array_split(films, max(1, -(-len(films) // BATCH))):
             batch = to_films(some, self.device)
-            outputs = [model.to(self.device).eval()(batch) for model in self.models]
+            outputs = [model(batch) for model in self.models]
             probabilities = [output.float().softmax(dim=1)[:, FRACTURED] for output in outputs]
             scores.append(torch.stack(probabilities).mean(dim=0).double().cpu().numpy())
         return np.concatenate(scores)

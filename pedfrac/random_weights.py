@@ -26,8 +26,8 @@ NOTE = (
     "Weights are shuffled within each tensor, part by part from the head down, and stay shuffled. "
     "Similarity: Spearman's rank correlation with the trained network's map within the film, mean "
     f"over films and {DRAWS} shuffles; 0 for a map that became flat. The map changes if, once all "
-    f"weights are shuffled, similarity is below {ALIKE} with its whole interval. Maps that are "
-    "flat to begin with are left out."
+    f"weights are shuffled, similarity is below {ALIKE} with its whole interval; it changes from "
+    "the first part on after which that stays so. Maps that are flat to begin with are left out."
 )
 
 
@@ -41,7 +41,10 @@ def random_weights_figures(
     *,
     device: torch.device,
 ) -> dict[str, Any]:
-    """Return films, draws, stages (name, similarity), changes (null: unknown) and a note.
+    """Return films, draws, stages (name, similarity), a note, and whether the map changes.
+
+    ``changes`` is null where that is unknown, for the ``reason``; ``changes_from`` names the part
+    from which on it does, the nearer to the head the better.
 
     ``models`` are explained by their mean map on fractured ``films`` (n,S,S) of ``patients`` (n,),
     which lie in ``windows`` xyxy. ``bootstrap`` makes a PatientBootstrap of patients.
@@ -64,17 +67,24 @@ def random_weights_figures(
         "films": len(films),
         "draws": DRAWS,
         "stages": stages,
-        **_verdict(stages[-1]["similarity"] if stages else None),
+        **_verdict(stages),
         "note": NOTE,
     }
 
 
-def _verdict(last: dict[str, Any] | None) -> dict[str, Any]:
-    if last is None:
-        return {"changes": False, "reason": "the network has no weights"}
+def _verdict(stages: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return whether the map changes in the end, and from which part on it does and stays so."""
+    if not stages:
+        return {"changes": False, "changes_from": None, "reason": "the network has no weights"}
+    last = stages[-1]["similarity"]
     if last["high"] is None:
-        return {"changes": None, "reason": last["reason"]}
-    return {"changes": bool(last["high"] < ALIKE)}
+        return {"changes": None, "changes_from": None, "reason": last["reason"]}
+    changed = [stage["similarity"]["high"] < ALIKE for stage in stages]
+    first = next((at for at in range(len(stages)) if all(changed[at:])), None)
+    return {
+        "changes": changed[-1],
+        "changes_from": None if first is None else stages[first]["name"],
+    }
 
 
 def _cascade(

@@ -8,7 +8,7 @@ from torch import nn
 
 from pedfrac.metrics import PatientBootstrap
 from pedfrac.models import FilmClassifier
-from pedfrac.random_weights import random_weights_figures
+from pedfrac.random_weights import _verdict, random_weights_figures
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
@@ -46,7 +46,7 @@ def squares(n: int):
 
 def test_a_map_that_owes_nothing_to_the_weights_is_found_out():
     figures = check([FilmClassifier(Fixed(), 0.0, 1.0)], squares(8))
-    assert figures["changes"] is False
+    assert figures["changes"] is False and figures["changes_from"] is None
     assert figures["stages"][-1]["similarity"]["value"] == pytest.approx(1)
 
 
@@ -68,6 +68,7 @@ def test_a_map_that_was_learned_goes_with_the_weights():
     figures = check([bottleneck()], squares(12))
     assert [stage["name"] for stage in figures["stages"]] == ["head", "features"]
     assert figures["changes"] is True
+    assert figures["changes_from"] == "head"
     assert figures["stages"][-1]["similarity"]["high"] < 0.5
 
 
@@ -90,6 +91,15 @@ def test_every_weight_of_a_network_is_shuffled_from_the_head_down(network):
 def test_networks_that_are_averaged_are_shuffled_together():
     figures = check([bottleneck(), bottleneck()], squares(6))
     assert [stage["name"] for stage in figures["stages"]] == ["head", "features"]
+
+
+def test_it_changes_from_the_part_on_after_which_it_stays_changed():
+    def stages(**highs):
+        return [{"name": name, "similarity": {"high": high}} for name, high in highs.items()]
+
+    assert _verdict(stages(head=0.4, a=0.6, b=0.4, c=0.3))["changes_from"] == "b"
+    assert _verdict(stages(head=0.4, a=0.6)) == {"changes": False, "changes_from": None}
+    assert _verdict([])["reason"] == "the network has no weights"
 
 
 def test_flat_maps_are_left_out_and_none_left_is_said():

@@ -1,5 +1,7 @@
 """Disturbed films are what their names say, and figures fall for the network that they disturb."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -133,6 +135,7 @@ def test_a_network_that_sees_grain_fails_on_blurred_films_only():
     figures = robustness_figures(
         grain, some, truth, np.arange(40), 0.5, RobustnessConfig(blur=(4,)), EVALUATION
     )
+    assert json.loads(json.dumps(figures)) == figures
     assert (figures["films"], figures["patients"], figures["fractured"]) == (40, 40, 20)
     assert figures["undisturbed"]["sensitivity"]["value"] == 1
     rows = {(row["name"], row["strength"]): row for row in figures["perturbations"]}

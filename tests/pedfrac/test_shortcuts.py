@@ -1,5 +1,7 @@
 """Bones are hidden and nothing else, and what tells without them is found out."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -105,6 +107,7 @@ def figures_of(place, **told):
 
 def test_a_label_in_the_bone_is_no_shortcut():
     figures = figures_of(BONE, bone=(180, 220))
+    assert json.loads(json.dumps(figures)) == figures
     for name in ("bones hidden", "marker region only"):
         row = figures[name]
         assert row["auroc"]["low"] <= 0.5
