@@ -369,7 +369,6 @@ def reproduce(
         return
     if name is None or split is None:
         raise PedfracError("reproduce: give a protocol and its --split; --list shows them all")
-    from flows.retrain import retrain as run
     from pedfrac.protocols import convert_split, find_protocol
 
     protocol = find_protocol(name)
@@ -379,6 +378,8 @@ def reproduce(
     settings = given.load({**protocol.settings, "split.file": str(file)})
     if settings.split.file != str(file):
         raise PedfracError("reproduce: the split is that of --split; leave split.file out")
+    from flows.retrain import retrain as run
+
     _print_reproduction(settings, protocol, leakage, run(settings), as_json)
 
 

@@ -140,18 +140,20 @@ def what_was_shared(protocol: Protocol, leakage: Leakage, scored: int) -> list[s
     """
     given, left_out = leakage.given, leakage.left_out
     said = []
-    if protocol.parts and protocol.parts != given:
+    another = protocol.parts is not None and protocol.parts != given
+    if another:
         said.append(
             f"The split given is not the published one: it names {_in_words(given)} films, the "
-            f"published one {_in_words(protocol.parts)}."
+            f"published one {_in_words(protocol.parts or {})}."
         )
     if leakage.shared_patients:
         said += [
             f"LEAKAGE: in the split given {leakage.shared_patients} of {leakage.patients} patients "
             f"are in more than one part; {leakage.leaking_films} of {given['test']} test films are "
-            f"of {leakage.leaking_patients} patients who also train or validate, and figures "
-            "measured on it owe something to that.",
-            "The figures here do not: every test film is kept, and the "
+            f"of {leakage.leaking_patients} patients who also train or validate. "
+            f"{'Figures measured on it' if another else 'The published figures'} were obtained "
+            "with that leakage.",
+            "The figures here are without: every test film is kept, and the "
             f"{left_out['train']} training and {left_out['validation']} validation films of "
             "patients in a stricter part are left out.",
         ]

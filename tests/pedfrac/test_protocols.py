@@ -132,6 +132,14 @@ def test_a_leaking_split_is_said_to_be_one_with_its_counts():
     assert "LEAKAGE: in the split given 19 of 33 patients are in more than one part" in said
     assert "8 of 10 test films are of 7 patients who also train or validate" in said
     assert "the 29 training and 7 validation films of patients in a stricter part" in said
+    assert "Figures measured on it were obtained with that leakage" in said
     assert "8 of its 10 test films are in the cohort" in said
     assert "names train 70, validation 20, test 10 films" in said
     assert "published one train 14204, validation 4094, test 2029" in said
+
+
+def test_published_figures_are_said_to_leak_where_the_published_split_does():
+    protocol = find_protocol("ruiyangju").model_copy(update={"parts": LEAKY.given})
+    said = " ".join(what_was_shared(protocol, LEAKY, scored=10))
+    assert "The published figures were obtained with that leakage" in said
+    assert "not the published one" not in said

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from commands import pedfrac, tiny
+from commands import tiny
 
 from pedfrac.config import PhantomConfig
 from pedfrac.phantoms import write_phantoms
@@ -82,29 +82,3 @@ def test_a_person_is_told_the_same(folder, done):
         assert line in again.stdout
     assert "0.947" in again.stdout
     assert "https://doi.org/10.1038/s41598-023-47460-7" in again.stdout
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["ruiyangju"], "give a protocol and its --split"),
-        (["ruiyangju", "--split=nowhere.csv"], "nowhere.csv: cannot be read"),
-        (["hrzic2022", "--split=published"], "split of hrzic2022 is not published"),
-        (["ruiyangju", "--split=published", "--set=split.file=other.csv"], "other.csv"),
-    ],
-)
-def test_what_cannot_be_reproduced_is_told_in_a_line(folder, arguments, message):
-    refused = tiny(folder, "reproduce", *arguments)
-    assert refused.returncode == 1
-    assert message in refused.stderr
-    assert len(refused.stderr.strip().splitlines()) == 1
-
-
-def test_all_protocols_are_listed_without_any_data(tmp_path):
-    listed = pedfrac(tmp_path, "reproduce", "--list")
-    assert listed.returncode == 0, listed.stderr
-    for word in ("ruiyangju", "hrzic2022", "by patient", "10.3390/math10162939"):
-        assert word in listed.stdout
-    told = json.loads(pedfrac(tmp_path, "reproduce", "--list", "--json").stdout)
-    assert len(told["references"]) >= 20
-    assert not list(tmp_path.glob("artifacts"))
