@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from databases import postgres
 from servers import free_ports
 
 ROOT = Path(__file__).parents[2]
@@ -60,6 +61,17 @@ class Platform:
             process.kill()
             process.wait()
 
+    def lose(self, name: str) -> None:
+        """Kill a process and all below it at once, as if its node lost power."""
+        process = psutil.Process(self.processes[name].pid)
+        tree = [process, *process.children(recursive=True)]
+        for one in tree:  # from the top, so that nobody is left to tell of the others
+            one.suspend()
+        tree += [one for one in process.children(recursive=True) if one not in tree]
+        for one in tree:
+            one.kill()
+        self.processes.pop(name).wait()
+
     def start_server(self) -> None:
         """Start the Prefect server and wait until it answers."""
         self.start("server", "prefect", "server", "start", "--port", self.prefect)
@@ -92,8 +104,13 @@ class Platform:
             check=False,
             timeout=300,
         )
-        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
         return done.stdout
+
+    def deploy(self, *which: str) -> None:
+        """Deploy all flows, or those that are named, as the README says."""
+        file = ("--prefect-file", "deployments/prefect.yaml")
+        self.command("prefect", "--no-prompt", "deploy", *(which or ("--all",)), *file)
 
     # ---- the server's interface, as its UI uses it --------------------------------------------
 
@@ -167,17 +184,24 @@ class Platform:
 
 @contextmanager
 def platform(folder: Path, s3: dict[str, str], artifacts: str) -> Iterator[Platform]:
-    """Run Prefect and MLflow with deployments, pools and automations, as the README says."""
+    """Run Prefect on PostgreSQL, and MLflow, with deployments, pools and automations."""
     prefect, mlflow = free_ports(2)
     running = Platform(folder, prefect, mlflow, _environment(folder, prefect, mlflow))
     running.environment |= s3 | {"PEDFRAC_ARTIFACTS": artifacts}
-    try:
+    with postgres() as database, _ended(running):
+        running.environment["PREFECT_API_DATABASE_CONNECTION_URL"] = database
         running.start_server()
         running.start_mlflow()
         running.command("flows.cli", "pools")
-        deploy = ("prefect", "deploy", "--all", "--prefect-file", "deployments/prefect.yaml")
-        running.command(*deploy)
+        running.deploy()
         yield running
+
+
+@contextmanager
+def _ended(running: Platform) -> Iterator[None]:
+    """End what runs in the end."""
+    try:
+        yield
     finally:
         for name in reversed(list(running.processes)):
             running.stop(name)
@@ -208,6 +232,7 @@ def _environment(folder: Path, prefect: int, mlflow: int) -> dict[str, str]:
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": leases,
         "PREFECT_LOGGING_EXTRA_LOGGERS": "pedfrac",
         "PREFECT_CLIENT_MAX_RETRIES": "6",
+        "PREFECT_WORKER_HEARTBEAT_SECONDS": "5",  # an absent worker is missed after three
         "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{mlflow}",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "PEDFRAC_CACHE": str(folder / "cache"),
@@ -223,6 +248,7 @@ def config(stage: Platform, artifacts: str, epochs: int = 30, **changes) -> dict
         "config": {
             "data": {"root": str(stage.folder / "data")},
             "artifacts": f"s3://pools/{artifacts}",
+            "tracking": {"experiment": artifacts},
             "results": "",
             "cohort": {"age_bounds": [0, 5, 8, 11, 14, 19]},
             "split": {"test_per_year": 1, "validation_fraction": 0.3, "seed": 2},
