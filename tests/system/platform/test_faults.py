@@ -7,7 +7,7 @@ import time
 
 import psutil
 from faults import until
-from platforms import Platform, children, config, training_run, wait_for
+from platforms import Platform, children, config, seconds, training_run, wait_for
 
 from pedfrac.storage import ArtifactStore
 
@@ -27,9 +27,11 @@ def test_faults_on_the_way_change_no_figure(stage, first, s3, store):
         120,
         "its second try",
     )
-    s3.fault = until(20, "busy")
+    back = time.time() + 30
+    s3.fault = until(30, "busy")
     wait_for(lambda: stage.state(again["id"])["type"] == "COMPLETED", 300, "the second try's end")
     assert s3.failed > 0
+    assert seconds(stage.state(again["id"])["timestamp"]) > back  # it had to wait, and did
 
     victim = wait_for(lambda: training_run(stage, begun, "train-", but=again["id"]), 300, "a child")
     engine = stage.engines()[victim["id"]]
