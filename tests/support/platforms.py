@@ -22,7 +22,7 @@ from servers import free_ports
 
 ROOT = Path(__file__).parents[2]
 GROUPS = ["0-5y", "5-8y", "8-11y", "11-14y", "14-19y"]
-START = 120  # seconds that a server may take to start on a busy machine
+LONGEST = 900  # seconds for anything, on a machine that others keep busy
 
 
 @dataclass
@@ -75,7 +75,7 @@ class Platform:
     def start_server(self) -> None:
         """Start the Prefect server and wait until it answers."""
         self.start("server", "prefect", "server", "start", "--port", self.prefect)
-        wait_for(lambda: self.ask("GET", "/health"), START, "the Prefect server")
+        wait_for(lambda: self.ask("GET", "/health"), "the Prefect server")
 
     def start_mlflow(self) -> None:
         """Start the MLflow server and wait until it answers."""
@@ -87,7 +87,7 @@ class Platform:
             *kept,
         )
         url = f"http://127.0.0.1:{self.mlflow}/health"
-        wait_for(lambda: urllib.request.urlopen(url, timeout=5).status == 200, START, "MLflow")
+        wait_for(lambda: urllib.request.urlopen(url, timeout=5).status == 200, "MLflow")
 
     def start_workers(self, pool: str, slots: int, name: str | None = None) -> None:
         """Start the workers of a pool as a user does."""
@@ -102,7 +102,7 @@ class Platform:
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=LONGEST,
         )
         assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
         return done.stdout
@@ -153,10 +153,10 @@ class Platform:
         state = {"type": "CANCELLING", "name": "Cancelling"}
         self.ask("POST", f"/flow_runs/{run}/set_state", {"state": state})
 
-    def finish(self, run: str, seconds: float = 900) -> dict[str, Any]:
+    def finish(self, run: str, seconds: float = LONGEST) -> dict[str, Any]:
         """Wait until a run is over and return its last state."""
         final = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
-        wait_for(lambda: self.state(run)["type"] in final, seconds, f"run {run}")
+        wait_for(lambda: self.state(run)["type"] in final, f"run {run}", seconds)
         return self.state(run)
 
     def runs(self, flow: str | None = None) -> list[dict[str, Any]]:
@@ -209,7 +209,7 @@ def _ended(running: Platform) -> Iterator[None]:
             process.kill()
 
 
-def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = LONGEST) -> Any:
     """Return what a condition returns once it is true; errors of connections count as not yet."""
     until = time.monotonic() + seconds
     while True:

@@ -18,7 +18,7 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "platform" in item.path.parts:
             item.add_marker(pytest.mark.platform)
-            item.add_marker(pytest.mark.timeout(1500))
+            item.add_marker(pytest.mark.timeout(2400))
 
 
 @pytest.fixture(scope="session")

@@ -55,13 +55,13 @@ def test_the_runs_of_a_lost_node_are_noticed_told_and_begun_again(stage, told):
     begun = time.time()
     settings = config(stage, "lost", cohort={"age_bounds": [0, 10, 19]})
     parent = stage.begin("retrain/retrain", settings)
-    child = wait_for(lambda: training_run(stage, begun, "train-generalist"), 300, "the generalist")
+    child = wait_for(lambda: training_run(stage, begun, "train-generalist"), "the generalist")
     stage.lose("gpu")
     assert stage.state(child["id"])["type"] == "RUNNING"
-    wait_for(lambda: message(told, "pool without workers", "gpu"), 180, "the alert of the pool")
-    wait_for(lambda: stage.state(child["id"])["type"] == "CRASHED", 180, "the loss to be noticed")
+    wait_for(lambda: message(told, "pool without workers", "gpu"), "the alert of the pool")
+    wait_for(lambda: stage.state(child["id"])["type"] == "CRASHED", "the loss to be noticed")
     assert "No heartbeat" in stage.state(child["id"])["message"]
-    wait_for(lambda: message(told, "crashed training", "train-generalist"), 60, "the alert")
+    wait_for(lambda: message(told, "crashed training", "train-generalist"), "the alert")
     stage.start_workers("gpu", 2)
     state = stage.finish(parent)
     assert state["type"] == "COMPLETED", state["message"]
@@ -71,14 +71,14 @@ def test_the_runs_of_a_lost_node_are_noticed_told_and_begun_again(stage, told):
 
 def test_a_run_that_was_taken_and_never_began_is_given_up(stage, told):
     run = stage.begin("train-age/train-age", config(stage, "lost"))
-    wait_for(lambda: stage.state(run)["type"] == "PENDING", 120, "a worker to take the run")
+    wait_for(lambda: stage.state(run)["type"] == "PENDING", "a worker to take the run")
     stage.lose("gpu")
     assert stage.state(run)["type"] == "PENDING"
     stage.start_workers("gpu", 2)
-    wait_for(lambda: stage.state(run)["type"] == "CRASHED", 300, "it to be given up")
+    wait_for(lambda: stage.state(run)["type"] == "CRASHED", "it to be given up")
     assert "did not begin it" in stage.state(run)["message"]
     name = stage.ask("GET", f"/flow_runs/{run}")["name"]
-    wait_for(lambda: message(told, "crashed training", name), 60, "the alert")
+    wait_for(lambda: message(told, "crashed training", name), "the alert")
 
 
 def test_runs_that_an_outage_made_seem_lost_end_as_if_nothing_had_been(stage, told):
@@ -86,10 +86,10 @@ def test_runs_that_an_outage_made_seem_lost_end_as_if_nothing_had_been(stage, to
     begun = time.time()
     settings = config(stage, "away", cohort={"age_bounds": [0, 10, 19]})
     parent = stage.begin("retrain/retrain", settings)
-    wait_for(lambda: training_run(stage, begun, "train-generalist"), 300, "the generalist")
+    wait_for(lambda: training_run(stage, begun, "train-generalist"), "the generalist")
     stage.stop("server")
     time.sleep(1.5 * PATIENCE["pedfrac · lost run"])
     stage.start_server()
-    wait_for(lambda: stage.state(parent)["type"] == "COMPLETED", 900, "the retraining")
+    wait_for(lambda: stage.state(parent)["type"] == "COMPLETED", "the retraining")
     ended = {run["name"] for run in children(stage, begun) if run["state_type"] == "COMPLETED"}
     assert ended == {"train-0-10y", "train-10-19y", "train-age", "train-generalist"}
