@@ -445,7 +445,10 @@ def pools(
         str, typer.Option(help="Of the pools: process, docker or kubernetes")
     ] = "process",
     notify: Annotated[
-        str | None, typer.Option(help="Block that alerts go to, such as slack-webhook/alerts")
+        str | None,
+        typer.Option(
+            help="Block that alerts go to, such as slack-webhook/alerts; none; left out: as before"
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -16,12 +16,18 @@ from pydantic import ValidationError
 
 from pedfrac.errors import PedfracError
 
+# what an automation tells is of a run, or of a pool
+MESSAGE = """{{ automation.description }}
+{% set it = flow_run or work_pool %}{{ it.name }} {{ it.state.message }}
+{{ it|ui_url }}"""
+
 
 def prepare_server(folder: Path, kind: str, notify: str | None) -> list[dict[str, str]]:
     """Create or update pools of a kind (process, docker, kubernetes), queues and automations.
 
     ``folder`` holds pools.yaml, automations.yaml and templates/. ``notify``: the slug of a
-    notification block, such as ``slack-webhook/alerts``. Returns a row for each thing made.
+    notification block, such as ``slack-webhook/alerts``, or ``none``; left out, alerts go where
+    they went before. Returns a row for each thing made.
     """
     pools = _read(folder / "pools.yaml")["pools"]
     automations = _read(folder / "automations.yaml")["automations"]
@@ -41,9 +47,9 @@ def prepare_server(folder: Path, kind: str, notify: str | None) -> list[dict[str
             for queue, settings in pool["queues"].items():
                 _make_queue(client, name, queue, settings)
                 made.append({"kind": "queue", "name": f"{name}/{queue}"})
-        actions = [_notification(client, notify)]
+        action = _notification(client, notify) if notify else None
         for automation in automations:
-            _make_automation(client, {"actions": actions} | automation)
+            _make_automation(client, automation, action)
             made.append({"kind": "automation", "name": automation["name"]})
     return made
 
@@ -74,21 +80,29 @@ def _make_queue(client: SyncPrefectClient, pool: str, name: str, settings: dict[
         client.update_work_queue(queue.id, **settings)
 
 
-def _make_automation(client: SyncPrefectClient, described: dict[str, Any]) -> None:
+def _make_automation(
+    client: SyncPrefectClient, described: dict[str, Any], action: dict[str, Any] | None
+) -> None:
+    """Create or update an automation; ``action`` is for one that has none of its own."""
+    name = str(described.get("name"))
+    there = client.read_automations_by_name(name)
+    before: list[Any] = [
+        one for found in there for one in found.actions if one.type == "send-notification"
+    ]
+    given = [action] if action else before or [{"type": "do-nothing"}]
     try:
-        automation = AutomationCore.model_validate(described)
+        automation = AutomationCore.model_validate({"actions": given} | described)
     except ValidationError as error:
-        raise PedfracError(f"automations.yaml: {described.get('name')}: {error}") from None
-    there = client.read_automations_by_name(automation.name)
+        raise PedfracError(f"automations.yaml: {name}: {error}") from None
     if there:
         client.update_automation(there[0].id, automation)
     else:
         client.create_automation(automation)
 
 
-def _notification(client: SyncPrefectClient, notify: str | None) -> dict[str, Any]:
+def _notification(client: SyncPrefectClient, notify: str) -> dict[str, Any]:
     """Return the action that tells a person, or one that only leaves an event."""
-    if not notify:
+    if notify == "none":
         return {"type": "do-nothing"}
     kind, _, name = notify.partition("/")
     try:
@@ -102,7 +116,7 @@ def _notification(client: SyncPrefectClient, notify: str | None) -> dict[str, An
         "type": "send-notification",
         "block_document_id": str(block.id),
         "subject": "{{ automation.name }}",
-        "body": "{{ automation.description }}\n{{ flow_run.name }} {{ flow_run|ui_url }}",
+        "body": MESSAGE,
     }
 
 

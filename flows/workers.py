@@ -73,10 +73,10 @@ def slots_here(pool: str, slots: int | None) -> list[Slot]:
     Raises PedfracError where there is no GPU and no number of slots was given.
     """
     host = socket.gethostname()
-    devices = _visible_gpus()
-    if slots is None and not devices:
-        raise PedfracError("no GPU is visible here; give the number of CPU slots with --slots")
     if slots is None:
+        devices = _visible_gpus()
+        if not devices:
+            raise PedfracError("no GPU is visible here; give the number of CPU slots with --slots")
         return [
             Slot(f"{host}-{pool}-gpu{device}", {"CUDA_VISIBLE_DEVICES": device})
             for device in devices
@@ -87,11 +87,11 @@ def slots_here(pool: str, slots: int | None) -> list[Slot]:
 
 
 def _visible_gpus() -> list[str]:
-    import torch  # seconds to import, and needed here alone
-
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return [device for device in named.split(",") if device.strip()]
+    import torch  # seconds to import, and needed here alone
+
     return [str(number) for number in range(torch.cuda.device_count())]
 
 

@@ -34,10 +34,16 @@ def test_trainings_run_on_the_gpu_pool_and_parents_do_not():
     }
 
 
-def test_the_schedule_is_off_and_knows_its_time_zone():
-    scheduled = [d for d in DEPLOYMENTS if d.get("schedules")]
-    assert [d["name"] for d in scheduled] == ["retrain-weekly"]
-    assert all(not s["active"] and s["timezone"] for d in scheduled for s in d["schedules"])
+def test_the_schedule_knows_its_time_zone_and_is_left_as_it_is():
+    (weekly,) = (d for d in DEPLOYMENTS if d.get("schedules"))
+    (schedule,) = weekly["schedules"]
+    assert schedule["timezone"] == "Europe/Vienna"
+    # that it is off at first and then stays as it was left: tests/system/platform
+    (step,) = weekly["build"]
+    kept = step["flows.schedules.as_left"]
+    assert kept["deployment"] == f"retrain/{weekly['name']}"
+    assert schedule["slug"] == kept["slug"]
+    assert schedule["active"] == f"{{{{ {kept['id']}.active }}}}"
 
 
 @pytest.mark.parametrize("kind", ("docker", "kubernetes"))

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from databases import postgres
 from servers import free_ports
 
 ROOT = Path(__file__).parents[2]
 GROUPS = ["0-5y", "5-8y", "8-11y", "11-14y", "14-19y"]
-START = 120  # seconds that a server may take to start on a busy machine
+LONGEST = 900  # seconds for anything, on a machine that others keep busy
 
 
 @dataclass
@@ -60,10 +61,21 @@ class Platform:
             process.kill()
             process.wait()
 
+    def lose(self, name: str) -> None:
+        """Kill a process and all below it at once, as if its node lost power."""
+        process = psutil.Process(self.processes[name].pid)
+        tree = [process, *process.children(recursive=True)]
+        for one in tree:  # from the top, so that nobody is left to tell of the others
+            one.suspend()
+        tree += [one for one in process.children(recursive=True) if one not in tree]
+        for one in tree:
+            one.kill()
+        self.processes.pop(name).wait()
+
     def start_server(self) -> None:
         """Start the Prefect server and wait until it answers."""
         self.start("server", "prefect", "server", "start", "--port", self.prefect)
-        wait_for(lambda: self.ask("GET", "/health"), START, "the Prefect server")
+        wait_for(lambda: self.ask("GET", "/health"), "the Prefect server")
 
     def start_mlflow(self) -> None:
         """Start the MLflow server and wait until it answers."""
@@ -75,7 +87,7 @@ class Platform:
             *kept,
         )
         url = f"http://127.0.0.1:{self.mlflow}/health"
-        wait_for(lambda: urllib.request.urlopen(url, timeout=5).status == 200, START, "MLflow")
+        wait_for(lambda: urllib.request.urlopen(url, timeout=5).status == 200, "MLflow")
 
     def start_workers(self, pool: str, slots: int, name: str | None = None) -> None:
         """Start the workers of a pool as a user does."""
@@ -90,10 +102,15 @@ class Platform:
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=LONGEST,
         )
-        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
         return done.stdout
+
+    def deploy(self, *which: str) -> None:
+        """Deploy all flows, or those that are named, as the README says."""
+        file = ("--prefect-file", "deployments/prefect.yaml")
+        self.command("prefect", "--no-prompt", "deploy", *(which or ("--all",)), *file)
 
     # ---- the server's interface, as its UI uses it --------------------------------------------
 
@@ -136,10 +153,10 @@ class Platform:
         state = {"type": "CANCELLING", "name": "Cancelling"}
         self.ask("POST", f"/flow_runs/{run}/set_state", {"state": state})
 
-    def finish(self, run: str, seconds: float = 900) -> dict[str, Any]:
+    def finish(self, run: str, seconds: float = LONGEST) -> dict[str, Any]:
         """Wait until a run is over and return its last state."""
         final = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
-        wait_for(lambda: self.state(run)["type"] in final, seconds, f"run {run}")
+        wait_for(lambda: self.state(run)["type"] in final, f"run {run}", seconds)
         return self.state(run)
 
     def runs(self, flow: str | None = None) -> list[dict[str, Any]]:
@@ -167,17 +184,24 @@ class Platform:
 
 @contextmanager
 def platform(folder: Path, s3: dict[str, str], artifacts: str) -> Iterator[Platform]:
-    """Run Prefect and MLflow with deployments, pools and automations, as the README says."""
+    """Run Prefect on PostgreSQL, and MLflow, with deployments, pools and automations."""
     prefect, mlflow = free_ports(2)
     running = Platform(folder, prefect, mlflow, _environment(folder, prefect, mlflow))
     running.environment |= s3 | {"PEDFRAC_ARTIFACTS": artifacts}
-    try:
+    with postgres() as database, _ended(running):
+        running.environment["PREFECT_API_DATABASE_CONNECTION_URL"] = database
         running.start_server()
         running.start_mlflow()
         running.command("flows.cli", "pools")
-        deploy = ("prefect", "deploy", "--all", "--prefect-file", "deployments/prefect.yaml")
-        running.command(*deploy)
+        running.deploy()
         yield running
+
+
+@contextmanager
+def _ended(running: Platform) -> Iterator[None]:
+    """End what runs in the end."""
+    try:
+        yield
     finally:
         for name in reversed(list(running.processes)):
             running.stop(name)
@@ -185,7 +209,7 @@ def platform(folder: Path, s3: dict[str, str], artifacts: str) -> Iterator[Platf
             process.kill()
 
 
-def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = LONGEST) -> Any:
     """Return what a condition returns once it is true; errors of connections count as not yet."""
     until = time.monotonic() + seconds
     while True:
@@ -208,6 +232,7 @@ def _environment(folder: Path, prefect: int, mlflow: int) -> dict[str, str]:
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": leases,
         "PREFECT_LOGGING_EXTRA_LOGGERS": "pedfrac",
         "PREFECT_CLIENT_MAX_RETRIES": "6",
+        "PREFECT_WORKER_HEARTBEAT_SECONDS": "5",  # an absent worker is missed after three
         "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{mlflow}",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "PEDFRAC_CACHE": str(folder / "cache"),
@@ -223,6 +248,7 @@ def config(stage: Platform, artifacts: str, epochs: int = 30, **changes) -> dict
         "config": {
             "data": {"root": str(stage.folder / "data")},
             "artifacts": f"s3://pools/{artifacts}",
+            "tracking": {"experiment": artifacts},
             "results": "",
             "cohort": {"age_bounds": [0, 5, 8, 11, 14, 19]},
             "split": {"test_per_year": 1, "validation_fraction": 0.3, "seed": 2},

@@ -18,7 +18,7 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "platform" in item.path.parts:
             item.add_marker(pytest.mark.platform)
-            item.add_marker(pytest.mark.timeout(1500))
+            item.add_marker(pytest.mark.timeout(2400))
 
 
 @pytest.fixture(scope="session")
@@ -31,11 +31,11 @@ def s3(s3_server):
 
 @pytest.fixture(scope="session")
 def stage(tmp_path_factory, s3) -> Iterator[Platform]:
-    """The whole platform with one worker for parents and two for trainings."""
+    """The whole platform with two workers for parents and two for trainings."""
     folder = tmp_path_factory.mktemp("platform")
     write_phantoms(folder / "data", PhantomConfig(images=300, scale=0.2, workers=2))
     with platform(folder, environment(s3.endpoint), "s3://pools/first") as running:
-        running.start_workers("cpu", 1)
+        running.start_workers("cpu", 2)
         running.start_workers("gpu", 2)
         yield running
 

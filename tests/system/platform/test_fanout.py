@@ -30,7 +30,7 @@ def test_every_artifact_verifies_and_mlflow_has_all_models(stage, first, store):
     for artifact in kept:
         store("first").get(artifact.key)
     client = mlflow.MlflowClient(stage.environment["MLFLOW_TRACKING_URI"])
-    experiment = client.get_experiment_by_name("pedfrac").experiment_id
+    experiment = client.get_experiment_by_name("first").experiment_id
     runs = client.search_runs([experiment])
     assert {run.info.run_name for run in runs} >= {"retrain", "age", "generalist", *GROUPS}
     assert {run.info.status for run in runs} == {"FINISHED"}

@@ -7,7 +7,7 @@ import time
 
 import psutil
 from faults import until
-from platforms import Platform, children, config, training_run, wait_for
+from platforms import Platform, children, config, seconds, training_run, wait_for
 
 from pedfrac.storage import ArtifactStore
 
@@ -19,25 +19,26 @@ def test_faults_on_the_way_change_no_figure(stage, first, s3, store):
     begun = time.time()
     parent = stage.begin("retrain/retrain", config(stage, "second"))
 
-    victim = wait_for(lambda: training_run(stage, begun, "train-generalist"), 300, "the generalist")
+    victim = wait_for(lambda: training_run(stage, begun, "train-generalist"), "the generalist")
     stage.engines()[victim["id"]].kill()
-    wait_for(lambda: stage.state(victim["id"])["type"] == "CRASHED", 60, "the crash to be seen")
+    wait_for(lambda: stage.state(victim["id"])["type"] == "CRASHED", "the crash to be seen")
+    assert "-9" in stage.state(victim["id"])["message"]  # told by its worker
     again = wait_for(
         lambda: training_run(stage, begun, "train-generalist", but=victim["id"]),
-        120,
         "its second try",
     )
-    s3.fault = until(20, "busy")
-    wait_for(lambda: stage.state(again["id"])["type"] == "COMPLETED", 300, "the second try's end")
+    back = time.time() + 30
+    s3.fault = until(30, "busy")
+    wait_for(lambda: stage.state(again["id"])["type"] == "COMPLETED", "the second try's end")
     assert s3.failed > 0
+    assert seconds(stage.state(again["id"])["timestamp"]) > back  # it had to wait, and did
 
-    victim = wait_for(lambda: training_run(stage, begun, "train-", but=again["id"]), 300, "a child")
+    victim = wait_for(lambda: training_run(stage, begun, "train-", but=again["id"]), "a child")
     engine = stage.engines()[victim["id"]]
     for process in (engine.parent(), engine):
         process.kill()
-    lost = time.monotonic()
-    wait_for(lambda: stage.state(victim["id"])["type"] == "CRASHED", 60, "the loss to be told")
-    assert time.monotonic() - lost < 60
+    wait_for(lambda: stage.state(victim["id"])["type"] == "CRASHED", "the loss to be told")
+    assert "was stopped or lost" in stage.state(victim["id"])["message"]  # told by its node
 
     stage.stop("server")
     stage.stop("mlflow")
@@ -54,11 +55,11 @@ def test_faults_on_the_way_change_no_figure(stage, first, s3, store):
 def test_cancelling_the_parent_leaves_nothing_behind(stage, store):
     begun = time.time()
     parent = stage.begin("retrain/retrain", config(stage, "third", epochs=2000))
-    child = wait_for(lambda: training_run(stage, begun, "train-generalist"), 300, "the generalist")
+    child = wait_for(lambda: training_run(stage, begun, "train-generalist"), "the generalist")
     stage.cancel(parent)
     for run in (parent, child["id"]):
-        wait_for(lambda run=run: stage.state(run)["type"] == "CANCELLED", 120, "cancellation")
-    wait_for(lambda: not {parent, child["id"]} & set(stage.engines()), 60, "processes to end")
+        wait_for(lambda run=run: stage.state(run)["type"] == "CANCELLED", "cancellation")
+    wait_for(lambda: not {parent, child["id"]} & set(stage.engines()), "processes to end")
     assert not [a for a in store("third").of_kind() if a.manifest.kind in MODELS]
 
 
@@ -66,7 +67,7 @@ def test_what_was_cancelled_while_the_server_was_away_publishes_nothing(stage, s
     begun = time.time()
     settings = config(stage, "fourth", epochs=60)
     run = stage.begin("train-fracture/train-fracture", settings)
-    wait_for(lambda: training_run(stage, begun, "train-generalist"), 300, "the training")
+    wait_for(lambda: training_run(stage, begun, "train-generalist"), "the training")
     stage.stop("gpu", psutil.signal.SIGKILL)  # nobody is left who could kill the child
     for worker in psutil.process_iter():
         if _is_worker(worker, stage):
@@ -76,7 +77,7 @@ def test_what_was_cancelled_while_the_server_was_away_publishes_nothing(stage, s
     stage.stop("server")
     time.sleep(15)
     stage.start_server()
-    wait_for(lambda: run not in stage.engines(), 300, "the training to end by itself")
+    wait_for(lambda: run not in stage.engines(), "the training to end by itself")
     stage.start_workers("gpu", 2)
     assert stage.state(run)["type"] == "CANCELLED"
     assert not list(store("fourth").of_kind("fracture-model"))
@@ -87,14 +88,14 @@ def test_a_drained_node_hands_its_training_over(stage, store):
     parent = stage.begin(
         "retrain/retrain", config(stage, "fifth", cohort={"age_bounds": [0, 10, 19]})
     )
-    child = wait_for(lambda: training_run(stage, begun, "train-generalist"), 300, "the generalist")
+    child = wait_for(lambda: training_run(stage, begun, "train-generalist"), "the generalist")
     stage.stop("gpu")
     assert stage.state(child["id"])["type"] == "CRASHED"
     assert child["id"] not in stage.engines()
     stage.start_workers("gpu", 2)
     # the parent is lost as well, and begins anew while its children go on
     stage.engines()[parent].kill()
-    wait_for(lambda: stage.state(parent)["type"] == "CRASHED", 60, "the parent's crash")
+    wait_for(lambda: stage.state(parent)["type"] == "CRASHED", "the parent's crash")
     second = stage.begin(
         "retrain/retrain", config(stage, "fifth", cohort={"age_bounds": [0, 10, 19]})
     )

@@ -33,11 +33,13 @@ def look(browser, stage, tmp_path_factory):
     page.close()
 
 
-def artifacts(stage) -> dict[str, dict]:
-    """Return the latest artifact of each key."""
-    found = stage.ask("POST", "/artifacts/latest/filter", {})
-    # what is listed is the key; its latest artifact has an id of its own
-    return {one["key"]: one | {"id": one["latest_id"]} for one in found if one["key"]}
+@pytest.fixture(scope="module")
+def artifacts(stage, first) -> dict[str, dict]:
+    """The latest artifact of each key that the undisturbed retraining and its children left."""
+    run, _, runs = first
+    wanted = {"flow_run_id": {"any_": [run, *(child["id"] for child in runs)]}}
+    found = stage.ask("POST", "/artifacts/filter", {"artifacts": wanted, "sort": "CREATED_ASC"})
+    return {one["key"]: one for one in found if one["key"]}
 
 
 def test_the_form_explains_itself(stage, look):
@@ -61,23 +63,22 @@ def test_a_finished_run_shows_its_children_and_artifacts(stage, look, first):
 
 
 @pytest.mark.parametrize("key", TABLES)
-def test_tables_show_what_they_hold(stage, look, first, key):
-    page = look(f"artifacts/artifact/{artifacts(stage)[key]['id']}", TABLES[key], f"table-{key}")
+def test_tables_show_what_they_hold(look, artifacts, key):
+    page = look(f"artifacts/artifact/{artifacts[key]['id']}", TABLES[key], f"table-{key}")
     assert page.locator("table tr").count() > 2
 
 
-def test_heat_maps_are_shown(stage, look, first):
-    found = artifacts(stage)
+def test_heat_maps_are_shown(look, artifacts):
     keys = [f"heat-maps-{group}" for group in GROUPS]
-    assert set(keys) <= set(found)
-    page = look(f"artifacts/artifact/{found[keys[0]]['id']}", GROUPS[0], "heat-maps")
+    assert set(keys) <= set(artifacts)
+    page = look(f"artifacts/artifact/{artifacts[keys[0]]['id']}", GROUPS[0], "heat-maps")
     width = page.evaluate("Math.max(...[...document.images].map(image => image.naturalWidth))")
     assert width > 300
 
 
-def test_progress_and_links_are_shown(stage, look, first):
-    found = artifacts(stage)
-    assert found["training-generalist"]["data"] == 100
-    look(f"artifacts/artifact/{found['training-generalist']['id']}", "validation", "progress")
-    page = look(f"artifacts/artifact/{found['results']['id']}", "MLflow", "results")
+def test_progress_and_links_are_shown(look, artifacts):
+    progress, results = artifacts["training-generalist"], artifacts["results"]
+    assert progress["data"] == 100
+    look(f"artifacts/artifact/{progress['id']}", "validation", "progress")
+    page = look(f"artifacts/artifact/{results['id']}", "MLflow", "results")
     assert page.get_by_text("s3://pools/first/report").count() >= 1
