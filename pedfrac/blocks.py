@@ -1,0 +1,79 @@
+"""Blocks: tables of findings whose names are not known beforehand, such as robustness.
+
+Not here: any layout; a cell is an interval, a number or a text.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+LONG = 24  # longer lists are data for a drawing, not for a reader
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells below the names of their columns; the first cell of a row names it."""
+
+    caption: str
+    columns: list[str]
+    rows: list[list[Any]]
+
+
+def is_interval(value: Any) -> bool:
+    """Return whether a value is a figure with bounds."""
+    return isinstance(value, Mapping) and {"value", "low", "high"} <= value.keys()
+
+
+def tables_of(caption: str, block: Mapping[str, Any] | None) -> list[Table]:
+    """Return a block of findings as tables: first its own figures, then those of its parts.
+
+    Parts that hold figures under the same names become the rows of one table.
+    """
+    if not block:
+        return []
+    own = [[_words(name), value] for name, value in block.items() if _is_cell(value)]
+    tables = [Table(caption, ["", "Value"], own)] if own else []
+    return tables + [table for name, part in block.items() for table in _parts(caption, name, part)]
+
+
+def table_of(caption: str, rows: Sequence[Mapping[str, Any]], first: Sequence[str]) -> Table:
+    """Return one table of dicts, with a column for each name; those of ``first`` come first."""
+    flat = [dict(_leaves("", row)) for row in rows]
+    named = {_words(name): None for name in first}
+    found = dict.fromkeys(name for row in flat for name in row)
+    columns = [name for name in named if name in found]
+    columns += [name for name in found if name not in named]
+    return Table(caption, columns, [[row.get(name) for name in columns] for row in flat])
+
+
+def _parts(caption: str, name: str, part: Any) -> Iterator[Table]:
+    title = f"{caption}: {_words(name)}" if caption else _words(name)
+    if isinstance(part, Sequence) and not isinstance(part, str) and part:
+        if all(isinstance(one, Mapping) and not is_interval(one) for one in part):
+            yield table_of(title, part, ("name", "group"))
+    elif isinstance(part, Mapping) and not is_interval(part) and part:
+        if all(isinstance(one, Mapping) and not is_interval(one) for one in part.values()):
+            rows = [{"": _words(key), **one} for key, one in part.items()]
+            yield table_of(title, rows, ("",))
+        else:
+            yield from tables_of(title, part)
+
+
+def _leaves(prefix: str, block: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in block.items():
+        title = f"{prefix} {_words(name)}".strip()
+        if _is_cell(value):
+            yield title, value
+        elif isinstance(value, Mapping):
+            yield from _leaves(title, value)
+
+
+def _is_cell(value: Any) -> bool:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        plain = all(isinstance(one, str | int | float) for one in value)
+        return bool(value) and plain and len(value) <= LONG
+    return value is not None and (is_interval(value) or not isinstance(value, Mapping))
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")

@@ -1,0 +1,159 @@
+"""Cautions: what in a run's findings a reader must know before believing its figures.
+
+Not here: the figures themselves (findings) and how they are shown (report).
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+Figures = Mapping[str, Any]
+
+FEW_PATIENTS = 30  # fewer leave an interval too wide to act upon
+
+
+class Caution(NamedTuple):
+    """A sentence, and the section of the report that tells more."""
+
+    text: str
+    section: str
+
+
+def find_cautions(findings: Figures, called: Callable[[str], str]) -> list[Caution]:
+    """Return what must be said first, gravest first; ``called`` puts names into words."""
+    if not findings["groups"] or not findings["groups"][0]["images"]:
+        return [
+            Caution("The test set holds no film: nothing here says how well it works.", "split")
+        ]
+    return [
+        *_shared_patients(findings),
+        *_no_better_than_metadata(findings, called),
+        *_shortcut(findings["shortcuts"]),
+        *_missed_target(findings),
+        *_differing_subgroups(findings, called),
+        *_calibration(findings),
+        *_few_patients(findings, called),
+        *_heat_maps(findings["explanation"], called),
+        *_specialists(findings),
+    ]
+
+
+def _shared_patients(findings: Figures) -> Iterator[Caution]:
+    shared = sum(findings["split"].get("disjoint", {}).get("shared", {}).values())
+    if shared:
+        yield Caution(f"{shared} patients are in more than one part of the split.", "split")
+
+
+def _no_better_than_metadata(findings: Figures, called: Callable[[str], str]) -> Iterator[Caution]:
+    """Name the films on which the bundle's interval does not lie above that of metadata.
+
+    That asks for more than a paired test would, but no figure here pairs the two.
+    """
+    rows = [findings["groups"][0], *findings["subsets"][:3]]
+    short = [called(row["name"]) for row in rows if row["images"] and not _above_metadata(row)]
+    if short:
+        yield Caution(
+            "Not shown to tell more than age, sex and the circumstances of the exam do without "
+            f"the film: {'; '.join(short)}.",
+            "results",
+        )
+
+
+def _above_metadata(row: Figures) -> bool:
+    least = row["models"].get("bundle", {}).get("auroc", {}).get("low")
+    most = [one["high"] for one in row["baselines"].values() if one["high"] is not None]
+    return least is not None and bool(most) and least > max(most)
+
+
+def _shortcut(shortcuts: Figures | None) -> Iterator[Caution]:
+    for name, part in _parts("", shortcuts or {}):
+        if part.get("suspected") is True:
+            why = part.get("why") or part.get("note") or ""
+            yield Caution(f"A shortcut is suspected{name and ': ' + name}. {why}".strip(), "beyond")
+
+
+def _parts(name: str, part: Figures) -> Iterator[tuple[str, Figures]]:
+    yield name, part
+    for key, value in sorted(part.items()):
+        if isinstance(value, Mapping):
+            yield from _parts(key, value)
+
+
+def _missed_target(findings: Figures) -> Iterator[Caution]:
+    target = findings["operating"]["sensitivity_target"]
+    for row in findings["groups"][:1] if target else []:
+        high = row["models"].get("bundle", {}).get("sensitivity", {}).get("high")
+        if high is not None and high < target:
+            yield Caution(f"The sensitivity of {target:g} that was asked for is missed.", "results")
+
+
+def _differing_subgroups(findings: Figures, called: Callable[[str], str]) -> Iterator[Caution]:
+    differing = [
+        f"{called(one['name'])}: {name.replace('_', ' ')} {found['value']:.2f} against "
+        f"{found['against']['others']:.2f}"
+        for one in findings["subgroups"]["subgroups"]
+        for name, found in sorted(one["figures"].items())
+        if found["differs"]
+    ]
+    if differing:
+        more = f", and {len(differing) - 6} more" if len(differing) > 6 else ""
+        yield Caution(
+            f"Differs between subgroups beyond chance: {'; '.join(differing[:6])}{more}.",
+            "subgroups",
+        )
+
+
+def _calibration(findings: Figures) -> Iterator[Caution]:
+    whole = next((one for one in findings["calibration"]["groups"] if one["name"] == "all"), None)
+    if whole is None:
+        return
+    after, off = whole["after"], []
+    for name, right in (("slope", 1), ("intercept", 0)):
+        low, high = after[name]["low"], after[name]["high"]
+        if low is not None and not low <= right <= high:
+            off.append(f"{name} {after[name]['value']:.2f} instead of {right}")
+    if (after["ece"]["low"] or 0) > 0:
+        off.append("expected calibration error above what chance makes")
+    if off:
+        yield Caution(f"Probabilities are off on the test films: {'; '.join(off)}.", "calibration")
+
+
+def _few_patients(findings: Figures, called: Callable[[str], str]) -> Iterator[Caution]:
+    rows = [*findings["groups"], *findings["subsets"]]
+    few = [
+        f"{called(row['name'])} ({row['patients']})"
+        for row in rows
+        if row["patients"] < FEW_PATIENTS
+    ]
+    if few:
+        yield Caution(
+            f"Fewer than {FEW_PATIENTS} test patients, so read the interval and not the value: "
+            f"{'; '.join(few)}.",
+            "results",
+        )
+
+
+def _heat_maps(explanation: Figures, called: Callable[[str], str]) -> Iterator[Caution]:
+    """Name the age groups whose hottest points meet no more fractures than one that is blind."""
+    blind = [name for name, part in explanation.items() if not _beats_the_blind(part)]
+    if blind:
+        order = [name for name in explanation if name in blind]
+        yield Caution(
+            "Heat maps are not shown to point at fractures better than a guess that does not look: "
+            f"{'; '.join(map(called, order))}.",
+            "pictures",
+        )
+
+
+def _beats_the_blind(part: Figures) -> bool:
+    low = (part.get("pointing") or {}).get("low")
+    priors = (part.get("centre_prior"), part.get("chance"))
+    values = [one.get("value") if isinstance(one, Mapping) else one for one in priors]
+    known = [value for value in values if value is not None]
+    return low is not None and bool(known) and low > max(known)
+
+
+def _specialists(findings: Figures) -> Iterator[Caution]:
+    gain = findings["groups"][0]["differences"].get("bundle less generalist", {}).get("auroc")
+    if gain and gain["low"] is not None and gain["low"] <= 0:
+        told = "does worse" if gain["high"] < 0 else "is not shown to do better"
+        yield Caution(f"The bundle {told} than one network for all ages.", "choice")
