@@ -49,7 +49,11 @@ def _no_better_than_metadata(findings: Figures, called: Callable[[str], str]) ->
     That asks for more than a paired test would, but no figure here pairs the two.
     """
     rows = [findings["groups"][0], *findings["subsets"][:3]]
-    short = [called(row["name"]) for row in rows if row["images"] and not _above_metadata(row)]
+    short = [
+        "all test films" if row["name"] == "all" else called(row["name"])
+        for row in rows
+        if row["images"] and not _above_metadata(row)
+    ]
     if short:
         yield Caution(
             "Not shown to tell more than age, sex and the circumstances of the exam do without "

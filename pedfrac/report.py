@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from pedfrac import figures
 from pedfrac.blocks import Table, is_interval, table_of, tables_of
@@ -62,6 +62,9 @@ def _environment() -> Environment:
         "signed": _signed,
         "percent": _percent,
         "capital": _capital,
+        "unbroken": _unbroken,
+        "no_film": lambda name: f"No film: {name}",
+        "opposite": _opposite,
     }
     environment.tests |= {"interval": is_interval}
     environment.globals |= {"new_notes": Notes, "few_patients": FEW_PATIENTS}
@@ -221,6 +224,20 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def _unbroken(text: str) -> Markup:
+    """Return a text in which no line ends within an interval of ages."""
+    ages = r"[\d.]+–[\d.]+\N{NO-BREAK SPACE}years"
+    return Markup(re.sub(ages, r'<span class="nb">\g<0></span>', str(escape(text))))
+
+
+def _opposite(step: str) -> str:
+    """Return the films that a step leaves out: with metal, where it keeps those without."""
+    if step.startswith("without "):
+        return step.removeprefix("without ")
+    first, _, rest = step.partition(" ")
+    return f"{first} not {rest}"
+
+
 def _count(number: int) -> str:
     return f"{number:,}"
 
@@ -242,7 +259,10 @@ def _plain(value: float, digits: int = 2) -> str:
     size = abs(value)
     if size >= 1e6:
         return f"{value:.1e}".replace("-", "−")
-    return f"{value:,.{digits if size < 10 else 1 if size < 1000 else 0}f}".replace("-", "−")
+    text = f"{value:,.{digits if size < 10 else 1 if size < 1000 else 0}f}"
+    if not text.strip("-0.,"):
+        return text.lstrip("-")  # nothing is not negative
+    return text.replace("-", "−")
 
 
 def _signed(value: float, digits: int = 3) -> str:
