@@ -7,6 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+NOTES = ("note",)  # texts that stand below a table
+ABBREVIATIONS = {
+    "auroc": "AUROC",
+    "iou": "IoU",
+    "ppv": "PPV",
+    "npv": "NPV",
+    "ece": "ECE",
+    "f1": "F1",
+}
+FIRST = ("films", "patients", "fractured", "auroc", "sensitivity", "specificity", "change")
 LONG = 24  # longer lists are data for a drawing, not for a reader
 
 
@@ -31,9 +41,22 @@ def tables_of(caption: str, block: Mapping[str, Any] | None) -> list[Table]:
     """
     if not block:
         return []
-    own = [[_words(name), value] for name, value in block.items() if _is_cell(value)]
-    tables = [Table(caption, ["", "Value"], own)] if own else []
+    own = [
+        [_words(name), value]
+        for name, value in block.items()
+        if _is_cell(value) and name not in NOTES
+    ]
+    tables = [Table(caption or "In short", ["Figure", "Value"], own)] if own else []
     return tables + [table for name, part in block.items() for table in _parts(caption, name, part)]
+
+
+def notes_of(block: Mapping[str, Any]) -> list[str]:
+    """Return each note of a block and its parts once, in the order of their names."""
+    found = [str(block[name]) for name in NOTES if block.get(name)]
+    for part in block.values():
+        inner = part if isinstance(part, list) else [part]
+        found += [note for one in inner if isinstance(one, Mapping) for note in notes_of(one)]
+    return list(dict.fromkeys(found))
 
 
 def table_of(caption: str, rows: Sequence[Mapping[str, Any]], first: Sequence[str]) -> Table:
@@ -50,11 +73,11 @@ def _parts(caption: str, name: str, part: Any) -> Iterator[Table]:
     title = f"{caption}: {_words(name)}" if caption else _words(name)
     if isinstance(part, Sequence) and not isinstance(part, str) and part:
         if all(isinstance(one, Mapping) and not is_interval(one) for one in part):
-            yield table_of(title, part, ("name", "group"))
+            yield table_of(title, part, ("name", "group", "strength", "unit", *FIRST))
     elif isinstance(part, Mapping) and not is_interval(part) and part:
         if all(isinstance(one, Mapping) and not is_interval(one) for one in part.values()):
-            rows = [{"": _words(key), **one} for key, one in part.items()]
-            yield table_of(title, rows, ("",))
+            rows = [{"part": _words(key), **one} for key, one in part.items()]
+            yield table_of(title, rows, ("part",))
         else:
             yield from tables_of(title, part)
 
@@ -62,6 +85,8 @@ def _parts(caption: str, name: str, part: Any) -> Iterator[Table]:
 def _leaves(prefix: str, block: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, value in block.items():
         title = f"{prefix} {_words(name)}".strip()
+        if name in NOTES:
+            continue
         if _is_cell(value):
             yield title, value
         elif isinstance(value, Mapping):
@@ -76,4 +101,4 @@ def _is_cell(value: Any) -> bool:
 
 
 def _words(name: str) -> str:
-    return name.replace("_", " ")
+    return " ".join(ABBREVIATIONS.get(word, word) for word in name.replace("_", " ").split(" "))

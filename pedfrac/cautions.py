@@ -24,6 +24,10 @@ def find_cautions(findings: Figures, called: Callable[[str], str]) -> list[Cauti
         return [
             Caution("The test set holds no film: nothing here says how well it works.", "split")
         ]
+    ages = [group["name"] for group in findings["cohort"]["groups"]]
+    explanation = {
+        name: findings["explanation"][name] for name in ages if name in findings["explanation"]
+    }
     return [
         *_shared_patients(findings),
         *_no_better_than_metadata(findings, called),
@@ -32,7 +36,8 @@ def find_cautions(findings: Figures, called: Callable[[str], str]) -> list[Cauti
         *_differing_subgroups(findings, called),
         *_calibration(findings),
         *_few_patients(findings, called),
-        *_heat_maps(findings["explanation"], called),
+        *_heat_maps(explanation, called),
+        *_blind_to_weights(explanation, called),
         *_specialists(findings),
     ]
 
@@ -49,7 +54,11 @@ def _no_better_than_metadata(findings: Figures, called: Callable[[str], str]) ->
     That asks for more than a paired test would, but no figure here pairs the two.
     """
     rows = [findings["groups"][0], *findings["subsets"][:3]]
-    short = [called(row["name"]) for row in rows if row["images"] and not _above_metadata(row)]
+    short = [
+        "all test films" if row["name"] == "all" else called(row["name"])
+        for row in rows
+        if row["images"] and not _above_metadata(row)
+    ]
     if short:
         yield Caution(
             "Not shown to tell more than age, sex and the circumstances of the exam do without "
@@ -65,17 +74,15 @@ def _above_metadata(row: Figures) -> bool:
 
 
 def _shortcut(shortcuts: Figures | None) -> Iterator[Caution]:
-    for name, part in _parts("", shortcuts or {}):
-        if part.get("suspected") is True:
-            why = part.get("why") or part.get("note") or ""
-            yield Caution(f"A shortcut is suspected{name and ': ' + name}. {why}".strip(), "beyond")
-
-
-def _parts(name: str, part: Figures) -> Iterator[tuple[str, Figures]]:
-    yield name, part
-    for key, value in sorted(part.items()):
-        if isinstance(value, Mapping):
-            yield from _parts(key, value)
+    """Name the films without bones of which the network tells more than chance."""
+    seen = [
+        f"{name}, AUROC {part['auroc']['value']:.2f} ({part['auroc']['low']:.2f} to "
+        f"{part['auroc']['high']:.2f})"
+        for name, part in sorted((shortcuts or {}).items())
+        if isinstance(part, Mapping) and part.get("verdict") == "suspected"
+    ]
+    if seen:
+        yield Caution(f"A shortcut is suspected: fractures told from {'; '.join(seen)}.", "beyond")
 
 
 def _missed_target(findings: Figures) -> Iterator[Caution]:
@@ -136,20 +143,34 @@ def _heat_maps(explanation: Figures, called: Callable[[str], str]) -> Iterator[C
     """Name the age groups whose hottest points meet no more fractures than one that is blind."""
     blind = [name for name, part in explanation.items() if not _beats_the_blind(part)]
     if blind:
-        order = [name for name in explanation if name in blind]
         yield Caution(
             "Heat maps are not shown to point at fractures better than a guess that does not look: "
-            f"{'; '.join(map(called, order))}.",
+            f"{'; '.join(map(called, blind))}.",
             "pictures",
         )
 
 
 def _beats_the_blind(part: Figures) -> bool:
-    low = (part.get("pointing") or {}).get("low")
-    priors = (part.get("centre_prior"), part.get("chance"))
-    values = [one.get("value") if isinstance(one, Mapping) else one for one in priors]
-    known = [value for value in values if value is not None]
-    return low is not None and bool(known) and low > max(known)
+    """Whether the heat that is drawn points better than chance and a map of films' middles."""
+    drawn = (part.get("methods") or {}).get(part.get("method")) or {}
+    pointing = (drawn.get("localisation") or {}).get("pointing")
+    if pointing:
+        return all(pointing.get(f"beats_{other}") is True for other in ("centre_prior", "chance"))
+    low, chance = (part.get("pointing") or {}).get("low"), part.get("chance")
+    return low is not None and chance is not None and low > chance
+
+
+def _blind_to_weights(explanation: Figures, called: Callable[[str], str]) -> Iterator[Caution]:
+    """Name the age groups whose heat maps stay the same when the network forgets all it learnt."""
+    same = [
+        f"{called(name)} ({method})"
+        for name, part in explanation.items()
+        for method, one in sorted((part.get("methods") or {}).items())
+        if (one.get("random_weights") or {}).get("changes") is False
+    ]
+    if same:
+        text = f"Heat maps hardly change under random weights, so tell little: {'; '.join(same)}."
+        yield Caution(text, "pictures")
 
 
 def _specialists(findings: Figures) -> Iterator[Caution]:

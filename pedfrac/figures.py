@@ -196,10 +196,8 @@ def cohort(groups: Sequence[Figures], called: Callable[[str], str]) -> Figure | 
     kinds = (("fractured", VERMILION, "//"), ("normal", BLUE, ""))
     for side, (name, colour, hatch) in enumerate(kinds):
         heights = [group["after"][name] for group in groups]
-        bars = axes.bar(
-            *(places + 0.42 * (side - 0.5), heights, 0.4),
-            **{"color": colour, "label": name, "hatch": hatch, "edgecolor": "white"},
-        )
+        look: Any = {"color": colour, "hatch": hatch, "edgecolor": "white", "label": name}
+        bars = axes.bar(places + 0.42 * (side - 0.5), heights, 0.4, **look)
         axes.bar_label(bars, [f"{h:,}" for h in heights], fontsize=7, padding=1)
     axes.set_xticks(
         places, [called(one["name"]).replace("\N{NO-BREAK SPACE}years", "") for one in groups]
@@ -285,8 +283,9 @@ def _curve_panel(curves: Figures, kind: str, x: str, y: str) -> tuple[Figure | N
     known = {name: curve[kind] for name, curve in sorted(curves.items()) if curve[kind][x]}
     for name, curve in known.items():
         colour, line = LOOK[name]["color"], "-" if name == "bundle" else DASH
-        band = (np.asarray(curve[end], float) for end in ("low", "high"))
-        axes.fill_between(curve[x], *band, color=colour, alpha=0.16, linewidth=0)
+        if curve["low"]:
+            look: Any = {"color": colour, "alpha": 0.16, "linewidth": 0}
+            axes.fill_between(curve[x], curve["low"], curve["high"], **look)
         axes.plot(curve[x], curve[y], color=colour, linestyle=line, linewidth=1.6, label=name)
     _unit_square(axes)
     if known:

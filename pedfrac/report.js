@@ -75,7 +75,7 @@ function makeCopyable(frame, table) {
 
 for (const frame of document.querySelectorAll(".table")) {
   const table = frame.querySelector("table");
-  if (table.tBodies.length === 1 && table.tBodies[0].rows.length > 1) makeSortable(table);
+  if (!frame.matches(".plain") && table.tBodies[0].rows.length > 1) makeSortable(table);
   makeCopyable(frame, table);
 }
 addEventListener("beforeprint", () => {

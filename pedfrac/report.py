@@ -15,11 +15,12 @@ from typing import Any
 
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from pedfrac import figures
-from pedfrac.blocks import Table, is_interval, table_of, tables_of
+from pedfrac.blocks import is_interval, notes_of, tables_of
 from pedfrac.cautions import FEW_PATIENTS, find_cautions
+from pedfrac.explained import explained_tables
 from pedfrac.montages import fit_montages
 
 TEMPLATE, LOOKS, SCRIPT = "report.html.j2", "report.css", "report.js"
@@ -28,6 +29,12 @@ HEAD_SUBSETS = ("no cast", "initial exam", "no cast, initial exam")
 ROUTES = ("recorded age", "predicted age", "soft")
 SPECIFICITIES = (0.8, 0.9, 0.95, 0.99)
 CALLED = {"age": "Age classifier", "all": "All ages"}
+EXTRAS = {
+    "robustness": "figures on disturbed films",
+    "shortcuts": "figures on films without bones",
+    "folds": "figures of folds held out in turn",
+    "published": "figures of others",
+}
 MISSING = {"value": None, "low": None, "high": None}
 
 Findings = Mapping[str, Any]
@@ -62,6 +69,9 @@ def _environment() -> Environment:
         "signed": _signed,
         "percent": _percent,
         "capital": _capital,
+        "unbroken": _unbroken,
+        "no_film": lambda name: f"No film: {name}",
+        "opposite": _opposite,
     }
     environment.tests |= {"interval": is_interval}
     environment.globals |= {"new_notes": Notes, "few_patients": FEW_PATIENTS}
@@ -84,13 +94,11 @@ def _context(findings: Findings, montages: Mapping[str, Path]) -> dict[str, Any]
         "curve_points": {
             name: _sensitivities(curve["roc"]) for name, curve in sorted(findings["curves"].items())
         },
-        "explained": _explained(findings["explanation"], names),
-        "notes_on_heat": _notes_on_heat(findings["explanation"]),
+        "explained": explained_tables(_in_order(findings["explanation"], names), called),
+        "notes_on_heat": notes_of(findings["explanation"]),
         "beyond": _beyond(findings),
-        "published": _published(findings, whole),
-        "asked_beyond": [
-            name for name in ("robustness", "shortcuts", "folds", "published") if findings[name]
-        ],
+        "published": _published(findings),
+        "lacking": [words for name, words in EXTRAS.items() if not findings[name]],
         "specificities": [f"at {specificity:g}" for specificity in SPECIFICITIES],
         "pictures": _pictures(findings, whole, names),
         "montages": _in_order(fit_montages(montages), names),
@@ -150,46 +158,51 @@ def _sensitivities(roc: Findings) -> list[dict[str, Any]]:
     return rows
 
 
-def _explained(explanation: Findings, names: list[str]) -> Table | None:
-    """Return the figures of the heat maps, a row for each age group."""
-    hidden = ("group", "note", "pictures", "verdicts", "method")
-    rows = [
-        {"age group": called(name), **{k: v for k, v in part.items() if k not in hidden}}
-        for name, part in _in_order(explanation, names).items()
-    ]
-    first = ("age group", "films", "with_boxes", "pointing", "mass", "chance")
-    return table_of("Do the heat maps point at the fracture?", rows, first) if rows else None
-
-
-def _notes_on_heat(explanation: Findings) -> list[str]:
-    return sorted({part["note"] for part in explanation.values() if part.get("note")})
-
-
-def _beyond(findings: Findings) -> dict[str, list[Table]]:
-    """Return the tables of what else was asked of the bundle."""
-    asked = {
-        "Disturbed films": findings["robustness"],
-        "Films without bones: shortcuts": findings["shortcuts"],
-        "Folds: each film judged by networks that did not learn from it": findings["folds"],
+def _beyond(findings: Findings) -> list[dict[str, Any]]:
+    """Return tables and notes of what else was asked of the bundle."""
+    robustness, shortcuts = findings["robustness"], findings["shortcuts"]
+    folds = {
+        name: part
+        for name, part in (findings["folds"] or {}).items()
+        if name not in ("groups", "subsets")
     }
-    return {title: tables for title, block in asked.items() if (tables := tables_of("", block))}
-
-
-def _published(findings: Findings, whole: Findings) -> Table | None:
-    """Return figures of others with their sources, below those of this run."""
-    if not findings["published"]:
-        return None
-    bundle = whole["models"].get("bundle", {})
-    kinds = {name for row in findings["published"] for name in row}
-    ours = {"name": "this run", "what": "this run"} | {
-        name: bundle[name] for name in ("auroc", "sensitivity", "specificity") if name in bundle
-    }
-    ours |= {"split": "by patient", "source": "this page"}
-    row = {name: value for name, value in ours.items() if name in kinds}
-    first = ("name", "what", "auroc", "sensitivity", "specificity", "split", "source")
-    return table_of(
-        "Published figures beside those of this run", [row, *findings["published"]], first
+    asked = (
+        ("Disturbed films", robustness),
+        ("Films without bones: can it tell fractures where none is to be seen?", shortcuts),
+        ("Films that folds held out", folds),
     )
+    return [
+        {"title": title, "tables": tables_of("", block), "notes": notes_of(block)}
+        for title, block in asked
+        if block
+    ]
+
+
+def _published(findings: Findings) -> list[dict[str, Any]]:
+    """Return the figures of others, each with this run's figure that means the same, if any."""
+    return [
+        {
+            "source": one.get("source") or one.get("name") or "–",
+            "url": one.get("url"),
+            "figure": one.get("figure") or "–",
+            "value": {name: one.get(name) for name in ("value", "low", "high")}
+            | {"reason": "the source has none"},
+            "ours": _counterpart(findings, one.get("counterpart")),
+            "split": one.get("split") or "not stated",
+            "population": one.get("population") or "–",
+            "remarks": "; ".join(
+                str(one[name]) for name in ("task", "measured_on", "note") if one.get(name)
+            ),
+        }
+        for one in findings["published"]
+    ]
+
+
+def _counterpart(findings: Findings, name: str | None) -> Any:
+    """Return the bundle's figure of a name such as ``films.auroc``."""
+    level, _, figure = (name or "").partition(".")
+    rows = findings["studies"]["groups"] if level == "studies" else findings["groups"]
+    return rows[0]["models"].get("bundle", {}).get(figure) if rows else None
 
 
 @dataclass
@@ -221,6 +234,20 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def _unbroken(text: str) -> Markup:
+    """Return a text in which no line ends within an interval of ages."""
+    ages = r"[\d.]+–[\d.]+\N{NO-BREAK SPACE}years"
+    return Markup(re.sub(ages, r'<span class="nb">\g<0></span>', str(escape(text))))
+
+
+def _opposite(step: str) -> str:
+    """Return the films that a step leaves out: with metal, where it keeps those without."""
+    if step.startswith("without "):
+        return step.removeprefix("without ")
+    first, _, rest = step.partition(" ")
+    return f"{first} not {rest}"
+
+
 def _count(number: int) -> str:
     return f"{number:,}"
 
@@ -242,7 +269,10 @@ def _plain(value: float, digits: int = 2) -> str:
     size = abs(value)
     if size >= 1e6:
         return f"{value:.1e}".replace("-", "−")
-    return f"{value:,.{digits if size < 10 else 1 if size < 1000 else 0}f}".replace("-", "−")
+    text = f"{value:,.{digits if size < 10 else 1 if size < 1000 else 0}f}"
+    if not text.strip("-0.,"):
+        return text.lstrip("-")  # nothing is not negative
+    return text.replace("-", "−")
 
 
 def _signed(value: float, digits: int = 3) -> str:
