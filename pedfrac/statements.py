@@ -17,6 +17,7 @@ ALL = -1  # the age group that stands for all films
 FEW = 30  # patients below which a group is named as small
 AGE_GROUP = re.compile(r"\b([0-9.]+)-([0-9.]+)y\b")
 SHOWN = 0.5  # a rate whose interval reaches down to this is not shown to beat a coin
+NAMES = {"all": "all ages", "age": "age network"}
 LETTERS = {"auroc": "AUROC", "f1": "F1", "observed_expected": "observed to expected fractures"}
 # What tells the published data set: its counts of rows, patients, studies and fractured films.
 GRAZPEDWRI = {"usable": 20327, "patients": 6091, "studies": 10699, "fractured": 13550}
@@ -112,6 +113,13 @@ class Facts:
         names = ["generalist", *ages]
         order = [*(n for n in names if n in trained), *(n for n in trained if n not in names)]
         return [(name, trained[name]) for name in order]
+
+    @property
+    def manufacturers(self) -> list[Found]:
+        """The subgroups by manufacturer, where there are films of several."""
+        kinds = self.findings["subgroups"]["subgroups"]
+        found = [one for one in kinds if one["attribute"] == "manufacturer" and one["films"]]
+        return found if len(found) > 1 else []
 
     @property
     def explained(self) -> list[Found]:
@@ -210,7 +218,7 @@ def _plural(number: int, noun: str) -> str:
 
 def _called(name: str) -> str:
     """Return a name with age groups as people write them: ``1.5-5y`` is ``1.5–5 years``."""
-    return AGE_GROUP.sub(r"\1–\2 years", _cell({"all": "all ages"}.get(name, name)))
+    return AGE_GROUP.sub(r"\1–\2 years", _cell(NAMES.get(name, name)))
 
 
 def _figure(name: str) -> str:
