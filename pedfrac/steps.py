@@ -27,10 +27,12 @@ from pedfrac.bundle import (
     write_bundle,
     write_info,
 )
+from pedfrac.checklist import write_checklist
 from pedfrac.config import ModelConfig, RetrainConfig, TrainingConfig
 from pedfrac.errors import PedfracError
 from pedfrac.heads import Classes, Head, make_head
 from pedfrac.metrics import confusion
+from pedfrac.model_card import write_model_card
 from pedfrac.models import FilmClassifier, build_model, resolve_device, resolve_devices
 from pedfrac.packing import TEXT, Pack, build_pack
 from pedfrac.protocols import published_references
@@ -56,6 +58,7 @@ from pedfrac.training import (
 
 Progress = Callable[[int, int], None]
 
+PAGES = ("report.html", "model_card.md", "checklist.md", findings.METRICS, findings.SCHEMA)
 SCORED = ("split", "fracture_pack", "age_pack")  # what films are scored from
 
 
@@ -409,6 +412,8 @@ def write_report(
         explained = parents["explanation"].path
         montages = {name: explained / name / "montage.png" for name in content["explanation"]}
         found = findings.write_findings(folder, content)
+        write_model_card(folder / "model_card.md", found)
+        write_checklist(folder / "checklist.md", found)
         report.write_report(folder / "report.html", found, montages)
 
     settings = config.model_dump(mode="json", exclude={"runtime", "artifacts", "results"})
@@ -457,7 +462,7 @@ def _if_films(figures: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def publish_results(config: RetrainConfig, evaluated: Evaluated, report: str) -> str:
-    """Copy report, heat maps, figures and bundle to the results folder, if there is to be one.
+    """Copy pages, heat maps, figures and bundle to the results folder, if there is to be one.
 
     The artifacts stay what they are: the copies are for people, not for later steps. Returns where
     the report lies.
@@ -469,7 +474,8 @@ def publish_results(config: RetrainConfig, evaluated: Evaluated, report: str) ->
     publish_heat_maps(config, evaluated.explanation)
     export(store.get(evaluated.bundle).path, results / "bundle")
     export(store.get(evaluated.evaluation).path, results / "evaluation")
-    export(store.get(report).file("report.html"), results / "report.html")
+    for name in PAGES:
+        export(store.get(report).file(name), results / name)
     return str(results / "report.html")
 
 
