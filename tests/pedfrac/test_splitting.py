@@ -60,12 +60,12 @@ films = st.lists(
     max_size=80,
 ).map(lambda rows: pd.DataFrame([film(p, n, a, f) for n, (p, a, f) in enumerate(rows)]))
 configs = st.builds(
-    SplitConfig,
+    lambda folded, **rest: SplitConfig(**folded, **rest),
     test_per_year=st.integers(1, 3),
     test_images_per_patient=st.integers(1, 3),
     validation_fraction=st.floats(0.05, 0.9),
-    folds=st.none() | st.integers(2, 4),
-    fold=st.integers(0, 1),
+    folded=st.just({})
+    | st.fixed_dictionaries({"folds": st.integers(2, 4), "fold": st.integers(0, 1)}),
     balance_training=st.booleans(),
     seed=st.integers(0, 3),
 )
@@ -385,7 +385,7 @@ def test_folds_are_even_and_each_validates_once() -> None:
 
 def test_changing_the_fold_moves_validation_only() -> None:
     cohort = random_cohort(200)
-    first, _ = make_split(cohort, SplitConfig(test_per_year=1, folds=3), AGES)
+    first, _ = make_split(cohort, SplitConfig(test_per_year=1, folds=3, fold=0), AGES)
     second, report = make_split(
         cohort, SplitConfig(test_per_year=1, folds=3, fold=1), AGES, first.table
     )
@@ -397,7 +397,8 @@ def test_changing_the_fold_moves_validation_only() -> None:
 def test_a_previous_split_without_folds_is_dealt_into_them() -> None:
     cohort = random_cohort(200)
     first, _ = make_split(cohort, SplitConfig(test_per_year=1), AGES)
-    second, _ = make_split(cohort, SplitConfig(test_per_year=1, folds=3), AGES, first.table)
+    folded = SplitConfig(test_per_year=1, folds=3, fold=0)
+    second, _ = make_split(cohort, folded, AGES, first.table)
     assert first.films("test") == second.films("test")
     dealt = second.table.loc[second.table["place"] != "test", "fold"]
     assert set(dealt) == {0, 1, 2}
@@ -405,9 +406,9 @@ def test_a_previous_split_without_folds_is_dealt_into_them() -> None:
 
 def test_a_previous_split_with_more_folds_is_refused() -> None:
     cohort = random_cohort(200)
-    first, _ = make_split(cohort, SplitConfig(test_per_year=1, folds=5), AGES)
+    first, _ = make_split(cohort, SplitConfig(test_per_year=1, folds=5, fold=0), AGES)
     with pytest.raises(PedfracError, match=r"5 folds, but split\.folds is 3"):
-        make_split(cohort, SplitConfig(test_per_year=1, folds=3), AGES, first.table)
+        make_split(cohort, SplitConfig(test_per_year=1, folds=3, fold=0), AGES, first.table)
 
 
 def test_a_leaking_previous_split_is_refused() -> None:
@@ -553,7 +554,7 @@ def test_a_missing_or_binary_split_file_is_an_error(tmp_path: Path) -> None:
 # ---- on disk ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [{}, {"folds": 3}, {"balance_training": True}])
+@pytest.mark.parametrize("options", [{}, {"folds": 3, "fold": 0}, {"balance_training": True}])
 def test_a_split_survives_saving_exactly(tmp_path: Path, options: dict) -> None:
     split, report = make_split(random_cohort(200), SplitConfig(test_per_year=2, **options), AGES)
     save_split(split, report, tmp_path)
