@@ -172,7 +172,7 @@ def _dispatch_all(config: RetrainConfig, jobs: Sequence[_Job]) -> list[str]:
             f"{len(failed)} of {len(jobs)} trainings failed ({'; '.join(failed)}). "
             "The others are kept; another run does only what is missing"
         )
-    keys: list[str] = [future.result() for future in futures]
+    keys: list[Any] = futures.result()
     return keys
 
 
