@@ -173,7 +173,7 @@ def make_jobs(settings: list[str], starts: dict[str, str], folds: int, seeds: in
     The pipeline deals the patients into folds. Each fold tests once while the next one validates,
     so that the films of a figure chose neither weights nor epoch.
     """
-    config = load_config(None, [*settings, f"split.folds={folds}"])
+    config = load_config(None, [*settings, f"split.folds={folds}", "split.fold=0"])
     records = steps.read_records(config)
     cohort = steps.select_cohort(config, records)
     dealt = load_split(steps.store_of(config).get(steps.split_patients(config, cohort)).path).table

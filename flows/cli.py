@@ -329,7 +329,12 @@ def retrain(
     given: Settings,
     as_json: AsJson = False,
 ) -> None:
-    """Run everything: prepare, train all models, evaluate, explain, report."""
+    """Run everything: prepare, train all models, evaluate, explain, report.
+
+    With `--set split.folds=5`, five more sets of networks are trained, each without one fold of the
+    patients; the films held out give pooled figures by age group, also for groups too small for
+    the test set.
+    """
     settings = given.load()
     from flows.retrain import retrain as run
 
@@ -552,7 +557,11 @@ def _print_evaluation(
     artifact = store_of(settings).get(evaluated.evaluation)
     figures = artifact.read_json("figures.json")
     result = {**(more or {"evaluated": evaluated.model_dump()}), "figures": figures}
-    _print(result, as_json, [_table("Test films", summary_rows(figures))])
+    tables = [_table("Test films", summary_rows(figures))]
+    if folds := figures.get("folds"):
+        title = f"Pooled k-fold: films held out in turn from {folds['folds']} sets of networks"
+        tables.append(_table(title, summary_rows(folds)))
+    _print(result, as_json, tables)
     if not as_json:
         out.print(in_words(figures))
 

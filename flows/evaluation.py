@@ -5,7 +5,7 @@ from pathlib import Path
 from prefect import flow
 
 from flows.preparation import prepare
-from flows.retrain import evaluate_and_explain, train_all
+from flows.retrain import train_and_evaluate
 from pedfrac import steps
 from pedfrac.config import RetrainConfig
 from pedfrac.steps import Evaluated
@@ -15,7 +15,7 @@ from pedfrac.steps import Evaluated
 def evaluate(config: RetrainConfig) -> Evaluated:
     """Score the test films with the trained models, training what is missing; return the keys."""
     prepared = prepare(config)
-    return evaluate_and_explain(config, prepared, train_all(config, prepared, None))
+    return train_and_evaluate(config, prepared, None)[1]
 
 
 @flow(name="explain")

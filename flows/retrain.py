@@ -1,8 +1,9 @@
 """The parent flow: a whole retraining, its trainings mapped over age groups."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-from prefect import flow
+from prefect import Flow, flow
 from prefect.runtime import flow_run
 from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -14,11 +15,12 @@ from flows.training import train_age, train_fracture
 from pedfrac import steps, tracking
 from pedfrac.config import RetrainConfig
 from pedfrac.errors import PedfracError
-from pedfrac.steps import Evaluated, Prepared, Trained
+from pedfrac.steps import Evaluated, Prepared, Trained, Training
 from pedfrac.storage import code_version
 from tasks.bundle import assemble_bundle
 from tasks.evaluation import evaluate_bundle
 from tasks.explanation import explain_bundle
+from tasks.folds import cut_folds, pool_folds, score_fold
 from tasks.report import publish_results, write_report
 from tasks.robustness import check_robustness
 
@@ -43,6 +45,9 @@ def retrain(
 ) -> Retrained:
     """Prepare the data, train all models, evaluate and explain them, and write the report.
 
+    With ``split.folds`` and no fold chosen, as many sets of networks are trained beside those of
+    the bundle, each without one fold of the patients, and all held-out films give pooled figures.
+
     Every training is waited for; if some fail the others are kept, the error names them, and
     another run does only what is missing.
 
@@ -65,8 +70,7 @@ def retrain(
 
 def _retrain(config: RetrainConfig, run: tracking.Run) -> Retrained:
     prepared = prepare(config)
-    trained = train_all(config, prepared, run.run_id)
-    evaluated = evaluate_and_explain(config, prepared, trained)
+    trained, evaluated = train_and_evaluate(config, prepared, run.run_id)
     provenance = {
         "data fingerprint": steps.store_of(config).peek(prepared.records).digest,
         "code version": code_version(),
@@ -85,26 +89,77 @@ def _retrain(config: RetrainConfig, run: tracking.Run) -> Retrained:
     )
 
 
-def train_all(config: RetrainConfig, prepared: Prepared, parent_run: str | None) -> Trained:
-    """Train generalist, age classifier and specialists; raise PedfracError naming what failed."""
-    given: dict[str, Any] = {"config": config, "prepared": prepared, "parent_run": parent_run}
-    # the specialists start from the generalist, so without it they need not be tried
-    generalist = dispatch(
-        "generalist", train_fracture, steps.fracture_training(config, prepared), given
+def train_and_evaluate(
+    config: RetrainConfig, prepared: Prepared, parent_run: str | None
+) -> tuple[Trained, Evaluated]:
+    """Train the bundle's networks and those of each fold held out in turn; evaluate, in a flow."""
+    folds = cut_folds(config, prepared)
+    trained, *of_folds = train_all(config, [prepared, *folds], parent_run)
+    scores = [
+        score_fold(config, fold, assemble_bundle(config, fold, networks))
+        for fold, networks in zip(folds, of_folds, strict=True)
+    ]
+    pooled = pool_folds(config, scores) if scores else None
+    return trained, evaluate_and_explain(config, prepared, trained, pooled)
+
+
+class _Job(NamedTuple):
+    """A training, the child flow that does it, and the child's parameters."""
+
+    child: Flow[..., str]
+    training: Training
+    given: dict[str, Any]
+
+
+def train_all(
+    config: RetrainConfig, splits: Sequence[Prepared], parent_run: str | None
+) -> list[Trained]:
+    """Train generalist, age classifier and specialists on each of some splits of the patients.
+
+    Raises PedfracError naming what failed.
+    """
+    given = [{"config": config, "prepared": one, "parent_run": parent_run} for one in splits]
+    # the specialists start from the generalists, so without them they need not be tried
+    generalists = _dispatch_all(
+        config,
+        [
+            _Job(train_fracture, steps.fracture_training(config, one), own)
+            for one, own in zip(splits, given, strict=True)
+        ],
     )
-    names = ["age", *config.cohort.ages.names]
-    children = [train_age] + [train_fracture] * len(config.cohort.ages)
-    trainings = [steps.age_training(config, prepared)]
-    parameters = [given]
-    for group in range(len(config.cohort.ages)):
-        trainings.append(steps.fracture_training(config, prepared, group, generalist))
-        parameters.append(given | {"generalist": generalist, "group": group})
+    jobs = []
+    for one, own, generalist in zip(splits, given, generalists, strict=True):
+        jobs.append(_Job(train_age, steps.age_training(config, one), own))
+        for group in range(len(config.cohort.ages)):
+            training = steps.fracture_training(config, one, group, generalist)
+            jobs.append(
+                _Job(train_fracture, training, own | {"generalist": generalist, "group": group})
+            )
+    keys = iter(_dispatch_all(config, jobs))
+    return [
+        Trained(
+            age=next(keys),
+            generalist=generalist,
+            specialists=tuple(next(keys) for _ in config.cohort.ages.names),
+        )
+        for generalist in generalists
+    ]
+
+
+def _dispatch_all(config: RetrainConfig, jobs: Sequence[_Job]) -> list[str]:
+    """Return the keys of the models of all jobs; raise PedfracError naming those that failed."""
+    at_a_time = len(jobs) if config.runtime.dispatch == "deployments" else config.runtime.parallel
     # a runner of its own, since how many children run at a time is configuration
-    runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=_at_a_time(config))
+    runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=at_a_time)
     with runner:
         futures = runner.map(
             dispatch,
-            {"name": names, "child": children, "training": trainings, "given": parameters},
+            {
+                "name": [job.training.name for job in jobs],
+                "child": [job.child for job in jobs],
+                "training": [job.training for job in jobs],
+                "given": [job.given for job in jobs],
+            },
         )
         futures.wait()
     failed = [
@@ -114,24 +169,19 @@ def train_all(config: RetrainConfig, prepared: Prepared, parent_run: str | None)
     ]
     if failed:
         raise PedfracError(
-            f"{len(failed)} of {len(names)} trainings failed ({'; '.join(failed)}). "
+            f"{len(failed)} of {len(jobs)} trainings failed ({'; '.join(failed)}). "
             "The others are kept; another run does only what is missing"
         )
-    age, *specialists = futures.result()
-    return Trained(age=age, generalist=generalist, specialists=tuple(specialists))
+    keys: list[Any] = futures.result()
+    return keys
 
 
-def _at_a_time(config: RetrainConfig) -> int:
-    """Return how many children are begun at a time; on a pool, its workers see to that."""
-    if config.runtime.dispatch == "deployments":
-        return len(config.cohort.ages) + 1
-    return config.runtime.parallel
-
-
-def evaluate_and_explain(config: RetrainConfig, prepared: Prepared, trained: Trained) -> Evaluated:
-    """Assemble the bundle and find out what it can do, inside a flow."""
+def evaluate_and_explain(
+    config: RetrainConfig, prepared: Prepared, trained: Trained, folds: str | None
+) -> Evaluated:
+    """Assemble the bundle and find out what it can do; figures of pooled folds stand beside."""
     bundle = assemble_bundle(config, prepared, trained)
-    evaluation = evaluate_bundle(config, prepared, bundle)
+    evaluation = evaluate_bundle(config, prepared, bundle, folds)
     explanation = explain_bundle(config, prepared, bundle, evaluation)
     robustness = check_robustness(config, prepared, bundle, evaluation)
     return Evaluated(

@@ -123,9 +123,14 @@ class SplitConfig(Section):
         0.15, gt=0, lt=1, description="Share of the other patients that validate"
     )
     folds: NoneOrCount = Field(
-        None, ge=2, description="Cut the patients into so many folds instead of one validation set"
+        None,
+        ge=2,
+        description="Cut the patients into so many folds; without a fold, each is held out in turn "
+        "from networks of its own, for pooled figures beside those of the test set",
     )
-    fold: int = Field(0, ge=0, description="With folds: the fold that validates")
+    fold: NoneOrCount = Field(
+        None, ge=0, description="With folds: only this one counts, and validates; none: all"
+    )
     balance_training: bool = Field(
         False, description="Keep as many fractured as normal training films in each year of age"
     )
@@ -138,11 +143,25 @@ class SplitConfig(Section):
 
     @model_validator(mode="after")
     def _fold_exists(self) -> Self:
-        if self.folds is not None and self.fold >= self.folds:
+        if self.fold is None:
+            return self
+        if self.folds is None:
+            raise ValueError(f"fold {self.fold} is one of folds, which must be given, too")
+        if self.fold >= self.folds:
             raise ValueError(f"fold {self.fold} must be below folds {self.folds}")
-        if self.folds is not None and self.file is not None:
-            raise ValueError("choose either file or folds, not both")
+        if self.file is not None:
+            raise ValueError("choose either file or fold, not both")
         return self
+
+    @property
+    def held_out(self) -> int:
+        """How many folds are held out in turn; 0: none."""
+        return self.folds or 0 if self.fold is None else 0
+
+    @property
+    def of_the_bundle(self) -> Self:
+        """The split of the networks that go into the bundle: folds held out in turn are no part."""
+        return self.model_copy(update={"folds": None}) if self.held_out else self
 
 
 class PixelsConfig(Section):

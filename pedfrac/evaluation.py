@@ -78,13 +78,7 @@ def evaluate(
     points, calibration, routing and subgroups are the bundle's.
     Raises PedfracError where a film has no score.
     """
-    _refuse_unscored(predictions)
-    films = _called(
-        predictions.assign(
-            **{f"baseline {name}": scores for name, scores in _baselines(training, predictions)}
-        ),
-        {name: scorer.thresholds for name, scorer in scorers.items()},
-    )
+    films = call_films(predictions, training, scorers)
     judged = _rows(films, ages, config)
     return {
         **judged,
@@ -100,6 +94,43 @@ def evaluate(
         "routing": _routing(films, ages, scorers["bundle"], config),
         "subgroups": subgroup_figures(films, films["bundle"], films["call bundle"], ages, config),
     }
+
+
+def call_films(
+    predictions: pd.DataFrame, training: pd.DataFrame, scorers: Mapping[str, Scorer]
+) -> pd.DataFrame:
+    """Return scored films (see ``evaluate``) with each model's call and the baselines' scores.
+
+    Raises PedfracError where a film has no score.
+    """
+    _refuse_unscored(predictions)
+    baselines = _baselines(training, predictions)
+    return _called(
+        predictions.assign(**{f"baseline {name}": scores for name, scores in baselines}),
+        {name: scorer.thresholds for name, scorer in scorers.items()},
+    )
+
+
+def pooled_figures(
+    folds: Sequence[pd.DataFrame], ages: AgeGroups, config: EvaluationConfig
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return one table of the films that folds held out, with their fold, and its figures as JSON.
+
+    ``folds``: what ``call_films`` returned for each, by the networks, maps, thresholds and
+    baselines of that fold; so areas, too, compare films of different networks, whose probabilities
+    only calibration makes comparable. ``groups`` and ``subsets`` are rows as ``evaluate`` has them.
+    They tell how well the procedure does, with less to learn from, not the bundle itself.
+    Raises PedfracError where a patient was held out from two folds.
+    """
+    films = pd.concat(
+        [table.assign(fold=number) for number, table in enumerate(folds)], ignore_index=True
+    )
+    held_out = films.groupby("patient_id")["fold"].nunique()
+    if twice := held_out.index[held_out > 1].tolist():
+        raise PedfracError(f"folds: patients {twice[:3]} were held out from more than one")
+    counts = [{"films": len(one), "patients": one["patient_id"].nunique()} for one in folds]
+    figures = {"folds": len(folds), "films": len(films), "patients": len(held_out)}
+    return films, figures | {"held_out": counts} | _rows(films, ages, config)
 
 
 def save_evaluation(folder: Path, predictions: pd.DataFrame, figures: dict[str, Any]) -> None:

@@ -93,8 +93,10 @@ def make_split(
     account, the same films and seed give the same split. ``previous``, an earlier ``Split.table``,
     keeps each of its patients where it was; without it a new patient may displace a few others,
     since a test set of fixed size depends on who else is there. A split file overrules both.
+    Folds count where one is chosen; those held out in turn are cut from this split (``cut_fold``).
     Raises PedfracError where training or validation would be empty or a patient be shared.
     """
+    config = config.of_the_bundle
     films = _prepare(cohort, config, ages)
     report: SplitReport = {"source": "file" if config.file else "rule"}
     if config.file:
@@ -110,6 +112,58 @@ def make_split(
     split = Split(films[list(SPLIT_TYPES)].astype(SPLIT_TYPES).reset_index(drop=True))
     _refuse_empty(split, config)
     return split, report | _describe(films, split, ages)
+
+
+def cut_fold(
+    split: Split, cohort: pd.DataFrame, config: SplitConfig, ages: AgeGroups, fold: int
+) -> tuple[Split, SplitReport]:
+    """Hold out one of ``config.folds`` of a split's training and validation patients.
+
+    The patients are dealt into folds by age group and fracture, alike for every ``fold``. Those of
+    this one become the part ``test``, and of the others ``config.validation_fraction`` validate,
+    so that no held-out film has trained, stopped, chosen or calibrated a network of the fold. The
+    test set of ``split`` stays out, and so does what it left out but for balance.
+    Raises PedfracError where a part would be empty.
+    """
+    folds = config.folds or 0
+    films = _prepare(cohort, config, ages)
+    _take_others(films, split)
+    pool = films[films["part"] == ""].sort_values(["validation_draw", "patient_id"])
+    patients = pool.groupby("patient_id", sort=False).agg(
+        group=("group", "min"), fracture=("fracture_visible", "any")
+    )
+    patients = patients.assign(place="", fold=-1)
+    _deal_folds(patients, folds)
+    others = patients[patients["fold"] != fold].copy()
+    _draw_validation(others, config.validation_fraction)
+    patients["place"] = others["place"].reindex(patients.index, fill_value="test")
+    _take_places(films, patients)
+    if config.balance_training:
+        _balance_training(films)
+    made = Split(films[list(SPLIT_TYPES)].astype(SPLIT_TYPES).reset_index(drop=True))
+    if not all(made.films(part) for part in PLACES):
+        raise PedfracError(
+            f"split: {len(patients)} patients cannot be cut into {folds} folds, each with patients "
+            "to train, to validate and to hold out; lower split.folds"
+        )
+    return made, {"source": "fold", "fold": fold} | _describe(films, made, ages)
+
+
+def _take_others(films: pd.DataFrame, split: Split) -> None:
+    """Leave out the films that a split tests or leaves out, but for balance."""
+    table = split.table.set_index("filestem").reindex(films["filestem"])
+    part, reason = table["part"].to_numpy(), table["reason"].to_numpy()
+    out = (part == "left_out") & (reason != BALANCED)
+    films.loc[out, ["part", "reason"]] = np.stack([part[out], reason[out]], axis=1)
+    _leave_out(films, part == "test", TEST_PATIENT)
+
+
+def _take_places(films: pd.DataFrame, patients: pd.DataFrame) -> None:
+    """Give the films without a part that of their patient, and all films their patient's fold."""
+    films["fold"] = films["patient_id"].map(patients["fold"]).fillna(-1).astype("int64")
+    rest = films["part"] == ""
+    films.loc[rest, "place"] = films.loc[rest, "patient_id"].map(patients["place"])
+    films.loc[rest, "part"] = films.loc[rest, "place"]
 
 
 def save_split(split: Split, report: SplitReport, folder: Path) -> None:
@@ -433,12 +487,9 @@ def _place_others(films: pd.DataFrame, config: SplitConfig) -> None:
     if config.folds:
         _deal_folds(patients, config.folds)
         patients["place"] = np.where(patients["fold"] == config.fold, "validation", "train")
-        films["fold"] = films["patient_id"].map(patients["fold"]).fillna(-1).astype("int64")
     else:
         _draw_validation(patients, config.validation_fraction)
-    rest = films["part"] == ""
-    films.loc[rest, "place"] = films.loc[rest, "patient_id"].map(patients["place"])
-    films.loc[rest, "part"] = films.loc[rest, "place"]
+    _take_places(films, patients)
 
 
 def _draw_validation(patients: pd.DataFrame, fraction: float) -> None:

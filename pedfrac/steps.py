@@ -59,6 +59,7 @@ from pedfrac.training import (
 Progress = Callable[[int, int], None]
 
 PAGES = ("report.html", "model_card.md", "checklist.md", findings.METRICS, findings.SCHEMA)
+FOLD_SPLIT = "fold-split"
 SCORED = ("split", "fracture_pack", "age_pack")  # what films are scored from
 
 
@@ -163,6 +164,31 @@ def split_patients(config: RetrainConfig, cohort: str) -> str:
     ).key
 
 
+def cut_folds(config: RetrainConfig, prepared: Prepared) -> list[Prepared]:
+    """Return what is prepared with each of the folds held out in turn, if there are to be any."""
+    return [
+        prepared.model_copy(update={"split": _cut_fold(config, prepared, fold)})
+        for fold in range(config.split.held_out)
+    ]
+
+
+def _cut_fold(config: RetrainConfig, prepared: Prepared, fold: int) -> str:
+    store = store_of(config)
+    parents = {"cohort": store.peek(prepared.cohort), "split": store.peek(prepared.split)}
+    ages = config.cohort.ages
+
+    def make(folder: Path) -> None:
+        table = cohorts.load_cohort(parents["cohort"].path).table
+        whole = splitting.load_split(parents["split"].path)
+        made = splitting.cut_fold(whole, table, config.split, ages, fold)
+        splitting.save_split(*made, folder)
+
+    rules = {"folds", "validation_fraction", "balance_training", "seed"}
+    settings = config.split.model_dump(mode="json", include=rules)
+    settings |= {"fold": fold, "age_bounds": list(ages.bounds)}
+    return store.produce(FOLD_SPLIT, make, config=settings, parents=parents).key
+
+
 def pack_films(
     config: RetrainConfig, records: str, model: ModelConfig, progress: Progress | None = None
 ) -> str:
@@ -194,14 +220,16 @@ def pack_films(
 def age_training(config: RetrainConfig, prepared: Prepared) -> "Training":
     """Return the training of the network that tells the age group."""
     ages = config.cohort.ages
+    name = "age" + _fold_in_words(config, prepared)
 
     def films(pack: Pack) -> Films:
         years = pack.index["age"].to_numpy(dtype=np.float64)
         labels = ages.assign(years)
-        return Films("age", ages.names, labels, labels >= 0, years)
+        return Films(name, ages.names, labels, labels >= 0, years)
 
     return Training(
         config,
+        name,
         kind="age-model",
         films=films,
         parents=_pack_and_split(config, prepared.age_pack, prepared.split),
@@ -224,6 +252,7 @@ def fracture_training(
     """
     ages = config.cohort.ages
     name = "generalist" if group is None else ages.name(group)
+    name += _fold_in_words(config, prepared)
     parents = _pack_and_split(config, prepared.fracture_pack, prepared.split)
     if group is not None and config.fracture.specialist.start == "generalist":
         if generalist is None:
@@ -241,6 +270,7 @@ def fracture_training(
     last = group is None or group == len(ages) - 1
     return Training(
         config,
+        name,
         kind="fracture-model",
         films=films,
         parents=parents,
@@ -292,23 +322,43 @@ def assemble_bundle(config: RetrainConfig, prepared: Prepared, trained: Trained)
     return store.produce("bundle", make, config=settings, parents=parents).key
 
 
-def evaluate_bundle(config: RetrainConfig, prepared: Prepared, bundle: str) -> str:
-    """Score the test films and compute all figures."""
+def score_fold(config: RetrainConfig, prepared: Prepared, bundle: str) -> str:
+    """Score and call the films that a fold holds out, by the bundle of its own networks."""
     store = store_of(config)
     parents = _parents(store, prepared, bundle=bundle)
 
     def make(folder: Path) -> None:
-        loaded = Bundle.load(parents["bundle"].path, resolve_device(config.runtime.device))
-        fracture, age = (
-            Pack.open(parents["fracture_pack"].path),
-            Pack.open(parents["age_pack"].path),
-        )
-        split = splitting.load_split(parents["split"].path)
-        films = _test_films(split)
-        scores = loaded.score_packs(fracture, age, films, every=True)
-        metadata = fracture.index.set_index("filestem")
-        predictions = scores.join(metadata, on="filestem")
-        learned = metadata.loc[split.films("train") + split.films("validation")].reset_index()
+        loaded, predictions, learned = _scored(config, parents)
+        films = evaluations.call_films(predictions, learned, loaded.scorers)
+        films.to_parquet(folder / evaluations.PREDICTIONS, index=False)
+
+    return store.produce("fold-scores", make, config={}, parents=parents).key
+
+
+def pool_folds(config: RetrainConfig, scores: Sequence[str]) -> str:
+    """Pool the held-out films of all folds in one table, and compute their figures."""
+    store = store_of(config)
+    parents = {f"fold-{number}": store.peek(key) for number, key in enumerate(scores)}
+
+    def make(folder: Path) -> None:
+        folds = [pd.read_parquet(one.file(evaluations.PREDICTIONS)) for one in parents.values()]
+        pooled = evaluations.pooled_figures(folds, config.cohort.ages, config.evaluation)
+        evaluations.save_evaluation(folder, *pooled)
+
+    settings = config.evaluation.model_dump(mode="json")
+    settings["age_bounds"] = list(config.cohort.age_bounds)
+    return store.produce("folds", make, config=settings, parents=parents).key
+
+
+def evaluate_bundle(
+    config: RetrainConfig, prepared: Prepared, bundle: str, folds: str | None = None
+) -> str:
+    """Score the test films and compute all figures; those of pooled ``folds`` stand beside them."""
+    store = store_of(config)
+    parents = _parents(store, prepared, bundle=bundle, **({"folds": folds} if folds else {}))
+
+    def make(folder: Path) -> None:
+        loaded, predictions, learned = _scored(config, parents)
         figures = evaluations.evaluate(
             predictions,
             learned,
@@ -316,6 +366,8 @@ def evaluate_bundle(config: RetrainConfig, prepared: Prepared, bundle: str) -> s
             loaded.scorers,
             config.evaluation,
         )
+        if folds:
+            figures["folds"] = parents["folds"].read_json(evaluations.FIGURES)
         evaluations.save_evaluation(folder, predictions, figures)
 
     settings = config.evaluation.model_dump(mode="json")
@@ -550,6 +602,7 @@ class Training:
     """
 
     config: RetrainConfig
+    name: str
     kind: str
     films: Callable[[Pack], Films]
     parents: dict[str, Artifact]
@@ -667,7 +720,10 @@ def _network_to_train(
 
 
 def _split_settings(config: RetrainConfig) -> dict[str, Any]:
-    return config.split.model_dump(mode="json") | {"age_bounds": list(config.cohort.age_bounds)}
+    split = config.split.of_the_bundle
+    # 0 stands for no fold, as in splits that are there already and whose test sets are followed
+    own = {"fold": split.fold or 0, "age_bounds": list(config.cohort.age_bounds)}
+    return split.model_dump(mode="json") | own
 
 
 def _split_files(config: RetrainConfig) -> dict[str, str]:
@@ -709,6 +765,31 @@ def _same_origin(store: ArtifactStore, earlier: Artifact, cohort: Artifact) -> b
 
 def _parents(store: ArtifactStore, prepared: Prepared, **more: str) -> dict[str, Artifact]:
     return {name: store.peek(key) for name, key in (prepared.model_dump() | more).items()}
+
+
+def _scored(
+    config: RetrainConfig, parents: dict[str, Artifact]
+) -> tuple[Bundle, pd.DataFrame, pd.DataFrame]:
+    """Return a bundle, its scores of its split's test films, and metadata of what it learned from.
+
+    Raises PedfracError where the bundle's networks learned by another split.
+    """
+    loaded = Bundle.load(parents["bundle"].path, resolve_device(config.runtime.device))
+    if loaded.info.provenance["split"] != parents["split"].key:
+        raise PedfracError(f"{parents['bundle'].key} did not learn by {parents['split'].key}")
+    fracture, age = (Pack.open(parents[name].path) for name in ("fracture_pack", "age_pack"))
+    split = splitting.load_split(parents["split"].path)
+    scores = loaded.score_packs(fracture, age, _test_films(split), every=True)
+    metadata = fracture.index.set_index("filestem")
+    learned = metadata.loc[split.films("train") + split.films("validation")].reset_index()
+    return loaded, scores.join(metadata, on="filestem"), learned
+
+
+def _fold_in_words(config: RetrainConfig, prepared: Prepared) -> str:
+    """Return what tells the trainings of folds apart; nothing for the bundle's own."""
+    manifest = store_of(config).peek(prepared.split).manifest
+    rules = manifest.config
+    return f", fold {rules['fold'] + 1} of {rules['folds']}" if manifest.kind == FOLD_SPLIT else ""
 
 
 def _test_films(split: splitting.Split) -> list[str]:

@@ -368,13 +368,8 @@ class _Run:
             places.append(own)
             if last:
                 self._update()
-        whole = self.ranks.whole(torch.cat(outputs), torch.cat(places), len(order))
-        if not torch.isfinite(whole).all():
-            raise PedfracError(
-                f"{self.data.name}: the network's output is no number any more; "
-                f"lower learning_rate {self.config.learning_rate} or set precision: fp32"
-            )
-        return _figures(self.model.head, whole.to(self.device), self.data.train, order)
+        whole = self._gathered(torch.cat(outputs), torch.cat(places), len(order))
+        return _figures(self.model.head, whole, self.data.train, order)
 
     def _step(
         self, order: Tensor, batch: Tensor, own: Tensor, last: bool, generator: Generator
@@ -444,7 +439,17 @@ class _Run:
         # a rank without a film takes one for the shape of its output
         asked = films.part(places if len(places) else torch.zeros(1, dtype=torch.long))
         own = predict_output(self._evaluated, asked, device=self.device)[: len(places)]
-        return self.ranks.whole(own, places, len(films)).to(self.device)
+        return self._gathered(own, places, len(films))
+
+    def _gathered(self, part: Tensor, places: Tensor, count: int) -> Tensor:
+        """Return the output (count, m) of which each rank has a part, on this rank's device."""
+        whole = self.ranks.whole(part, places, count).to(self.device)
+        if not torch.isfinite(whole).all():
+            raise PedfracError(
+                f"{self.data.name}: the network's output is no number any more; "
+                f"lower learning_rate {self.config.learning_rate} or set precision: fp32"
+            )
+        return whole
 
     def _autocast(self) -> AbstractContextManager[Any]:
         gpu = self.device.type == "cuda"

@@ -13,9 +13,11 @@ from pedfrac.steps import Prepared
 
 
 @task(name="evaluate bundle", cache_policy=NO_CACHE)
-def evaluate_bundle(config: RetrainConfig, prepared: Prepared, bundle: str) -> str:
+def evaluate_bundle(
+    config: RetrainConfig, prepared: Prepared, bundle: str, folds: str | None = None
+) -> str:
     """Return the key of the evaluation; show the figures by age group."""
-    key = steps.evaluate_bundle(config, prepared, bundle)
+    key = steps.evaluate_bundle(config, prepared, bundle, folds)
     figures: dict[str, Any] = steps.store_of(config).get(key).read_json("figures.json")
     create_table_artifact(
         summary_rows(figures), key="metrics", description=f"Test films. {in_words(figures)}"

@@ -24,7 +24,7 @@ def _run_name() -> str:
 @task(name="train age classifier", cache_policy=NO_CACHE)
 def train_age(config: RetrainConfig, prepared: Prepared, parent_run: str | None) -> str:
     """Return the key of the trained age classifier."""
-    return _train("age", steps.age_training(config, prepared), config.age, parent_run)
+    return _train(steps.age_training(config, prepared), config.age, parent_run)
 
 
 @task(
@@ -40,17 +40,16 @@ def train_fracture(
     parent_run: str | None,
 ) -> str:
     """Return the key of a trained specialist, or of the generalist where ``group`` is None."""
-    name = "generalist" if group is None else config.cohort.ages.name(group)
     training = steps.fracture_training(config, prepared, group, generalist)
-    return _train(name, training, config.fracture, parent_run)
+    return _train(training, config.fracture, parent_run)
 
 
-def _train(name: str, training: Training, section: Any, parent_run: str | None) -> str:
+def _train(training: Training, section: Any, parent_run: str | None) -> str:
     """Run a training under the eyes of MLflow, the terminal and the UI; return its key.
 
     A run of MLflow opens at the first epoch: a model that is there already has none.
     """
-    logger, config = get_run_logger(), training.config
+    logger, config, name = get_run_logger(), training.config, training.name
     epochs = training.training.epochs
     with ExitStack() as stack:
         show = stack.enter_context(progress(f"training-{slug(name)}", f"training {name}"))

@@ -27,6 +27,7 @@ def test_flags_come_after_the_file(tmp_path):
         ("fracture.model.options={", "^--set fracture.model.options={: is not YAML"),
         ("cohort.age_bounds=0", "cohort.age_bounds.*at least 2"),
         ("split.folds=1", "split.folds.*found 1"),
+        ("split.fold=1", "split.*fold 1 is one of folds, which must be given"),
         ("epochs", "must look like"),
         ("data.root.x=1", "data.root|root is a value"),
     ],

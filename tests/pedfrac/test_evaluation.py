@@ -12,9 +12,11 @@ from pedfrac.calibration import Calibrator, Calibrators
 from pedfrac.config import EvaluationConfig
 from pedfrac.errors import PedfracError
 from pedfrac.evaluation import (
+    call_films,
     evaluate,
     in_words,
     load_evaluation,
+    pooled_figures,
     save_evaluation,
     summary_rows,
 )
@@ -189,6 +191,30 @@ def test_an_estimated_age_has_its_error_where_the_age_is_recorded(predictions, f
     assert 0.9 < error["low"] < 1 < error["high"] < 1.1
     assert "Estimated age: mean absolute error 1.00 (0.9" in in_words(found)
     assert AgeFigures.model_validate(found["age"])
+
+
+def test_folds_are_pooled_with_the_calls_of_their_own(predictions, figures):
+    training = make_predictions(200, seed=9)
+    middle = predictions["patient_id"].median()
+    halves = [predictions[predictions["patient_id"] < middle]]
+    halves.append(predictions.drop(halves[0].index))
+    folds = [call_films(half, training, SCORERS) for half in halves]
+    films, found = pooled_figures(folds, AGES, CONFIG)
+    json.dumps(found, allow_nan=False)
+    assert sorted(films["filestem"]) == sorted(predictions["filestem"])
+    assert (found["folds"], found["films"]) == (2, len(predictions))
+    assert found["held_out"][0] == {
+        "films": len(halves[0]),
+        "patients": halves[0]["patient_id"].nunique(),
+    }
+    # networks, thresholds and baselines are the same in both folds: nothing is lost by pooling
+    assert (
+        found["groups"]
+        == pooled_figures([call_films(predictions, training, SCORERS)], AGES, CONFIG)[1]["groups"]
+        == figures["groups"]
+    )
+    with pytest.raises(PedfracError, match="held out from more than one"):
+        pooled_figures([folds[0], folds[0]], AGES, CONFIG)
 
 
 def test_baselines_stand_beside_every_area(figures):

@@ -231,6 +231,12 @@ def test_films_without_ages_are_refused(tmp_path, kind):
         train_on([CPU], partial(network, kind), toys, toy["config"](), tmp_path)
 
 
+@pytest.mark.parametrize("kind", OLDER)
+def test_unlearnable_numbers_end_in_an_error(tmp_path, kind):
+    with pytest.raises(PedfracError, match="age: the network's output is no number any more"):
+        run(tmp_path / "a", kind, learning_rate=1e30, clip_norm=None, epochs=6)
+
+
 @pytest.mark.parametrize("change", [{"imbalance": "focal"}, {"label_smoothing": 0.1}])
 def test_a_loss_of_classes_is_refused_beside_another_head(change):
     AgeConfig.model_validate({"training": change})

@@ -15,9 +15,11 @@ from pedfrac.splitting import (
     BALANCED,
     NOT_NAMED,
     PARTS,
+    PLACES,
     TEST_PATIENT,
     Split,
     SplitReport,
+    cut_fold,
     load_split,
     make_split,
     read_split_file,
@@ -60,12 +62,12 @@ films = st.lists(
     max_size=80,
 ).map(lambda rows: pd.DataFrame([film(p, n, a, f) for n, (p, a, f) in enumerate(rows)]))
 configs = st.builds(
-    SplitConfig,
+    lambda folded, **rest: SplitConfig(**folded, **rest),
     test_per_year=st.integers(1, 3),
     test_images_per_patient=st.integers(1, 3),
     validation_fraction=st.floats(0.05, 0.9),
-    folds=st.none() | st.integers(2, 4),
-    fold=st.integers(0, 1),
+    folded=st.just({})
+    | st.fixed_dictionaries({"folds": st.integers(2, 4), "fold": st.integers(0, 1)}),
     balance_training=st.booleans(),
     seed=st.integers(0, 3),
 )
@@ -383,9 +385,61 @@ def test_folds_are_even_and_each_validates_once() -> None:
     assert sizes.drop(-1).max() - sizes.drop(-1).min() <= 1
 
 
+@relaxed
+@given(films, st.integers(2, 4), st.booleans(), st.integers(0, 3))
+def test_every_film_outside_the_test_set_is_held_out_once(cohort, folds, balance, seed) -> None:
+    config = SplitConfig(test_per_year=1, folds=folds, balance_training=balance, seed=seed)
+    made = split_or_none(cohort, config)
+    if made is None:
+        return
+    whole = made[0]
+    try:
+        cut = [cut_fold(whole, cohort, config, AGES, fold)[0] for fold in range(folds)]
+    except PedfracError as error:
+        assert "cannot be cut into" in str(error)
+        return
+    tested = set(whole.table.loc[whole.table["place"] == "test", "patient_id"])
+    rest = cohort.loc[~cohort["patient_id"].isin(tested), "filestem"]
+    assert sorted(stem for fold in cut for stem in fold.films("test")) == sorted(rest)
+    owner = cohort.set_index("filestem")["patient_id"]
+    held_out = [set(owner[fold.films("test")]) for fold in cut]
+    assert sum(map(len, held_out)) == len(set.union(*held_out))
+    for fold, patients in zip(cut, held_out, strict=True):
+        seen = set(owner[fold.films("train") + fold.films("validation")])
+        assert not seen & patients and not seen & tested
+
+
+def test_folds_held_out_in_turn_leave_the_split_of_the_bundle_as_it_is() -> None:
+    cohort = random_cohort(200)
+    plain, _ = make_split(cohort, SplitConfig(test_per_year=2), AGES)
+    config = SplitConfig(test_per_year=2, folds=3)
+    pd.testing.assert_frame_equal(make_split(cohort, config, AGES)[0].table, plain.table)
+    fold, report = cut_fold(plain, cohort, config, AGES, 1)
+    assert (report["source"], report["fold"]) == ("fold", 1)
+    counts = fold.table.drop_duplicates("patient_id")["place"].value_counts()
+    assert counts["test"] == pytest.approx(counts[list(PLACES)].sum() / 3, abs=1)
+
+
+def test_films_that_a_split_file_does_not_name_are_held_out_of_no_fold(tmp_path: Path) -> None:
+    cohort = random_cohort(60)
+    stems = sorted(cohort["filestem"])
+    owner = cohort.set_index("filestem")["patient_id"]
+    parts = {stem: ("test", "train", "valid", "")[owner[stem] % 4] for stem in stems}
+    lines = [f"{stem},{part}" for stem, part in parts.items() if part]
+    (tmp_path / "s.csv").write_text("\n".join(["filestem,split", *lines]))
+    config = SplitConfig(file=str(tmp_path / "s.csv"), folds=3)
+    whole, _ = make_split(cohort, config, AGES)
+    held_out = [
+        stem
+        for fold in range(3)
+        for stem in cut_fold(whole, cohort, config, AGES, fold)[0].films("test")
+    ]
+    assert sorted(held_out) == [stem for stem in stems if parts[stem] in ("train", "valid")]
+
+
 def test_changing_the_fold_moves_validation_only() -> None:
     cohort = random_cohort(200)
-    first, _ = make_split(cohort, SplitConfig(test_per_year=1, folds=3), AGES)
+    first, _ = make_split(cohort, SplitConfig(test_per_year=1, folds=3, fold=0), AGES)
     second, report = make_split(
         cohort, SplitConfig(test_per_year=1, folds=3, fold=1), AGES, first.table
     )
@@ -397,7 +451,8 @@ def test_changing_the_fold_moves_validation_only() -> None:
 def test_a_previous_split_without_folds_is_dealt_into_them() -> None:
     cohort = random_cohort(200)
     first, _ = make_split(cohort, SplitConfig(test_per_year=1), AGES)
-    second, _ = make_split(cohort, SplitConfig(test_per_year=1, folds=3), AGES, first.table)
+    folded = SplitConfig(test_per_year=1, folds=3, fold=0)
+    second, _ = make_split(cohort, folded, AGES, first.table)
     assert first.films("test") == second.films("test")
     dealt = second.table.loc[second.table["place"] != "test", "fold"]
     assert set(dealt) == {0, 1, 2}
@@ -405,9 +460,9 @@ def test_a_previous_split_without_folds_is_dealt_into_them() -> None:
 
 def test_a_previous_split_with_more_folds_is_refused() -> None:
     cohort = random_cohort(200)
-    first, _ = make_split(cohort, SplitConfig(test_per_year=1, folds=5), AGES)
+    first, _ = make_split(cohort, SplitConfig(test_per_year=1, folds=5, fold=0), AGES)
     with pytest.raises(PedfracError, match=r"5 folds, but split\.folds is 3"):
-        make_split(cohort, SplitConfig(test_per_year=1, folds=3), AGES, first.table)
+        make_split(cohort, SplitConfig(test_per_year=1, folds=3, fold=0), AGES, first.table)
 
 
 def test_a_leaking_previous_split_is_refused() -> None:
@@ -553,7 +608,7 @@ def test_a_missing_or_binary_split_file_is_an_error(tmp_path: Path) -> None:
 # ---- on disk ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [{}, {"folds": 3}, {"balance_training": True}])
+@pytest.mark.parametrize("options", [{}, {"folds": 3, "fold": 0}, {"balance_training": True}])
 def test_a_split_survives_saving_exactly(tmp_path: Path, options: dict) -> None:
     split, report = make_split(random_cohort(200), SplitConfig(test_per_year=2, **options), AGES)
     save_split(split, report, tmp_path)

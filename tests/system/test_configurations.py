@@ -25,6 +25,7 @@ OTHER = {
     "fracture.model.options": "{}",
     "age.model.backbone": "test_efficientnet",
     "age.model.options": "{}",
+    "age.head": "ordinal",
     "age.training.imbalance": "weighted",
     "data.missing": "drop",
     "explanation.method": "hirescam",
@@ -75,6 +76,11 @@ def test_networks_and_pixels_are_as_configured(folder, result):
     for part, backbone in (("fracture", "test_resnet"), ("age", "test_efficientnet")):
         assert bundle[part]["model"]["backbone"] == backbone
         assert bundle[part]["preparation"] == {"size": 48, "markers": "off", "version": 1}
+
+
+def test_the_age_is_estimated_in_years(result):
+    error = result["figures"]["age"]["mean_absolute_error"]
+    assert 0 < error["low"] <= error["value"] <= error["high"] < 19
 
 
 def test_imbalance_is_corrected_once_and_written_down(folder, result):
