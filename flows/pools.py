@@ -19,7 +19,7 @@ from pedfrac.errors import PedfracError
 # what an automation tells is of a run, or of a pool
 MESSAGE = """{{ automation.description }}
 {% set it = flow_run or work_pool %}{{ it.name }} {{ it.state.message }}
-{{ it|ui_url }}"""
+{{ it|ui_url or "" }}"""
 
 
 def prepare_server(folder: Path, kind: str, notify: str | None) -> list[dict[str, str]]:

@@ -28,6 +28,7 @@ def told(stage, tmp_path_factory):
     with webhook() as (url, messages):
         make_block(stage, url)
         stage.command("flows.cli", "pools", "--folder", folder, "--notify", "custom-webhook/alerts")
+        stage.command("flows.cli", "pools", "--folder", folder)  # leaves it so
         yield messages
         stage.command("flows.cli", "pools", "--notify", "none")
 
@@ -61,7 +62,8 @@ def test_the_runs_of_a_lost_node_are_noticed_told_and_begun_again(stage, told):
     wait_for(lambda: message(told, "pool without workers", "gpu"), "the alert of the pool")
     wait_for(lambda: stage.state(child["id"])["type"] == "CRASHED", "the loss to be noticed")
     assert "No heartbeat" in stage.state(child["id"])["message"]
-    wait_for(lambda: message(told, "crashed training", "train-generalist"), "the alert")
+    link = f"127.0.0.1:{stage.prefect}/runs/flow-run/{child['id']}"
+    wait_for(lambda: message(told, "crashed training", link), "the alert")
     stage.start_workers("gpu", 2)
     state = stage.finish(parent)
     assert state["type"] == "COMPLETED", state["message"]
