@@ -310,7 +310,9 @@ def assemble_bundle(config: RetrainConfig, prepared: Prepared, trained: Trained)
         said = _validation_answers(config, folder, parents)
         selection = select_networks(said, len(info.ages), rules)
         scorers = fit_scorers(said, [one["choice"] for one in selection], rules)
-        write_info(folder, info.model_copy(update={"scorers": scorers, "selection": selection}))
+        write_info(
+            folder, info.model_copy(update={"scorers": scorers, "selection": tuple(selection)})
+        )
 
     fitted = {
         *("threshold", "sensitivity", "fixed", "threshold_shrinkage", "selection_margin"),
