@@ -16,7 +16,7 @@ ABBREVIATIONS = {
     "ece": "ECE",
     "f1": "F1",
 }
-FIRST = ("films", "patients", "fractured", "auroc", "sensitivity", "specificity", "change")
+FIRST = ("films", "patients", "fractured", "auroc", "sensitivity", "specificity")
 LONG = 24  # longer lists are data for a drawing, not for a reader
 
 
@@ -34,20 +34,31 @@ def is_interval(value: Any) -> bool:
     return isinstance(value, Mapping) and {"value", "low", "high"} <= value.keys()
 
 
-def tables_of(caption: str, block: Mapping[str, Any] | None) -> list[Table]:
-    """Return a block of findings as tables: first its own figures, then those of its parts.
-
-    Parts that hold figures under the same names become the rows of one table.
-    """
-    if not block:
-        return []
-    own = [
-        [_words(name), value]
+def facts_of(block: Mapping[str, Any]) -> list[str]:
+    """Return the counts and words of a block, without those of its parts, as ``films 456``."""
+    return [
+        f"{_words(name)} {value:,}" if isinstance(value, int) else f"{_words(name)} {value}"
         for name, value in block.items()
-        if _is_cell(value) and name not in NOTES
+        if isinstance(value, str | int | float) and value != "" and name not in NOTES
     ]
-    tables = [Table(caption or "In short", ["Figure", "Value"], own)] if own else []
-    return tables + [table for name, part in block.items() for table in _parts(caption, name, part)]
+
+
+def tables_of(caption: str, block: Mapping[str, Any] | None) -> list[Table]:
+    """Return the intervals of a block of findings as tables, and then its parts.
+
+    Parts that hold only cells are rows of one table; a list of dicts is a table of its own.
+    """
+    block = block or {}
+    own = [[_words(name), value] for name, value in block.items() if is_interval(value)]
+    rows = [{"part": _words(name), **part} for name, part in block.items() if _is_row(part)]
+    found = [Table(caption or "Figures", ["Figure", "Value"], own)] if own else []
+    if rows:
+        found.append(table_of(caption or "Figures of each part", rows, ("part", *FIRST)))
+    return found + [
+        table
+        for name, part in block.items()
+        for table in _inner(f"{caption}: {_words(name)}" if caption else _words(name), part)
+    ]
 
 
 def notes_of(block: Mapping[str, Any]) -> list[str]:
@@ -69,17 +80,21 @@ def table_of(caption: str, rows: Sequence[Mapping[str, Any]], first: Sequence[st
     return Table(caption, columns, [[row.get(name) for name in columns] for row in flat])
 
 
-def _parts(caption: str, name: str, part: Any) -> Iterator[Table]:
-    title = f"{caption}: {_words(name)}" if caption else _words(name)
-    if isinstance(part, Sequence) and not isinstance(part, str) and part:
-        if all(isinstance(one, Mapping) and not is_interval(one) for one in part):
-            yield table_of(title, part, ("name", "group", "strength", "unit", *FIRST))
-    elif isinstance(part, Mapping) and not is_interval(part) and part:
-        if all(isinstance(one, Mapping) and not is_interval(one) for one in part.values()):
-            rows = [{"part": _words(key), **one} for key, one in part.items()]
-            yield table_of(title, rows, ("part",))
-        else:
-            yield from tables_of(title, part)
+def _is_row(part: Any) -> bool:
+    """Return whether a part is a dict of cells, or of dicts of cells, such as a change."""
+    if not isinstance(part, Mapping) or is_interval(part) or not part:
+        return False
+    deeper = [one for one in part.values() if isinstance(one, Mapping) and not is_interval(one)]
+    lists = [one for one in part.values() if isinstance(one, list) and not _is_cell(one)]
+    return not lists and all(_is_cell(one) for inner in deeper for one in inner.values())
+
+
+def _inner(caption: str, part: Any) -> list[Table]:
+    if isinstance(part, Mapping) and not is_interval(part) and not _is_row(part):
+        return tables_of(caption, part)
+    if isinstance(part, list) and part and all(isinstance(one, Mapping) for one in part):
+        return [table_of(caption, part, ("name", "group", "strength", "unit", *FIRST))]
+    return []
 
 
 def _leaves(prefix: str, block: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

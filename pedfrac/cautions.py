@@ -117,7 +117,7 @@ def _calibration(findings: Figures) -> Iterator[Caution]:
     for name, right in (("slope", 1), ("intercept", 0)):
         low, high = after[name]["low"], after[name]["high"]
         if low is not None and not low <= right <= high:
-            off.append(f"{name} {after[name]['value']:.2f} instead of {right}")
+            off.append(f"{name} {after[name]['value']:.2f} instead of {right}".replace("-", "−"))
     if (after["ece"]["low"] or 0) > 0:
         off.append("expected calibration error above what chance makes")
     if off:

@@ -77,7 +77,7 @@ def _faithful(methods: list[tuple[str, str, Figures]]) -> list[dict[str, Any]]:
 
 
 def _beside(figure: Figures, others: tuple[str, ...]) -> dict[str, Any]:
-    """Return the map's figure, and beside each other one how the two compare."""
+    """Return the map's figure, and beside each other one how they compare."""
     return {"map": figure["map"]} | dict(_against(figure, others))
 
 
@@ -86,7 +86,8 @@ def _against(figure: Figures, others: tuple[str, ...]) -> Iterator[tuple[str, An
         words = other.replace("_", " ")
         yield words, figure[other]
         yield f"map less {words}", figure[f"map_minus_{other}"]
-        yield f"beats {words}", figure[f"beats_{other}"]
+    beaten = [other.replace("_", " ") for other in others if figure[f"beats_{other}"] is True]
+    yield "shown to be better than", " and ".join(beaten) or "neither"
 
 
 def _forgotten(group: str, method: str, one: Figures) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from pedfrac import figures
-from pedfrac.blocks import is_interval, notes_of, tables_of
+from pedfrac.blocks import facts_of, is_interval, notes_of, tables_of
 from pedfrac.cautions import FEW_PATIENTS, find_cautions
 from pedfrac.explained import explained_tables
 from pedfrac.montages import fit_montages
@@ -172,7 +172,12 @@ def _beyond(findings: Findings) -> list[dict[str, Any]]:
         ("Films that folds held out", folds),
     )
     return [
-        {"title": title, "tables": tables_of("", block), "notes": notes_of(block)}
+        {
+            "title": title,
+            "facts": facts_of(block),
+            "tables": tables_of("", block),
+            "notes": notes_of(block),
+        }
         for title, block in asked
         if block
     ]
