@@ -28,6 +28,12 @@ class Table:
     columns: list[str]
     rows: list[list[Any]]
 
+    @property
+    def texts(self) -> list[str]:
+        """The columns that hold words."""
+        by_column = zip(self.columns, zip(*self.rows, strict=True), strict=True)
+        return [name for name, cells in by_column if any(isinstance(one, str) for one in cells)]
+
 
 def is_interval(value: Any) -> bool:
     """Return whether a value is a figure with bounds."""
@@ -51,13 +57,13 @@ def tables_of(caption: str, block: Mapping[str, Any] | None) -> list[Table]:
     block = block or {}
     own = [[_words(name), value] for name, value in block.items() if is_interval(value)]
     rows = [{"part": _words(name), **part} for name, part in block.items() if _is_row(part)]
-    found = [Table(caption or "Figures", ["Figure", "Value"], own)] if own else []
+    found = [Table(caption, ["Figure", "Value"], own)] if own else []
     if rows:
-        found.append(table_of(caption or "Figures of each part", rows, ("part", *FIRST)))
+        found.append(table_of(f"{caption}: each part", rows, ("part", *FIRST)))
     return found + [
         table
         for name, part in block.items()
-        for table in _inner(f"{caption}: {_words(name)}" if caption else _words(name), part)
+        for table in _inner(f"{caption}: {_words(name)}", part)
     ]
 
 

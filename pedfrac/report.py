@@ -73,7 +73,10 @@ def _environment() -> Environment:
         "no_film": lambda name: f"No film: {name}",
         "opposite": _opposite,
     }
-    environment.tests |= {"interval": is_interval}
+    environment.tests |= {
+        "interval": is_interval,
+        "difference": lambda column: bool(re.search(r"\b(change|less|gain)\b", column.lower())),
+    }
     environment.globals |= {"new_notes": Notes, "few_patients": FEW_PATIENTS}
     return environment
 
@@ -98,6 +101,7 @@ def _context(findings: Findings, montages: Mapping[str, Path]) -> dict[str, Any]
         "notes_on_heat": notes_of(findings["explanation"]),
         "beyond": _beyond(findings),
         "published": _published(findings),
+        "fold_facts": facts_of(findings["folds"] or {}),
         "lacking": [words for name, words in EXTRAS.items() if not findings[name]],
         "specificities": [f"at {specificity:g}" for specificity in SPECIFICITIES],
         "pictures": _pictures(findings, whole, names),
@@ -160,22 +164,15 @@ def _sensitivities(roc: Findings) -> list[dict[str, Any]]:
 
 def _beyond(findings: Findings) -> list[dict[str, Any]]:
     """Return tables and notes of what else was asked of the bundle."""
-    robustness, shortcuts = findings["robustness"], findings["shortcuts"]
-    folds = {
-        name: part
-        for name, part in (findings["folds"] or {}).items()
-        if name not in ("groups", "subsets")
-    }
     asked = (
-        ("Disturbed films", robustness),
-        ("Films without bones: can it tell fractures where none is to be seen?", shortcuts),
-        ("Films that folds held out", folds),
+        ("Disturbed films", findings["robustness"]),
+        ("Films without bones: shortcuts", findings["shortcuts"]),
     )
     return [
         {
             "title": title,
             "facts": facts_of(block),
-            "tables": tables_of("", block),
+            "tables": tables_of(title, block),
             "notes": notes_of(block),
         }
         for title, block in asked
@@ -183,24 +180,30 @@ def _beyond(findings: Findings) -> list[dict[str, Any]]:
     ]
 
 
-def _published(findings: Findings) -> list[dict[str, Any]]:
-    """Return the figures of others, each with this run's figure that means the same, if any."""
-    return [
-        {
-            "source": one.get("source") or one.get("name") or "–",
-            "url": one.get("url"),
-            "figure": one.get("figure") or "–",
-            "value": {name: one.get(name) for name in ("value", "low", "high")}
-            | {"reason": "the source has none"},
-            "ours": _counterpart(findings, one.get("counterpart")),
-            "split": one.get("split") or "not stated",
-            "population": one.get("population") or "–",
-            "remarks": "; ".join(
-                str(one[name]) for name in ("task", "measured_on", "note") if one.get(name)
-            ),
-        }
-        for one in findings["published"]
-    ]
+def _published(findings: Findings) -> dict[str, Any] | None:
+    """Return the figures of others, each with this run's that means the same, and their sources."""
+    if not findings["published"]:
+        return None
+    sources: dict[str, dict[str, Any]] = {}
+    rows = []
+    for one in findings["published"]:
+        name = str(one.get("protocol") or one.get("name") or one.get("source") or "–")
+        texts = [str(one[key]) for key in ("task", "population", "split_note") if one.get(key)]
+        known = {"name": name, "source": one.get("source") or name, "url": one.get("url")}
+        sources.setdefault(name, known | {"texts": texts})
+        of = [str(one[key]) for key in ("of", "measured_on") if one.get(key)]
+        rows.append(
+            {
+                "name": name,
+                "figure": one.get("figure") or "–",
+                "value": {key: one.get(key) for key in MISSING} | {"reason": "the source has none"},
+                "ours": _counterpart(findings, one.get("counterpart")),
+                "split": one.get("split") or "not stated",
+                "of": ", ".join(of) or "not stated",
+                "note": one.get("note") or "",
+            }
+        )
+    return {"figures": rows, "sources": list(sources.values())}
 
 
 def _counterpart(findings: Findings, name: str | None) -> Any:
