@@ -9,6 +9,7 @@ import pytest
 from commands import pedfrac, tiny
 
 from pedfrac.config import PhantomConfig
+from pedfrac.findings import read_findings
 from pedfrac.phantoms import write_phantoms
 
 
@@ -65,7 +66,11 @@ def test_results_lie_where_people_look(folder, done):
         assert (pictures / "montage.png").exists()
         assert len(list(pictures.glob("*_*.png"))) >= 2
     assert (folder / "results/bundle/bundle.json").exists()
-    assert [group["name"] for group in result["figures"]["groups"]] == ["all", "0-10y", "10-19y"]
+    for page in ("model_card.md", "checklist.md", "metrics.schema.json"):
+        assert (folder / "results" / page).stat().st_size > 5_000
+    found = read_findings(folder / "results/metrics.json")
+    for figures in (result["figures"], found):
+        assert [group["name"] for group in figures["groups"]] == ["all", "0-10y", "10-19y"]
 
 
 def test_mlflow_holds_the_run_and_its_models(folder, done):
