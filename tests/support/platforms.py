@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -66,16 +66,26 @@ class Platform:
         process = psutil.Process(self.processes[name].pid)
         tree = [process, *process.children(recursive=True)]
         for one in tree:  # from the top, so that nobody is left to tell of the others
-            one.suspend()
+            with suppress(psutil.NoSuchProcess):
+                one.suspend()
         tree += [one for one in process.children(recursive=True) if one not in tree]
         for one in tree:
-            one.kill()
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
         self.processes.pop(name).wait()
+
+    def runs_on(self, name: str) -> bool:
+        """Return True while a process has not ended; raise AssertionError with its last words."""
+        log = self.folder / f"{name}.log"
+        assert self.processes[name].poll() is None, f"{name}: {log.read_text()[-2000:]}"
+        return True
 
     def start_server(self) -> None:
         """Start the Prefect server and wait until it answers."""
         self.start("server", "prefect", "server", "start", "--port", self.prefect)
-        wait_for(lambda: self.ask("GET", "/health"), "the Prefect server")
+        wait_for(
+            lambda: self.runs_on("server") and self.ask("GET", "/health"), "the Prefect server"
+        )
 
     def start_mlflow(self) -> None:
         """Start the MLflow server and wait until it answers."""
@@ -87,7 +97,9 @@ class Platform:
             *kept,
         )
         url = f"http://127.0.0.1:{self.mlflow}/health"
-        wait_for(lambda: urllib.request.urlopen(url, timeout=5).status == 200, "MLflow")
+        wait_for(
+            lambda: self.runs_on("mlflow") and urllib.request.urlopen(url, timeout=5), "MLflow"
+        )
 
     def start_workers(self, pool: str, slots: int, name: str | None = None) -> None:
         """Start the workers of a pool as a user does."""
