@@ -30,8 +30,9 @@ ui: $(VENV)/.installed  ## Open Prefect (4200) and MLflow (5000) on what the dem
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server --port 5000 \
 	    --backend-store-uri sqlite:///demo/artifacts/mlflow.db & wait
 
+# Most tests wait for one process or another, so two at a time take little more than half the time.
 test: $(VENV)/.installed browser  ## Install and run the tests, but for those of the platform
-	$(BIN)/python -m pytest -m "not platform"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not platform" -n 2 --dist loadfile
 
 test-system: $(VENV)/.installed browser  ## Run the tests of the platform: real servers and workers
 	$(BIN)/python -m pytest -m platform
