@@ -58,6 +58,8 @@ def make_findings(films=900, config=None, fractured=None, disturbed=False):
     }
     if disturbed:
         content |= _disturbed(test, config)
+        pooled = {"folds": 2, "films": len(test), "patients": test["patient_id"].nunique()}
+        content["folds"] = pooled | {name: figures[name] for name in ("groups", "subsets")}
     return Findings.model_validate(content).model_dump(mode="json")
 
 
