@@ -473,7 +473,11 @@ def write_report(
     settings = config.model_dump(mode="json", exclude={"runtime", "artifacts", "results"})
     parents_of_page = parents | {f"model-{name}": model for name, model in models.items()}
     return store.produce(
-        "report", make, config=settings, sources=provenance, parents=parents_of_page
+        "report",
+        make,
+        config=settings,
+        sources=provenance | {"code": code_digest()},  # pages cost little: they follow the code
+        parents=parents_of_page,
     ).key
 
 

@@ -454,8 +454,9 @@ def code_version() -> str:
 
 
 def code_digest() -> str:
-    """Return the SHA-256 over the domain's source files: what a version number may not tell."""
-    sources = sorted(Path(__file__).parent.glob("*.py"))
+    """Return the SHA-256 over the domain's files, templates too: what no version number tells."""
+    files = Path(__file__).parent.glob("*.*")
+    sources = sorted(path for path in files if path.is_file())
     return content_hash({source.name: file_hash(source) for source in sources})
 
 
