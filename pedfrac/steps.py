@@ -172,6 +172,13 @@ def cut_folds(config: RetrainConfig, prepared: Prepared) -> list[Prepared]:
     ]
 
 
+def fold_in_words(config: RetrainConfig, prepared: Prepared) -> str:
+    """Return what tells the trainings of folds apart; nothing for the bundle's own."""
+    manifest = store_of(config).peek(prepared.split).manifest
+    rules = manifest.config
+    return f", fold {rules['fold'] + 1} of {rules['folds']}" if manifest.kind == FOLD_SPLIT else ""
+
+
 def _cut_fold(config: RetrainConfig, prepared: Prepared, fold: int) -> str:
     store = store_of(config)
     parents = {"cohort": store.peek(prepared.cohort), "split": store.peek(prepared.split)}
@@ -220,7 +227,7 @@ def pack_films(
 def age_training(config: RetrainConfig, prepared: Prepared) -> "Training":
     """Return the training of the network that tells the age group."""
     ages = config.cohort.ages
-    name = "age" + _fold_in_words(config, prepared)
+    name = "age" + fold_in_words(config, prepared)
 
     def films(pack: Pack) -> Films:
         years = pack.index["age"].to_numpy(dtype=np.float64)
@@ -252,7 +259,7 @@ def fracture_training(
     """
     ages = config.cohort.ages
     name = "generalist" if group is None else ages.name(group)
-    name += _fold_in_words(config, prepared)
+    name += fold_in_words(config, prepared)
     parents = _pack_and_split(config, prepared.fracture_pack, prepared.split)
     if group is not None and config.fracture.specialist.start == "generalist":
         if generalist is None:
@@ -339,7 +346,7 @@ class FoldScoring:
     @property
     def name(self) -> str:
         """Which fold it is, in words."""
-        return _fold_in_words(self.config, self.prepared).removeprefix(", ")
+        return fold_in_words(self.config, self.prepared).removeprefix(", ")
 
     @property
     def key(self) -> str:
@@ -816,13 +823,6 @@ def _scored(
     metadata = fracture.index.set_index("filestem")
     learned = metadata.loc[split.films("train") + split.films("validation")].reset_index()
     return loaded, scores.join(metadata, on="filestem"), learned
-
-
-def _fold_in_words(config: RetrainConfig, prepared: Prepared) -> str:
-    """Return what tells the trainings of folds apart; nothing for the bundle's own."""
-    manifest = store_of(config).peek(prepared.split).manifest
-    rules = manifest.config
-    return f", fold {rules['fold'] + 1} of {rules['folds']}" if manifest.kind == FOLD_SPLIT else ""
 
 
 def _test_films(split: splitting.Split) -> list[str]:

@@ -141,7 +141,11 @@ def test_a_subgroup_that_differs_is_told_with_its_p(found, write):
         ),
         ({"config__pixels__markers": "off"}, "burnt-in text are left as they are"),
         ({"config__cohort__exclude_metal": False}, "Left out: nothing else"),
-        ({"config__split__folds": 5}, "dealt into 5 folds, of which fold 0 validates"),
+        (
+            {"config__split__folds": 5, "config__split__fold": 0},
+            "dealt into 5 folds, of which fold 0 validates",
+        ),
+        ({"config__split__folds": 5}, "dealt into 5 folds, each held out in turn"),
         ({"split__source": "file"}, "The parts of the data were given by a file."),
         ({"operating__rule": "sensitivity", "operating__sensitivity_target": 0.95}, "of 95 %"),
         ({"calibration__method": "none"}, "Probabilities are not calibrated."),
