@@ -18,29 +18,29 @@ from prefect.exceptions import ObjectNotFound
 from prefect.types._datetime import now
 
 from pedfrac.errors import PedfracError
-from pedfrac.steps import Training
+from pedfrac.steps import FoldScoring, Training
 from tasks.outage import patiently
 
 logger = logging.getLogger(__name__)
 
 POLL = 2.0  # seconds between looks at a child
 
+Work = Training | FoldScoring
 
-def run_deployed(
-    name: str, child: Flow[..., str], given: dict[str, Any], training: Training
-) -> None:
-    """Run a child as the deployment of its own name until its model is there.
 
-    A try's idempotency key is made of the model's key and a number, so that a parent that was
+def run_deployed(name: str, child: Flow[..., str], given: dict[str, Any], work: Work) -> None:
+    """Run a child as the deployment of its own name until what it makes is there.
+
+    A try's idempotency key is made of the artifact's key and a number, so that a parent that was
     killed and begins again, or a second retraining of the same, meets the run that is under way
     instead of starting its twin. A try that crashed is followed by another, up to
     ``runtime.attempts``. Raises PedfracError with the child's reason where it failed.
     """
     begun, lost = now("UTC"), 0
     for number in itertools.count(1):
-        run = patiently(partial(_submit, name, child, given, f"{training.key}/{number}"))
+        run = patiently(partial(_submit, name, child, given, f"{work.key}/{number}"))
         state = _wait(run.id)
-        if training.done:
+        if work.done:
             return
         if state.timestamp < begun or _cancelled_by_another(run, state):
             continue  # a try of an earlier retraining, or of one that was called off
@@ -48,7 +48,7 @@ def run_deployed(
             raise PedfracError(_reason(name, state))
         lost += 1
         logger.warning("%s: try %d crashed (%s)", name, lost, state.message)
-        if lost >= training.config.runtime.attempts:
+        if lost >= work.config.runtime.attempts:
             raise PedfracError(f"{name}: crashed {lost} times, the last time: {state.message}")
 
 
@@ -60,7 +60,7 @@ def _submit(name: str, child: Flow[..., str], given: dict[str, Any], key: str) -
         return run_deployment(  # type: ignore[return-value]
             deployment,
             parameters={key: _plain(value) for key, value in given.items()},
-            flow_run_name=f"train {name}",
+            flow_run_name=f"{child.name.partition('-')[0]} {name}",
             idempotency_key=key,
             # a person's click comes before the schedule on the children's pool, too
             work_queue_name=queue,
@@ -103,7 +103,7 @@ def _cancelled_by_another(run: FlowRun, state: State[Any]) -> bool:
 
 def _reason(name: str, state: State[Any]) -> str:
     if state.is_completed():
-        return f"{name}: its run completed, but left no model in the artifact store"
+        return f"{name}: its run completed, but left nothing in the artifact store"
     _, _, reason = (state.message or "").rpartition("PedfracError: ")
     ended = state.name.lower() if state.name else "ended"
     return reason if reason.startswith(name) else f"{name}: its run {ended}: {reason}"

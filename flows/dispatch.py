@@ -9,23 +9,22 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.flow_engine import run_flow_in_subprocess
 
-from flows.deployed import run_deployed
+from flows.deployed import Work, run_deployed
 from pedfrac.config import RetrainConfig
 from pedfrac.errors import PedfracError
-from pedfrac.steps import Training
 
 
 @task(name="dispatch", task_run_name="dispatch {name}", cache_policy=NO_CACHE)
-def dispatch(name: str, child: Flow[..., str], training: Training, given: dict[str, Any]) -> str:
-    """Have a child flow train a model and return the key that it made.
+def dispatch(name: str, child: Flow[..., str], work: Work, given: dict[str, Any]) -> str:
+    """Have a child flow train a model, or do other work for a GPU; return the key that it made.
 
-    ``given`` are the child's parameters. A model that is there already is not trained again.
+    ``given`` are the child's parameters. What is there already is not made again.
     """
-    config = training.config
+    config = work.config
     if config.runtime.dispatch == "deployments":
-        if not training.done:
-            run_deployed(name, child, given, training)
-        return training.key
+        if not work.done:
+            run_deployed(name, child, given, work)
+        return work.key
     if config.runtime.parallel == 1:
         return child(**given)
     _run_in_process(name, child, given, config)

@@ -9,18 +9,20 @@ from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import BaseModel, ConfigDict
 
+from flows.deployed import Work
 from flows.dispatch import dispatch
+from flows.folds import score_fold
 from flows.preparation import prepare
 from flows.training import train_age, train_fracture
 from pedfrac import steps, tracking
 from pedfrac.config import RetrainConfig
 from pedfrac.errors import PedfracError
-from pedfrac.steps import Evaluated, Prepared, Trained, Training
+from pedfrac.steps import Evaluated, Prepared, Trained
 from pedfrac.storage import code_version
 from tasks.bundle import assemble_bundle
 from tasks.evaluation import evaluate_bundle
 from tasks.explanation import explain_bundle
-from tasks.folds import cut_folds, pool_folds, score_fold
+from tasks.folds import cut_folds, pool_folds
 from tasks.report import publish_results, write_report
 from tasks.robustness import check_robustness
 
@@ -95,19 +97,15 @@ def train_and_evaluate(
     """Train the bundle's networks and those of each fold held out in turn; evaluate, in a flow."""
     folds = cut_folds(config, prepared)
     trained, *of_folds = train_all(config, [prepared, *folds], parent_run)
-    scores = [
-        score_fold(config, fold, assemble_bundle(config, fold, networks))
-        for fold, networks in zip(folds, of_folds, strict=True)
-    ]
-    pooled = pool_folds(config, scores) if scores else None
+    pooled = score_folds(config, folds, of_folds) if folds else None
     return trained, evaluate_and_explain(config, prepared, trained, pooled)
 
 
 class _Job(NamedTuple):
-    """A training, the child flow that does it, and the child's parameters."""
+    """Work, the child flow that does it, and the child's parameters."""
 
     child: Flow[..., str]
-    training: Training
+    work: Work
     given: dict[str, Any]
 
 
@@ -146,8 +144,22 @@ def train_all(
     ]
 
 
-def _dispatch_all(config: RetrainConfig, jobs: Sequence[_Job]) -> list[str]:
-    """Return the keys of the models of all jobs; raise PedfracError naming those that failed."""
+def score_folds(
+    config: RetrainConfig, folds: Sequence[Prepared], trained: Sequence[Trained]
+) -> str:
+    """Score each fold's held-out films by its own networks; return the key of all, pooled."""
+    jobs = []
+    for fold, networks in zip(folds, trained, strict=True):
+        bundle = assemble_bundle(config, fold, networks)
+        given = {"config": config, "prepared": fold, "bundle": bundle}
+        jobs.append(_Job(score_fold, steps.FoldScoring(config, fold, bundle), given))
+    return pool_folds(config, _dispatch_all(config, jobs, "folds"))
+
+
+def _dispatch_all(
+    config: RetrainConfig, jobs: Sequence[_Job], what: str = "trainings"
+) -> list[str]:
+    """Return the keys that all jobs have made; raise PedfracError naming those that failed."""
     at_a_time = len(jobs) if config.runtime.dispatch == "deployments" else config.runtime.parallel
     # a runner of its own, since how many children run at a time is configuration
     runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=at_a_time)
@@ -155,9 +167,9 @@ def _dispatch_all(config: RetrainConfig, jobs: Sequence[_Job]) -> list[str]:
         futures = runner.map(
             dispatch,
             {
-                "name": [job.training.name for job in jobs],
+                "name": [job.work.name for job in jobs],
                 "child": [job.child for job in jobs],
-                "training": [job.training for job in jobs],
+                "work": [job.work for job in jobs],
                 "given": [job.given for job in jobs],
             },
         )
@@ -169,7 +181,7 @@ def _dispatch_all(config: RetrainConfig, jobs: Sequence[_Job]) -> list[str]:
     ]
     if failed:
         raise PedfracError(
-            f"{len(failed)} of {len(jobs)} trainings failed ({'; '.join(failed)}). "
+            f"{len(failed)} of {len(jobs)} {what} failed ({'; '.join(failed)}). "
             "The others are kept; another run does only what is missing"
         )
     keys: list[Any] = futures.result()

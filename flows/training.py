@@ -1,5 +1,6 @@
 """Child flows: each trains one model. They return keys, never weights."""
 
+from functools import partial
 from typing import Any
 
 from prefect import flow
@@ -7,22 +8,29 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
 from flows.preparation import prepare
+from pedfrac import steps
 from pedfrac.config import RetrainConfig
 from pedfrac.steps import Prepared
 from tasks import training
 from tasks.cancellation import RunCancelled
 
 
-def _run_name() -> str:
+def _fracture_run_name() -> str:
+    group = flow_run.parameters.get("group")
+    ages = RetrainConfig.model_validate(flow_run.parameters["config"]).cohort.ages
+    return _run_name("generalist" if group is None else ages.name(group))
+
+
+def _run_name(name: str) -> str:
+    """Name a run by what it trains and, where folds are held out in turn, without which of them."""
     parameters = flow_run.parameters
-    group = parameters.get("group")
-    if group is None:
-        return "train-generalist"
     config = RetrainConfig.model_validate(parameters["config"])
-    return f"train-{config.cohort.ages.name(group)}"
+    if config.split.held_out and (prepared := parameters.get("prepared")):
+        name += steps.fold_in_words(config, Prepared.model_validate(prepared))
+    return f"train-{name}"
 
 
-@flow(name="train-age", flow_run_name="train-age")
+@flow(name="train-age", flow_run_name=partial(_run_name, "age"))
 def train_age(
     config: RetrainConfig, prepared: Prepared | None = None, parent_run: str | None = None
 ) -> str:
@@ -39,7 +47,7 @@ def train_age(
         return _cancelled(error)
 
 
-@flow(name="train-fracture", flow_run_name=_run_name)
+@flow(name="train-fracture", flow_run_name=_fracture_run_name)
 def train_fracture(
     config: RetrainConfig,
     group: int | None = None,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -172,6 +172,13 @@ def cut_folds(config: RetrainConfig, prepared: Prepared) -> list[Prepared]:
     ]
 
 
+def fold_in_words(config: RetrainConfig, prepared: Prepared) -> str:
+    """Return what tells the trainings of folds apart; nothing for the bundle's own."""
+    manifest = store_of(config).peek(prepared.split).manifest
+    rules = manifest.config
+    return f", fold {rules['fold'] + 1} of {rules['folds']}" if manifest.kind == FOLD_SPLIT else ""
+
+
 def _cut_fold(config: RetrainConfig, prepared: Prepared, fold: int) -> str:
     store = store_of(config)
     parents = {"cohort": store.peek(prepared.cohort), "split": store.peek(prepared.split)}
@@ -220,7 +227,7 @@ def pack_films(
 def age_training(config: RetrainConfig, prepared: Prepared) -> "Training":
     """Return the training of the network that tells the age group."""
     ages = config.cohort.ages
-    name = "age" + _fold_in_words(config, prepared)
+    name = "age" + fold_in_words(config, prepared)
 
     def films(pack: Pack) -> Films:
         years = pack.index["age"].to_numpy(dtype=np.float64)
@@ -252,7 +259,7 @@ def fracture_training(
     """
     ages = config.cohort.ages
     name = "generalist" if group is None else ages.name(group)
-    name += _fold_in_words(config, prepared)
+    name += fold_in_words(config, prepared)
     parents = _pack_and_split(config, prepared.fracture_pack, prepared.split)
     if group is not None and config.fracture.specialist.start == "generalist":
         if generalist is None:
@@ -324,17 +331,47 @@ def assemble_bundle(config: RetrainConfig, prepared: Prepared, trained: Trained)
     return store.produce("bundle", make, config=settings, parents=parents).key
 
 
-def score_fold(config: RetrainConfig, prepared: Prepared, bundle: str) -> str:
-    """Score and call the films that a fold holds out, by the bundle of its own networks."""
-    store = store_of(config)
-    parents = _parents(store, prepared, bundle=bundle)
+@dataclass(frozen=True)
+class FoldScoring:
+    """The scoring of the films that a fold holds out, by the bundle of its own networks; not begun.
 
-    def make(folder: Path) -> None:
-        loaded, predictions, learned = _scored(config, parents)
-        films = evaluations.call_films(predictions, learned, loaded.scorers)
-        films.to_parquet(folder / evaluations.PREDICTIONS, index=False)
+    ``key``: under which the films with scores, calls and baselines will lie.
+    """
 
-    return store.produce("fold-scores", make, config={}, parents=parents).key
+    config: RetrainConfig
+    prepared: Prepared
+    bundle: str
+    kind: ClassVar[str] = "fold-scores"
+
+    @property
+    def name(self) -> str:
+        """Which fold it is, in words."""
+        return fold_in_words(self.config, self.prepared).removeprefix(", ")
+
+    @property
+    def key(self) -> str:
+        """The key of the scores, known before they are made."""
+        return store_of(self.config).key(self.kind, config={}, parents=self._from)
+
+    @property
+    def done(self) -> bool:
+        """Whether the scores are in the store."""
+        return store_of(self.config).exists(self.key)
+
+    def run(self) -> str:
+        """Score and call the films; return the key."""
+        parents = self._from
+
+        def make(folder: Path) -> None:
+            loaded, predictions, learned = _scored(self.config, parents, every=False)
+            films = evaluations.call_films(predictions, learned, loaded.scorers)
+            films.to_parquet(folder / evaluations.PREDICTIONS, index=False)
+
+        return store_of(self.config).produce(self.kind, make, config={}, parents=parents).key
+
+    @property
+    def _from(self) -> dict[str, Artifact]:
+        return _parents(store_of(self.config), self.prepared, bundle=self.bundle)
 
 
 def pool_folds(config: RetrainConfig, scores: Sequence[str]) -> str:
@@ -360,7 +397,7 @@ def evaluate_bundle(
     parents = _parents(store, prepared, bundle=bundle, **({"folds": folds} if folds else {}))
 
     def make(folder: Path) -> None:
-        loaded, predictions, learned = _scored(config, parents)
+        loaded, predictions, learned = _scored(config, parents, every=True)
         figures = evaluations.evaluate(
             predictions,
             learned,
@@ -774,28 +811,22 @@ def _parents(store: ArtifactStore, prepared: Prepared, **more: str) -> dict[str,
 
 
 def _scored(
-    config: RetrainConfig, parents: dict[str, Artifact]
+    config: RetrainConfig, parents: dict[str, Artifact], *, every: bool
 ) -> tuple[Bundle, pd.DataFrame, pd.DataFrame]:
     """Return a bundle, its scores of its split's test films, and metadata of what it learned from.
 
-    Raises PedfracError where the bundle's networks learned by another split.
+    ``every`` specialist is asked, or those of a film's age groups alone. Raises PedfracError where
+    the bundle's networks learned by another split.
     """
     loaded = Bundle.load(parents["bundle"].path, resolve_device(config.runtime.device))
     if loaded.info.provenance["split"] != parents["split"].key:
         raise PedfracError(f"{parents['bundle'].key} did not learn by {parents['split'].key}")
     fracture, age = (Pack.open(parents[name].path) for name in ("fracture_pack", "age_pack"))
     split = splitting.load_split(parents["split"].path)
-    scores = loaded.score_packs(fracture, age, _test_films(split), every=True)
+    scores = loaded.score_packs(fracture, age, _test_films(split), every=every)
     metadata = fracture.index.set_index("filestem")
     learned = metadata.loc[split.films("train") + split.films("validation")].reset_index()
     return loaded, scores.join(metadata, on="filestem"), learned
-
-
-def _fold_in_words(config: RetrainConfig, prepared: Prepared) -> str:
-    """Return what tells the trainings of folds apart; nothing for the bundle's own."""
-    manifest = store_of(config).peek(prepared.split).manifest
-    rules = manifest.config
-    return f", fold {rules['fold'] + 1} of {rules['folds']}" if manifest.kind == FOLD_SPLIT else ""
 
 
 def _test_films(split: splitting.Split) -> list[str]:

@@ -21,7 +21,7 @@ def cut_folds(config: RetrainConfig, prepared: Prepared) -> list[Prepared]:
 @task(name="score fold", cache_policy=NO_CACHE)
 def score_fold(config: RetrainConfig, prepared: Prepared, bundle: str) -> str:
     """Return the key of the scores of the films that a fold holds out."""
-    return steps.score_fold(config, prepared, bundle)
+    return steps.FoldScoring(config, prepared, bundle).run()
 
 
 @task(name="pool folds", cache_policy=NO_CACHE)

@@ -9,6 +9,7 @@ from prefect.flows import load_flow_from_entrypoint
 
 from flows.pools import pool_template
 from pedfrac.errors import PedfracError
+from pedfrac.steps import Prepared
 
 FOLDER = Path(__file__).parents[2] / "deployments"
 DEPLOYMENTS = yaml.safe_load((FOLDER / "prefect.yaml").read_text())["deployments"]
@@ -22,7 +23,9 @@ def test_every_entrypoint_is_a_flow_that_takes_the_parameters(deployment):
     assert set(deployment["parameters"]) <= set(flow.parameters.properties)
     pool = deployment["work_pool"]
     assert pool["work_queue_name"] in POOLS[pool["name"]]["queues"]
-    checked = flow.validate_parameters(deployment["parameters"])
+    keys = dict.fromkeys(Prepared.model_fields, "a")
+    left = {"prepared": keys, "bundle": "a"} if deployment["name"] == "score-fold" else {}
+    checked = flow.validate_parameters(deployment["parameters"] | left)
     assert checked["config"].runtime.dispatch == "deployments"
 
 
@@ -31,6 +34,7 @@ def test_trainings_run_on_the_gpu_pool_and_parents_do_not():
     assert {name for name, pool in pools.items() if pool == "gpu"} == {
         "train-age",
         "train-fracture",
+        "score-fold",
     }
 
 

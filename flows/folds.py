@@ -1,0 +1,19 @@
+"""The child flow that scores what a fold holds out. Cutting and pooling are the parent's."""
+
+from prefect import flow
+
+from pedfrac.config import RetrainConfig
+from pedfrac.steps import Prepared
+from tasks import folds
+
+
+@flow(name="score-fold")
+def score_fold(config: RetrainConfig, prepared: Prepared, bundle: str) -> str:
+    """Score the films that a fold holds out by its own networks; return the key.
+
+    Args:
+        config: What is retrained, on which data, and how
+        prepared: Keys of the prepared data, with the split of the fold
+        bundle: Key of the bundle of the networks that were trained without the fold
+    """
+    return folds.score_fold(config, prepared, bundle)
