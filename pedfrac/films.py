@@ -7,6 +7,7 @@ import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -118,7 +119,7 @@ def text_boxes(labels: Path | None, shape: tuple[int, ...]) -> NDArray[np.float6
 
 
 def _prepare(film: Film, fracture: Preparation, age: Preparation) -> PreparedFilm:
-    years, more = film.age, {}
+    years, more = film.age, dict[str, Any]()
     if dicom := is_dicom(film.path):
         found = read_radiograph(film.path)
         grey = as_grey(found.pixels, str(film.path))
@@ -174,8 +175,7 @@ def _listed_films(table: Path) -> list[Film]:
         line = int(np.flatnonzero(again)[0]) + 2
         raise PedfracError(f"{table} line {line}: {rows['file'][line - 2]} is listed twice")
     return [
-        Film(table.parent / name, float(age))
-        for name, age in zip(rows["file"], years, strict=True)
+        Film(table.parent / name, float(age)) for name, age in zip(rows["file"], years, strict=True)
     ]
 
 

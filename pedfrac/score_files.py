@@ -22,12 +22,13 @@ class ScoreFile:
     """A table of scores: Parquet, CSV or JSON by its suffix.
 
     Rows that are added lie in a folder beside it until ``finish`` puts the whole in its place.
+    ``numbers`` are the columns that hold numbers; all others hold text.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, numbers: Sequence[str]):
         if path.suffix.lower() not in SUFFIXES:
             raise PedfracError(f"{path}: allowed suffixes of scores are {', '.join(SUFFIXES)}")
-        self.path = path
+        self.path, self._numbers = path, list(numbers)
         self._parts = path.with_name(f"{path.name}.parts")
 
     @contextmanager
@@ -48,7 +49,7 @@ class ScoreFile:
         parts = sorted(self._parts.glob("*.parquet"))
         tables = [pd.read_parquet(part) for part in parts]
         if self.path.exists():
-            tables.insert(0, _read(self.path))
+            tables.insert(0, self._read())
         if not tables:
             return pd.DataFrame({"key": [], "error": []}, dtype=str).set_index("key")
         rows = pd.concat(tables, ignore_index=True)
@@ -67,6 +68,19 @@ class ScoreFile:
         _write(rows, temporary)
         temporary.replace(self.path)
         shutil.rmtree(self._parts)
+
+    def _read(self) -> pd.DataFrame:
+        """Read what ``finish`` wrote, to the last digit."""
+        try:
+            rows = _read(self.path)
+            if not {"key", "error", *self._numbers} <= set(rows.columns):
+                raise ValueError("its columns are others")
+            rows[self._numbers] = rows[self._numbers].replace("", None).astype(float)
+            return rows
+        except (OSError, ValueError) as error:
+            raise PedfracError(
+                f"{self.path}: is there, but holds no scores to go on with ({error}); name another"
+            ) from None
 
 
 def as_records(rows: pd.DataFrame) -> list[dict[str, object]]:
@@ -87,19 +101,9 @@ def _write(rows: pd.DataFrame, path: Path) -> None:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    """Read what ``_write`` wrote, to the last digit."""
-    try:
-        suffix = path.suffix.lower()
-        if suffix == ".parquet":
-            rows = pd.read_parquet(path)
-        elif suffix == ".csv":
-            rows = pd.read_csv(path, dtype=str, keep_default_na=False)
-        else:
-            rows = pd.DataFrame(json.loads(path.read_text()))
-        if not {"key", "error"} <= set(rows.columns):
-            raise ValueError("no column 'key' or 'error'")
-    except (OSError, ValueError) as error:
-        raise PedfracError(
-            f"{path}: is there, but holds no scores to go on with ({error}); name another file"
-        ) from None
-    return rows
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return pd.read_parquet(path)
+    if suffix == ".csv":
+        return pd.read_csv(path, dtype=str, keep_default_na=False)
+    return pd.DataFrame(json.loads(path.read_text()))
