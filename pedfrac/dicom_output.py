@@ -167,7 +167,6 @@ def report(source: Dataset, row: dict[Any, Any], digest: str) -> Dataset:
         procedure_reported=RADIOGRAPHY,
         imaging_measurements=[group],
         title=codes.DCM.ImagingMeasurementReport,
-        referenced_images=[source],
     )
     return hd.sr.EnhancedSR(
         evidence=[source],
@@ -200,11 +199,12 @@ def picture(
         instance_number=1,
         manufacturer="pedfrac",
         laterality=row["laterality"] or None,
-        patient_orientation=("", ""),
+        patient_orientation=("L", "F"),  # demanded here, and set to the source's below
         transfer_syntax_uid=ExplicitVRLittleEndian,
         series_description=f"Heat map. {DISCLAIMER}",
         **_maker(digest),
     )
+    made.PatientOrientation = source.get("PatientOrientation") or None
     made.ImageComments = DISCLAIMER
     made.DerivationDescription = (
         f"{METHOD_NAMES[ExplanationConfig().method]} of the fracture network, bundle {digest[:16]}"
@@ -212,7 +212,8 @@ def picture(
     reference = Dataset()
     reference.ReferencedSOPClassUID = source.SOPClassUID
     reference.ReferencedSOPInstanceUID = source.SOPInstanceUID
-    reference.PurposeOfReferenceCodeSequence = [codes.DCM.SourceImageForImageProcessingOperation]
+    purpose = codes.DCM.SourceImageForImageProcessingOperation
+    reference.PurposeOfReferenceCodeSequence = [CodedConcept.from_code(purpose)]
     made.SourceImageSequence = [reference]
     return made
 

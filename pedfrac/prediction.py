@@ -103,7 +103,8 @@ def predict_to(
             failed.append(rows[rows["error"] != ""])
         whole = pd.concat([table.rows().reset_index(), *failed]).drop_duplicates("key", keep="last")
         whole = whole.set_index("key", drop=False).loc[list(keys)].reset_index(drop=True)
-        table.finish(whole[[*COLUMNS, "bundle", "key"]])
+        whole = whole[[*COLUMNS, "bundle", "key"]]
+        table.finish(whole)
         return whole
 
 
