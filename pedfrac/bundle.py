@@ -23,7 +23,7 @@ from pedfrac.heads import Classes, Head, make_head
 from pedfrac.models import FilmClassifier, build_model
 from pedfrac.packing import Pack
 from pedfrac.scoring import GENERALIST, SPECIALIST, Scorer, scored
-from pedfrac.storage import write_json
+from pedfrac.storage import content_hash, file_hash, write_json
 from pedfrac.training import to_films
 
 INFO = "bundle.json"
@@ -74,6 +74,15 @@ def write_bundle(folder: Path, info: BundleInfo, weights: Mapping[str, Path]) ->
 def write_info(folder: Path, info: BundleInfo) -> None:
     """Write the description of a bundle whose networks are in the folder."""
     write_json(folder / INFO, info.model_dump(mode="json"))
+
+
+def bundle_digest(folder: Path) -> str:
+    """Return the SHA-256 over the description and all weights of a bundle."""
+    names = [INFO, *(f"{name}.safetensors" for name in weight_names(_read_info(folder).ages))]
+    try:
+        return content_hash({name: file_hash(folder / name) for name in names})
+    except OSError as error:
+        raise PedfracError(f"{error.filename}: cannot be read ({error.strerror})") from None
 
 
 class Bundle:

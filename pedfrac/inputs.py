@@ -61,10 +61,36 @@ def fetched(config: DataConfig) -> DataConfig:
     """
     if not is_remote(config.root):
         return config
+    folder = _mirror(_objects(config), _listing(config), config.images)
+    return config.model_copy(update={"root": str(folder)})
+
+
+def fetched_below(url: str, wanted: Callable[[str], bool]) -> dict[str, tuple[Path, str]]:
+    """Fetch the objects below a prefix whose names are wanted, or the one object of this address.
+
+    Returns a path here, and what changes when the object does, by each one's address.
+    """
+    from pedfrac.objects import Objects
+
+    objects, selection = Objects(url), "films"
+    found = [one for one in objects.listing() if wanted(one.name)]
+    if not found and "/" in url.removeprefix("s3://").rstrip("/"):
+        above, _, selection = url.rstrip("/").rpartition("/")
+        objects = Objects(above)
+        found = [one for one in objects.listing(selection) if one.name == selection]
+    files = {one.name: InputFile(one.size, one.etag, one.modified) for one in found}
+    if not files:
+        return {}
+    folder = _mirror(objects, files, selection)
+    return {objects.url(name): (folder / name, one.identity) for name, one in files.items()}
+
+
+def _mirror(objects: "Objects", files: Mapping[str, InputFile], selection: object) -> Path:
+    """Fetch what is new or changed of files into the cache; return the folder where they lie."""
     from pedfrac.cache import cache_of_environment
 
-    objects, files, cache = _objects(config), _listing(config), cache_of_environment()
-    entry = f"inputs/{content_hash([objects.endpoint, objects.url(), config.images])[:16]}"
+    cache = cache_of_environment()
+    entry = f"inputs/{content_hash([objects.endpoint, objects.url(), selection])[:16]}"
 
     def download(targets: Mapping[str, Path], done: Callable[[str], None]) -> None:
         def dated(name: str) -> None:
@@ -79,7 +105,7 @@ def fetched(config: DataConfig) -> DataConfig:
             f"{objects.url(broken[0])}: changed while it was fetched"
             + (f", as {len(broken) - 1} more" if len(broken) > 1 else "")
         )
-    return config.model_copy(update={"root": str(cache.path(entry))})
+    return cache.path(entry)
 
 
 def _objects(config: DataConfig) -> "Objects":

@@ -94,8 +94,8 @@ def decode(path: Path) -> Film:
 def decode_bytes(data: bytes, name: str) -> Film:
     """Return the bytes of a PNG or JPEG as grey (height,width); ``name`` is for the error.
 
-    16 bits are reduced as ``value >> 8``, colour to luminance, alpha is ignored. Raises
-    PedfracError for anything else and for files that are truncated or damaged.
+    What comes is reduced as ``as_grey`` does. Raises PedfracError for anything else and for files
+    that are truncated or damaged.
     """
     # OpenCV returns what it could read of a truncated file with no more than a warning.
     if fault := _fault(data):
@@ -106,7 +106,25 @@ def decode_bytes(data: bytes, name: str) -> Film:
         raise PedfracError(f"{name}: cannot be decoded ({error.err})") from None
     if image is None:
         raise PedfracError(f"{name}: cannot be decoded ({len(data)} bytes)")
-    return _grey(image, name)
+    return as_grey(image, name)
+
+
+def as_grey(image: NDArray[Any], name: str) -> Film:
+    """Return a decoded picture (height,width[,channels]) of 8 or 16 bits as grey (height,width).
+
+    16 bits are reduced as ``value >> 8``, colour (blue first) to luminance, alpha is ignored.
+    ``name`` is for the PedfracError where the picture is of any other kind.
+    """
+    if image.dtype == np.uint16:
+        image = (image >> 8).astype(np.uint8)  # the high byte: exact, and nothing clips
+    if image.dtype != np.uint8:
+        raise PedfracError(f"{name}: must have 8 or 16 bits, found {image.dtype}")
+    if image.ndim == 2:
+        return image
+    codes = {3: cv2.COLOR_BGR2GRAY, 4: cv2.COLOR_BGRA2GRAY}
+    if image.shape[2] not in codes:
+        raise PedfracError(f"{name}: must have 1, 3 or 4 channels, found {image.shape[2]}")
+    return cv2.cvtColor(image, codes[image.shape[2]])
 
 
 def remove_markers(film: Film, boxes: ArrayLike, how: Literal["fill", "inpaint", "off"]) -> Film:
@@ -155,19 +173,6 @@ def as_boxes(boxes: ArrayLike) -> Boxes:
 
 def _inner(height: int, width: int, scale: float) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
-
-
-def _grey(image: NDArray[Any], name: str) -> Film:
-    if image.dtype == np.uint16:
-        image = (image >> 8).astype(np.uint8)  # the high byte: exact, and nothing clips
-    if image.dtype != np.uint8:
-        raise PedfracError(f"{name}: must have 8 or 16 bits, found {image.dtype}")
-    if image.ndim == 2:
-        return image
-    codes = {3: cv2.COLOR_BGR2GRAY, 4: cv2.COLOR_BGRA2GRAY}
-    if image.shape[2] not in codes:
-        raise PedfracError(f"{name}: must have 1, 3 or 4 channels, found {image.shape[2]}")
-    return cv2.cvtColor(image, codes[image.shape[2]])
 
 
 def _regions(boxes: ArrayLike, shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:

@@ -1,88 +1,51 @@
-"""Scoring of any films with a bundle: files in, one row a film out, a bad film named and passed.
+"""Scoring of any films with a bundle: films in, one row a film out, a bad film named and passed.
 
-Not here: scoring of packs in evaluation, which the bundle does itself.
+Not here: how films are found and read (films), scoring of packs in evaluation, which the bundle
+does itself, and what scores look like on disk (score_files).
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from pedfrac.ages import AgeGroups
 from pedfrac.bundle import Bundle
-from pedfrac.errors import PedfracError
-from pedfrac.packing import TEXT
-from pedfrac.pixels import decode, prepare, yolo_to_xyxy
+from pedfrac.films import Film, PreparedFilm, prepare_film
+from pedfrac.score_files import ScoreFile
+from pedfrac.storage import code_digest, content_hash
 
 logger = logging.getLogger(__name__)
 
 CALLS = ("fractured", "normal", "left to a reader")
-IMAGES = (".png", ".jpg", ".jpeg")
+NUMBERS = ("age", "probability", "threshold", "generalist")
+COLUMNS = (
+    "file",
+    "age",
+    "laterality",
+    "view",
+    "age_group_recorded",
+    "age_group_seen",
+    "age_group_used",
+    "routed_by",
+    "probability",
+    "threshold",
+    "call",
+    "network",
+    "generalist",
+    "markers",
+    "note",
+    "error",
+)
 
-
-@dataclass(frozen=True)
-class Film:
-    """A film to score: its file, the age in years if known, and its YOLO labels if there are."""
-
-    path: Path
-    age: float = float("nan")
-    labels: Path | None = None
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    film: Film
-    fracture: NDArray[np.uint8] | None
-    age: NDArray[np.uint8] | None
-    error: str = ""
-
-
-def find_films(
-    paths: Sequence[Path], ages: Mapping[str, float] | None = None, labels: Path | None = None
-) -> list[Film]:
-    """Return the films that files and folders (searched through) name, in order of their names.
-
-    ``ages`` are years by file stem; ``labels`` is a folder of YOLO labels whose boxes of text are
-    taken out of the films as in training. Raises PedfracError where there is no film.
-    """
-    found = sorted({path for given in paths for path in _images_below(given)})
-    if not found:
-        raise PedfracError(
-            f"{', '.join(map(str, paths))}: no film found; allowed are {', '.join(IMAGES)}"
-        )
-    if labels is not None and not labels.is_dir():
-        raise PedfracError(f"{labels}: no such folder of labels")
-    years = ages or {}
-    return [
-        Film(path, years.get(path.stem, float("nan")), labels and labels / f"{path.stem}.txt")
-        for path in found
-    ]
-
-
-def read_ages(path: Path) -> dict[str, float]:
-    """Read ages in years by file stem from a CSV with the columns ``filestem`` and ``age``.
-
-    An empty age means unknown. Raises PedfracError naming the line of an age that is no number.
-    """
-    try:
-        table = pd.read_csv(path, dtype=str, encoding="utf-8-sig", keep_default_na=False)
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, ValueError) as error:
-        raise PedfracError(f"{path}: cannot be read as a table ({error})") from None
-    if missing := {"filestem", "age"} - set(table.columns):
-        raise PedfracError(f"{path}: column {', '.join(sorted(missing))} is missing")
-    years = pd.to_numeric(table["age"], errors="coerce")
-    wrong = ((years.isna() | (years < 0) | (years > 120)) & (table["age"] != "")).to_numpy()
-    if wrong.any():
-        line = int(np.flatnonzero(wrong)[0])
-        raise PedfracError(
-            f"{path} line {line + 2}: age {table['age'].iloc[line]!r} is no number of years 0-120"
-        )
-    return dict(zip(table["filestem"], years, strict=True))
+Batch = Sequence[PreparedFilm]
+Witness = Callable[[Batch, pd.DataFrame], None]
+"""Told of each batch of films and its rows before they are kept."""
 
 
 def predict(
@@ -94,97 +57,148 @@ def predict(
 ) -> pd.DataFrame:
     """Score films; return one row for each, in their order.
 
-    Columns: ``file``, ``age`` (years), ``age_group_recorded``, ``age_group_seen``,
-    ``age_group_used``, ``routed_by`` (age or film), ``probability`` of fracture (calibrated),
-    ``threshold``, ``call`` (of CALLS; the last only where the bundle abstains), ``network`` (whose
-    it is: the specialist's, the generalist's or the average of both), ``generalist`` (probability
-    by the generalist alone), ``markers`` (removed, left for want of labels, or kept because the
-    bundle learned with them), ``error`` (why a film has no score).
+    Columns: ``file``, ``age`` (years), ``laterality`` and ``view`` (as a DICOM file states them),
+    ``age_group_recorded``, ``age_group_seen``, ``age_group_used``, ``routed_by`` (age or film),
+    ``probability`` of fracture (calibrated), ``threshold``, ``call`` (of CALLS; the last only where
+    the bundle abstains), ``network`` (whose it is: the specialist's, the generalist's or the
+    average of both), ``generalist`` (probability by the generalist alone), ``markers`` (removed,
+    left for want of labels, or kept because the bundle learned with them), ``note`` (what a reader
+    of the score should know), ``error`` (why a film has no score). NaN and empty text: no value.
     """
-    parts = []
-    for start, batch in enumerate(_prepared(bundle, films, batch_size)):
-        parts.append(_score(bundle, batch))
-        if progress:
-            progress(min(len(films), (start + 1) * batch_size), len(films))
+    parts = [rows for _, rows in _scored(bundle, films, batch_size, progress)]
     return pd.concat(parts, ignore_index=True)
 
 
-def _images_below(given: Path) -> Iterator[Path]:
-    if given.is_dir():
-        yield from (path for path in given.rglob("*") if path.suffix.lower() in IMAGES)
-    elif given.is_file():
-        yield given
-    else:
-        raise PedfracError(f"{given}: no such file or folder")
+def predict_to(
+    output: Path,
+    bundle: Bundle,
+    digest: str,
+    films: Sequence[Film],
+    *,
+    batch_size: int = 32,
+    progress: Callable[[int, int], None] | None = None,
+    witness: Witness = lambda films, rows: None,
+    is_whole: Callable[[str], bool] = lambda key: True,
+) -> pd.DataFrame:
+    """Score films into a file (see ScoreFile) and return its rows, in the films' order.
+
+    A film that a finished or killed run left a score of is not scored again while film, age,
+    labels, bundle (``digest``) and code are the same, and ``is_whole(key)``. Beside those of
+    ``predict`` the columns are ``bundle``, the start of its digest, and ``key``, the film's name
+    in all else that is written of it.
+    """
+    table = ScoreFile(output, NUMBERS)
+    with table.opened():
+        keys = _keys(films, digest)
+        done = table.rows()
+        missing = [film for key, film in keys.items() if key not in done.index or not is_whole(key)]
+        if len(missing) < len(films):
+            logger.info("%d of %d films have their score", len(films) - len(missing), len(films))
+        names = {str(film): key for key, film in keys.items()}
+        failed = []
+        for batch, rows in _scored(bundle, missing, batch_size, progress):
+            rows = rows.assign(bundle=digest[:16], key=[names[str(one.film)] for one in batch])
+            witness(batch, rows)
+            table.add(rows)
+            failed.append(rows[rows["error"] != ""])
+        whole = pd.concat([table.rows().reset_index(), *failed]).drop_duplicates("key", keep="last")
+        whole = whole.set_index("key", drop=False).loc[list(keys)].reset_index(drop=True)
+        whole = whole[[*COLUMNS, "bundle", "key"]]
+        table.finish(whole)
+        return whole
 
 
-def _prepared(bundle: Bundle, films: Sequence[Film], batch_size: int) -> Iterator[list[_Prepared]]:
-    """Decode batches in threads (OpenCV lets go of the interpreter), one batch ahead at most."""
-    with ThreadPoolExecutor() as pool:
-        for start in range(0, len(films), batch_size):
-            yield list(pool.map(partial(_prepare, bundle), films[start : start + batch_size]))
+def _keys(films: Sequence[Film], digest: str) -> dict[str, Film]:
+    """Return the films by what tells one score from another."""
+    made_by = [digest, code_digest()]
+    return {content_hash([made_by, *_identity(film)])[:16]: film for film in films}
 
 
-def _prepare(bundle: Bundle, film: Film) -> _Prepared:
-    try:
-        grey = decode(film.path)
-        boxes = text_boxes(film.labels, grey.shape)
-        fracture, _ = prepare(grey, boxes, bundle.info.fracture.preparation)
-        age, _ = prepare(grey, boxes, bundle.info.age.preparation)
-    except PedfracError as error:
-        logger.warning("%s", error)
-        return _Prepared(film, None, None, str(error))
-    return _Prepared(film, fracture, age)
+def _identity(film: Film) -> list[str]:
+    labels = ""
+    if film.labels is not None and film.labels.is_file():
+        labels = f"{film.labels} {film.labels.stat().st_mtime_ns}"
+    return [str(film), film.version, repr(film.age), labels]
 
 
-def text_boxes(labels: Path | None, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Return the boxes of burnt-in text (n, 4) xyxy in pixels that a YOLO file gives a film."""
-    if labels is None or not labels.is_file():
-        return np.empty((0, 4))
-    try:
-        rows = np.loadtxt(labels, ndmin=2).reshape(-1, 5)
-    except ValueError as error:
-        raise PedfracError(f"{labels}: is no YOLO label file ({error})") from None
-    height, width = shape[:2]
-    return yolo_to_xyxy(rows[rows[:, 0] == TEXT, 1:], width, height)
+def _scored(
+    bundle: Bundle,
+    films: Sequence[Film],
+    batch_size: int,
+    progress: Callable[[int, int], None] | None,
+) -> Iterator[tuple[Batch, pd.DataFrame]]:
+    done = 0
+    for batch in _prepared(bundle, films, batch_size):
+        for one in batch:
+            if one.error:
+                logger.warning("%s", one.error)
+        yield batch, _score(bundle, batch)
+        done += len(batch)
+        if progress:
+            progress(done, len(films))
 
 
-def _score(bundle: Bundle, batch: list[_Prepared]) -> pd.DataFrame:
+def _prepared(bundle: Bundle, films: Sequence[Film], batch_size: int) -> Iterator[Batch]:
+    """Read batches in threads (decoders let go of the interpreter), one ahead of the networks."""
+    wanted = bundle.info.fracture.preparation, bundle.info.age.preparation
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        waiting: deque[list[Future[PreparedFilm]]] = deque()
+        try:
+            for start in range(0, len(films), batch_size):
+                some = films[start : start + batch_size]
+                waiting.append([pool.submit(prepare_film, film, *wanted) for film in some])
+                if len(waiting) > 1:
+                    yield [one.result() for one in waiting.popleft()]
+            while waiting:
+                yield [one.result() for one in waiting.popleft()]
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _score(bundle: Bundle, batch: Batch) -> pd.DataFrame:
+    years, notes = zip(*(_routable_age(bundle.ages, one) for one in batch), strict=True)
     frame = pd.DataFrame(
         {
-            "file": [str(item.film.path) for item in batch],
-            "age": [item.film.age for item in batch],
-            "error": [item.error for item in batch],
-            "markers": [_marker_state(bundle, item.film) for item in batch],
+            "file": [str(one.film) for one in batch],
+            "age": [one.age for one in batch],
+            "laterality": [one.laterality for one in batch],
+            "view": [one.view for one in batch],
+            "note": notes,
+            "error": [one.error for one in batch],
+            "markers": [_marker_state(bundle, one.film) for one in batch],
         }
     )
-    usable = [item for item in batch if not item.error]
-    if not usable:
-        return frame.reindex(columns=list(_COLUMNS))
-    scores = bundle.score(
-        np.stack([item.fracture for item in usable if item.fracture is not None]),
-        np.stack([item.age for item in usable if item.age is not None]),
-        [item.film.age for item in usable],
+    usable = frame.index[frame["error"] == ""]
+    if len(usable):
+        fracture, age = (
+            np.stack([film for one in batch if (film := getattr(one, name)) is not None])
+            for name in ("fracture_film", "age_film")
+        )
+        scores = bundle.score(fracture, age, np.array(years)[usable])
+        scores.index = usable
+        frame = frame.join(_calls(bundle, scores))
+    frame = frame.reindex(columns=list(COLUMNS))
+    texts = [name for name in COLUMNS if name not in NUMBERS]
+    return (
+        frame.astype(dict.fromkeys(NUMBERS, float))
+        .fillna(dict.fromkeys(texts, ""))
+        .astype(dict.fromkeys(texts, str))
     )
-    scores.index = frame.index[frame["error"] == ""]
-    return frame.join(_calls(bundle, scores))[list(_COLUMNS)]
 
 
-_COLUMNS = (
-    "file",
-    "age",
-    "age_group_recorded",
-    "age_group_seen",
-    "age_group_used",
-    "routed_by",
-    "probability",
-    "threshold",
-    "call",
-    "network",
-    "generalist",
-    "markers",
-    "error",
-)
+def _routable_age(ages: AgeGroups, film: PreparedFilm) -> tuple[float, str]:
+    """Return the age by which a film is routed, NaN where it tells no group, and the film's note.
+
+    An age in whole years tells none where a bound lies within the year.
+    """
+    notes, age = [film.note] if film.note else [], film.age
+    within = [bound for bound in ages.bounds if age < bound < age + 1]
+    if film.whole_years and within:
+        notes.append(f"age of {age:g} whole years may lie on either side of {within[0]:g}")
+        age = float("nan")
+    elif age == age and ages.assign([age])[0] < 0:
+        notes.append(f"age outside {ages.bounds[0]:g}-{ages.bounds[-1]:g} years")
+    return age, "; ".join(notes)
 
 
 def _calls(bundle: Bundle, scores: pd.DataFrame) -> pd.DataFrame:

@@ -8,9 +8,10 @@ from safetensors.torch import save_file
 from pedfrac.bundle import Bundle, BundleInfo, weight_names, write_bundle
 from pedfrac.config import ModelConfig, Preparation
 from pedfrac.errors import PedfracError
+from pedfrac.films import Film, find_films, read_ages
 from pedfrac.heads import make_head
 from pedfrac.models import build_model
-from pedfrac.prediction import Film, find_films, predict, read_ages
+from pedfrac.prediction import predict
 from pedfrac.training import seed_weights
 
 OPTIONS = {"depths": [1, 1, 1, 1], "dims": [8, 8, 8, 8]}

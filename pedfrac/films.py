@@ -1,0 +1,230 @@
+"""Films to score: found in folders, tables and object storage, read, and prepared for networks.
+
+Not here: networks (prediction), nor what a DICOM file says (dicom).
+"""
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pedfrac.config import Preparation
+from pedfrac.dicom import SUFFIXES, is_dicom, read_radiograph
+from pedfrac.errors import PedfracError
+from pedfrac.pixels import as_grey, decode, prepare, yolo_to_xyxy
+from pedfrac.records import CLASSES
+from pedfrac.storage import is_remote
+
+IMAGES = (".png", ".jpg", ".jpeg")
+TEXT = CLASSES.index("text")
+NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class Film:
+    """A film to score: its file, the age in years if known, and its YOLO labels if there are.
+
+    ``name`` is what outputs call it, where that is not the path; ``version`` is another where the
+    file's content is another.
+    """
+
+    path: Path
+    age: float = NAN
+    labels: Path | None = None
+    name: str = ""
+    version: str = ""
+
+    def __str__(self) -> str:
+        return self.name or str(self.path)
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedFilm:
+    """A film as the networks take it, uint8 (size,size) each, or the ``error`` that kept it back.
+
+    ``age`` in years, NaN if unknown; ``whole_years`` where it may be nearly one more. ``shape`` is
+    the film's own (height,width); ``note`` says what a reader of the score should know.
+    """
+
+    film: Film
+    fracture_film: NDArray[np.uint8] | None = None
+    age_film: NDArray[np.uint8] | None = None
+    shape: tuple[int, int] = (0, 0)
+    age: float = NAN
+    whole_years: bool = False
+    laterality: str = ""
+    view: str = ""
+    note: str = ""
+    dicom: bool = False
+    error: str = ""
+
+
+def find_films(
+    given: Sequence[str | Path],
+    ages: Mapping[str, float] | None = None,
+    labels: Path | None = None,
+) -> list[Film]:
+    """Return the films that are given, in order of their names.
+
+    ``given``: files, folders (searched through), tables (CSV with the column ``file``, relative to
+    the table, and perhaps ``age``) and prefixes such as ``s3://bucket/films``, which are fetched
+    into the cache. In folders films are told by their suffix, or by what DICOM files begin with.
+    ``ages`` are years by file stem and come before those of a table; ``labels`` is a folder of YOLO
+    labels whose boxes of text are taken out of the films as in training. Raises PedfracError where
+    there is no film.
+    """
+    if labels is not None and not labels.is_dir():
+        raise PedfracError(f"{labels}: no such folder of labels")
+    found = {str(film): film for one in given for film in _films_of(one)}
+    if not found:
+        raise PedfracError(
+            f"{', '.join(map(str, given))}: no film found; allowed are "
+            f"{', '.join((*IMAGES, *SUFFIXES))}, and DICOM files without a suffix"
+        )
+    return [_complete(found[name], ages or {}, labels) for name in sorted(found)]
+
+
+def read_ages(path: Path) -> dict[str, float]:
+    """Read ages in years by file stem from a CSV with the columns ``filestem`` and ``age``.
+
+    An empty age means unknown. Raises PedfracError naming the line of an age that is no number.
+    """
+    table = _read_table(path, ("filestem", "age"))
+    return dict(zip(table["filestem"], _years(path, table), strict=True))
+
+
+def prepare_film(film: Film, fracture: Preparation, age: Preparation) -> PreparedFilm:
+    """Read a film and prepare it for both kinds of network; what is wrong becomes its ``error``."""
+    try:
+        return _prepare(film, fracture, age)
+    except PedfracError as error:
+        return PreparedFilm(film, age=film.age, error=str(error).replace(str(film.path), str(film)))
+
+
+def text_boxes(labels: Path | None, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return the boxes of burnt-in text (n, 4) xyxy in pixels that a YOLO file gives a film."""
+    if labels is None or not labels.is_file():
+        return np.empty((0, 4))
+    try:
+        rows = np.loadtxt(labels, ndmin=2).reshape(-1, 5)
+    except ValueError as error:
+        raise PedfracError(f"{labels}: is no YOLO label file ({error})") from None
+    height, width = shape[:2]
+    return yolo_to_xyxy(rows[rows[:, 0] == TEXT, 1:], width, height)
+
+
+def _prepare(film: Film, fracture: Preparation, age: Preparation) -> PreparedFilm:
+    years, more = film.age, dict[str, Any]()
+    if dicom := is_dicom(film.path):
+        found = read_radiograph(film.path)
+        grey = as_grey(found.pixels, str(film.path))
+        if np.isnan(years):
+            years, more["whole_years"] = found.age, found.whole_years
+        more |= {"laterality": found.laterality, "view": found.view, "note": found.note}
+    else:
+        grey = decode(film.path)
+    boxes = text_boxes(film.labels, grey.shape)
+    return PreparedFilm(
+        film,
+        prepare(grey, boxes, fracture)[0],
+        prepare(grey, boxes, age)[0],
+        shape=(grey.shape[0], grey.shape[1]),
+        age=years,
+        dicom=dicom,
+        **more,
+    )
+
+
+def _films_of(given: str | Path) -> Iterator[Film]:
+    if is_remote(given):
+        yield from _remote_films(str(given))
+        return
+    path = Path(given)
+    if path.is_dir():
+        yield from (Film(found) for found in path.rglob("*") if _is_film(found))
+    elif not path.is_file():
+        raise PedfracError(f"{path}: no such file or folder")
+    elif path.suffix.lower() == ".csv":
+        yield from _listed_films(path)
+    else:
+        yield Film(path)
+
+
+def _is_film(path: Path) -> bool:
+    if path.suffix.lower() in IMAGES:
+        return path.is_file()
+    # a directory of media is what a folder of DICOM files comes with, not a film that is missing
+    return path.name != "DICOMDIR" and path.is_file() and is_dicom(path)
+
+
+def _listed_films(table: Path) -> list[Film]:
+    rows = _read_table(table, ("file",))
+    years = _years(table, rows) if "age" in rows else np.full(len(rows), NAN)
+    for number, name in enumerate(rows["file"], start=2):
+        if not name or is_remote(name):
+            raise PedfracError(
+                f"{table} line {number}: file {name!r}; allowed is a path here (films in object "
+                "storage are given by their prefix)"
+            )
+    if (again := rows["file"].duplicated()).any():
+        line = int(np.flatnonzero(again)[0]) + 2
+        raise PedfracError(f"{table} line {line}: {rows['file'][line - 2]} is listed twice")
+    return [
+        Film(table.parent / name, float(age)) for name, age in zip(rows["file"], years, strict=True)
+    ]
+
+
+def _remote_films(url: str) -> Iterator[Film]:
+    from pedfrac.inputs import fetched_below
+
+    wanted = {"", *IMAGES, *SUFFIXES}
+    for name, (path, version) in fetched_below(
+        url, lambda name: Path(name).suffix.lower() in wanted
+    ).items():
+        if path.suffix.lower() in IMAGES or _is_film(path):
+            yield Film(path, name=name, version=version)
+
+
+def _complete(film: Film, ages: Mapping[str, float], labels: Path | None) -> Film:
+    stem = film.path.stem
+    return Film(
+        path=film.path,
+        age=ages.get(stem, film.age),
+        labels=labels and labels / f"{stem}.txt",
+        name=film.name,
+        version=film.version or _version(film.path),
+    )
+
+
+def _version(path: Path) -> str:
+    try:
+        status = path.stat()
+    except OSError:
+        return ""  # it is reported when it cannot be read
+    return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+def _read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path, dtype=str, encoding="utf-8-sig", keep_default_na=False)
+    except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
+        raise PedfracError(f"{path}: cannot be read as a table ({error})") from None
+    if missing := set(columns) - set(table.columns):
+        raise PedfracError(f"{path}: column {', '.join(sorted(missing))} is missing")
+    return table
+
+
+def _years(path: Path, table: pd.DataFrame) -> NDArray[np.float64]:
+    years = pd.to_numeric(table["age"], errors="coerce").to_numpy(dtype=np.float64)
+    wrong = (np.isnan(years) | (years < 0) | (years > 120)) & (table["age"] != "").to_numpy()
+    if wrong.any():
+        line = int(np.flatnonzero(wrong)[0])
+        raise PedfracError(
+            f"{path} line {line + 2}: age {table['age'].iloc[line]!r} is no number of years 0-120"
+        )
+    return years

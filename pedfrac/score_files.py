@@ -1,0 +1,109 @@
+"""Scores on disk: one table that appears whole, made of parts that outlive a killed run.
+
+It knows that a row has a ``key`` and an ``error``; what else the rows say is not known here.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+from filelock import FileLock, Timeout
+
+from pedfrac.errors import PedfracError
+
+SUFFIXES = (".parquet", ".csv", ".json")
+
+
+class ScoreFile:
+    """A table of scores: Parquet, CSV or JSON by its suffix.
+
+    Rows that are added lie in a folder beside it until ``finish`` puts the whole in its place.
+    ``numbers`` are the columns that hold numbers; all others hold text.
+    """
+
+    def __init__(self, path: Path, numbers: Sequence[str]):
+        if path.suffix.lower() not in SUFFIXES:
+            raise PedfracError(f"{path}: allowed suffixes of scores are {', '.join(SUFFIXES)}")
+        self.path, self._numbers = path, list(numbers)
+        self._parts = path.with_name(f"{path.name}.parts")
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Hold the table for this process; raises PedfracError where another one writes it."""
+        try:
+            self._parts.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self._parts / "lock", timeout=0)
+            with lock:
+                yield
+        except Timeout:
+            raise PedfracError(f"{self.path}: another run is writing it") from None
+        except OSError as error:
+            raise PedfracError(f"{self.path}: cannot be written ({error.strerror})") from None
+
+    def rows(self) -> pd.DataFrame:
+        """Return the rows that are there, by key; those with an error are to be tried again."""
+        parts = sorted(self._parts.glob("*.parquet"))
+        tables = [pd.read_parquet(part) for part in parts]
+        if self.path.exists():
+            tables.insert(0, self._read())
+        if not tables:
+            return pd.DataFrame({"key": [], "error": []}, dtype=str).set_index("key")
+        rows = pd.concat(tables, ignore_index=True)
+        return rows[rows["error"] == ""].drop_duplicates("key", keep="last").set_index("key")
+
+    def add(self, rows: pd.DataFrame) -> None:
+        """Keep rows, all of them or none."""
+        part = self._parts / f"{rows['key'].iloc[0]}.parquet"
+        temporary = part.with_suffix(".new")
+        rows.to_parquet(temporary, index=False)
+        temporary.replace(part)
+
+    def finish(self, rows: pd.DataFrame) -> None:
+        """Put a table of these rows in its place, and remove the parts."""
+        temporary = self._parts / f"whole{self.path.suffix.lower()}"
+        _write(rows, temporary)
+        temporary.replace(self.path)
+        shutil.rmtree(self._parts)
+
+    def _read(self) -> pd.DataFrame:
+        """Read what ``finish`` wrote, to the last digit."""
+        try:
+            rows = _read(self.path)
+            if not {"key", "error", *self._numbers} <= set(rows.columns):
+                raise ValueError("its columns are others")
+            rows[self._numbers] = rows[self._numbers].replace("", None).astype(float)
+            return rows
+        except (OSError, ValueError) as error:
+            raise PedfracError(
+                f"{self.path}: is there, but holds no scores to go on with ({error}); name another"
+            ) from None
+
+
+def as_records(rows: pd.DataFrame) -> list[dict[str, object]]:
+    """Return rows as JSON has them, None where there is no value."""
+    records = rows.astype(object).where(rows.notna(), None).to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in records]
+
+
+def _write(rows: pd.DataFrame, path: Path) -> None:
+    if path.suffix == ".parquet":
+        rows.to_parquet(path, index=False)
+    elif path.suffix == ".csv":
+        rows.to_csv(path, index=False)
+    else:
+        path.write_text(json.dumps(as_records(rows), indent=1, allow_nan=False) + "\n")
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _read(path: Path) -> pd.DataFrame:
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return pd.read_parquet(path)
+    if suffix == ".csv":
+        return pd.read_csv(path, dtype=str, keep_default_na=False)
+    return pd.DataFrame(json.loads(path.read_text()))
