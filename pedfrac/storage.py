@@ -455,9 +455,10 @@ def code_version() -> str:
 
 def code_digest() -> str:
     """Return the SHA-256 over the domain's files, templates too: what no version number tells."""
-    files = Path(__file__).parent.glob("*.*")
-    sources = sorted(path for path in files if path.is_file())
-    return content_hash({source.name: file_hash(source) for source in sources})
+    folder = Path(__file__).parent
+    files = sorted(path for path in folder.rglob("*.*") if path.is_file())
+    sources = (path for path in files if path.suffix != ".pyc")
+    return content_hash({str(path.relative_to(folder)): file_hash(path) for path in sources})
 
 
 def _fingerprint_files(folder: Path) -> dict[str, FileEntry]:

@@ -1,0 +1,55 @@
+"""Each step of a retraining, from the configuration and its parents' keys to an artifact's key.
+
+What a step computes stands in its own module; here is only what goes in, under which key it lies,
+and which files it leaves. No Prefect: a worker or a notebook may call any step by itself.
+"""
+
+from pedfrac.steps.data import count_listed, pack_films, read_records, select_cohort, split_patients
+from pedfrac.steps.evaluation import (
+    assemble_bundle,
+    check_robustness,
+    evaluate_bundle,
+    explain_bundle,
+)
+from pedfrac.steps.folds import FoldScoring, cut_folds, fold_in_words, pool_folds
+from pedfrac.steps.keys import Evaluated, Prepared, Progress, Trained, store_of
+from pedfrac.steps.results import (
+    finished_retraining,
+    headline_figures,
+    publish_heat_maps,
+    publish_results,
+    record_retraining,
+    write_report,
+)
+from pedfrac.steps.training import Training, age_training, fracture_training, validation_confusion
+
+__all__ = [
+    "Evaluated",
+    "FoldScoring",
+    "Prepared",
+    "Progress",
+    "Trained",
+    "Training",
+    "age_training",
+    "assemble_bundle",
+    "check_robustness",
+    "count_listed",
+    "cut_folds",
+    "evaluate_bundle",
+    "explain_bundle",
+    "finished_retraining",
+    "fold_in_words",
+    "fracture_training",
+    "headline_figures",
+    "pack_films",
+    "pool_folds",
+    "publish_heat_maps",
+    "publish_results",
+    "read_records",
+    "record_retraining",
+    "select_cohort",
+    "split_patients",
+    "store_of",
+    "validation_confusion",
+    "write_report",
+]

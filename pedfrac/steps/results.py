@@ -1,0 +1,166 @@
+"""Steps that leave what people look at: the pages, copies of results, and the finished run."""
+
+from pathlib import Path
+from typing import Any
+
+from pedfrac import findings, inputs
+from pedfrac.bundle import (
+    BundleInfo,
+)
+from pedfrac.checklist import write_checklist
+from pedfrac.config import RetrainConfig
+from pedfrac.model_card import write_model_card
+from pedfrac.protocols import published_references
+from pedfrac.steps.keys import Evaluated, Prepared, Trained, parents_of, store_of
+from pedfrac.storage import (
+    Artifact,
+    code_digest,
+    export,
+    write_json,
+)
+
+PAGES = ("report.html", "model_card.md", "checklist.md", findings.METRICS, findings.SCHEMA)
+
+
+def write_report(
+    config: RetrainConfig,
+    prepared: Prepared,
+    trained: Trained,
+    evaluated: Evaluated,
+    provenance: dict[str, str],
+) -> str:
+    """Write the page that people read."""
+    from pedfrac import report  # matplotlib is slow to import
+
+    store = store_of(config)
+    names = ["age", "generalist", *config.cohort.ages.names]
+    keys = [trained.age, trained.generalist, *trained.specialists]
+    models = {name: store.peek(key) for name, key in zip(names, keys, strict=True)}
+    parents = parents_of(store, prepared, **evaluated.model_dump())
+
+    def make(folder: Path) -> None:
+        sources = provenance | {name: parent.key for name, parent in parents.items()}
+        content = _findings(config, parents, models, sources)
+        explained = parents["explanation"].path
+        montages = {name: explained / name / "montage.png" for name in content["explanation"]}
+        found = findings.write_findings(folder, content)
+        write_model_card(folder / "model_card.md", found)
+        write_checklist(folder / "checklist.md", found)
+        report.write_report(folder / "report.html", found, montages)
+
+    settings = config.model_dump(mode="json", exclude={"runtime", "artifacts", "results"})
+    parents_of_page = parents | {f"model-{name}": model for name, model in models.items()}
+    return store.produce(
+        "report",
+        make,
+        config=settings,
+        sources=provenance | {"code": code_digest()},  # pages cost little: they follow the code
+        parents=parents_of_page,
+    ).key
+
+
+def _findings(
+    config: RetrainConfig,
+    parents: dict[str, Artifact],
+    models: dict[str, Artifact],
+    sources: dict[str, str],
+) -> dict[str, Any]:
+    """Return the content of metrics.json, from what the steps left."""
+    bundle = BundleInfo.model_validate(parents["bundle"].read_json("bundle.json"))
+    explanation = parents["explanation"]
+    chosen = zip(config.cohort.ages.names, bundle.selection, strict=True)
+    return {
+        "title": "Retraining of fracture classifiers",
+        "cohort": parents["cohort"].read_json("cohort.json"),
+        "records": parents["records"].read_json("summary.json"),
+        "split": parents["split"].read_json("split.json"),
+        "training": {
+            name: {part: model.read_json(f"{part}.json") for part in ("history", "summary")}
+            for name, model in models.items()
+        },
+        "selection": [{"name": name, **why} for name, why in chosen],
+        **parents["evaluation"].read_json("figures.json"),
+        "explanation": {
+            name: explanation.read_json(f"{name}/figures.json")
+            for name in config.cohort.ages.names
+            if (explanation.path / name / "figures.json").is_file()
+        },
+        "robustness": _if_films(parents["robustness"].read_json("robustness.json")),
+        "shortcuts": _if_films(parents["robustness"].read_json("shortcuts.json")),
+        "published": published_references(),
+        "config": config.model_dump(mode="json", exclude={"runtime"}),
+        "provenance": sources | {f"model {name}": model.key for name, model in models.items()},
+    }
+
+
+def _if_films(figures: dict[str, Any]) -> dict[str, Any] | None:
+    return figures if figures["films"] else None
+
+
+def publish_results(config: RetrainConfig, evaluated: Evaluated, report: str) -> str:
+    """Copy pages, heat maps, figures and bundle to the results folder, if there is to be one.
+
+    The artifacts stay what they are: the copies are for people, not for later steps. Returns where
+    the report lies.
+    """
+    store = store_of(config)
+    if not config.results:
+        return f"{store.place(report)}/report.html"
+    results = Path(config.results)
+    publish_heat_maps(config, evaluated.explanation)
+    export(store.get(evaluated.bundle).path, results / "bundle")
+    export(store.get(evaluated.evaluation).path, results / "evaluation")
+    for name in PAGES:
+        export(store.get(report).file(name), results / name)
+    return str(results / "report.html")
+
+
+def publish_heat_maps(config: RetrainConfig, explanation: str) -> Path:
+    """Return where the heat maps lie, a folder a group: copied to the results, if there are any."""
+    made = store_of(config).get(explanation).path
+    if not config.results:
+        return made
+    pictures = Path(config.results) / "gradcam_results"
+    export(made, pictures)
+    return pictures
+
+
+def finished_retraining(config: RetrainConfig) -> tuple[dict[str, Any], str] | None:
+    """Return what a retraining of this very data, configuration and code left, and its day.
+
+    None where there was none, or where its report is gone.
+    """
+    store = store_of(config)
+    key = store.key("retraining", **_retraining_inputs(config))
+    if not store.exists(key) or (found := store.find(key)) is None:
+        return None
+    left: dict[str, Any] = found.read_json("retraining.json")
+    return (left, found.manifest.created) if store.exists(left["report_key"]) else None
+
+
+def record_retraining(config: RetrainConfig, left: dict[str, Any]) -> None:
+    """Keep what a finished retraining left, for the next of the same data, configuration, code."""
+    store_of(config).produce(
+        "retraining",
+        lambda folder: write_json(folder / "retraining.json", left),
+        **_retraining_inputs(config),
+    )
+
+
+def headline_figures(config: RetrainConfig, evaluated: Evaluated) -> dict[str, float | None]:
+    """Return the figures of each age group's models on the test films, by flat names."""
+    figures = store_of(config).get(evaluated.evaluation).read_json("figures.json")
+    return {
+        f"test.{group['name']}.{model.replace(' ', '_')}.{figure}": values[figure]["value"]
+        for group in figures["groups"]
+        for model, values in group["models"].items()
+        for figure in ("auroc", "average_precision", "sensitivity", "specificity", "accuracy", "f1")
+    }
+
+
+def _retraining_inputs(config: RetrainConfig) -> dict[str, Any]:
+    elsewhere = {"artifacts", "results", "runtime", "tracking"}
+    return {
+        "config": config.model_dump(mode="json", exclude=elsewhere),
+        "sources": inputs.fingerprint(config.data) | {"code": code_digest()},
+    }
