@@ -43,8 +43,8 @@ def is_interval(value: Any) -> bool:
 def facts_of(block: Mapping[str, Any]) -> list[str]:
     """Return the counts and words of a block, without those of its parts, as ``films 456``."""
     return [
-        f"{_words(name)} {value:,}" if isinstance(value, int) else f"{_words(name)} {value}"
-        for name, value in block.items()
+        f"{_words(name)} {_in_words(value)}"
+        for name, value in sorted(block.items(), key=_known_first)
         if isinstance(value, str | int | float) and value != "" and name not in NOTES
     ]
 
@@ -119,6 +119,17 @@ def _is_cell(value: Any) -> bool:
         plain = all(isinstance(one, str | int | float) for one in value)
         return bool(value) and plain and len(value) <= LONG
     return value is not None and (is_interval(value) or not isinstance(value, Mapping))
+
+
+def _known_first(item: tuple[str, Any]) -> tuple[int, str]:
+    name = item[0]
+    return (FIRST.index(name) if name in FIRST else len(FIRST), name)
+
+
+def _in_words(value: str | int | float) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value if isinstance(value, str) else f"{value:,}"
 
 
 def _words(name: str) -> str:

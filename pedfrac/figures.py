@@ -52,6 +52,7 @@ STYLE: Any = {
     "svg.hashsalt": "pedfrac",  # equal figures, equal bytes
     "path.simplify": True,
 }
+LONGEST = 30  # letters of a row's name
 WIDTH = 3.9  # inches: letters stay readable when a phone narrows the figure
 
 
@@ -257,7 +258,8 @@ def _legend(figure: Figure, columns: int) -> None:
 
 
 def _rows(axes: Axes, names: Sequence[str]) -> None:
-    axes.set_yticks(range(len(names)), names)
+    shown = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in names]
+    axes.set_yticks(range(len(names)), shown)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x")

@@ -6,6 +6,7 @@ figure is computed elsewhere (evaluation, explanation); this only shows it.
 
 import base64
 import hashlib
+import json
 import re
 import string
 from collections.abc import Iterator, Mapping
@@ -47,6 +48,8 @@ def write_report(path: Path, findings: dict[str, Any], montages: Mapping[str, Pa
     age group. Equal input, equal bytes.
     Raises PedfracError that names a montage which cannot be read.
     """
+    # as a file holds it, so that a page made again from metrics.json is the same
+    findings = json.loads(json.dumps(findings, sort_keys=True))
     page = _environment().get_template(TEMPLATE).render(_context(findings, montages)).lstrip()
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
@@ -189,7 +192,9 @@ def _published(findings: Findings) -> dict[str, Any] | None:
     for one in findings["published"]:
         name = str(one.get("protocol") or one.get("name") or one.get("source") or "–")
         texts = [str(one[key]) for key in ("task", "population", "split_note") if one.get(key)]
-        known = {"name": name, "source": one.get("source") or name, "url": one.get("url")}
+        url = str(one.get("url") or "")
+        known = {"name": name, "source": one.get("source") or name}
+        known |= {"url": url if url.startswith(("https://", "http://")) else None}
         sources.setdefault(name, known | {"texts": texts})
         of = [str(one[key]) for key in ("of", "measured_on") if one.get(key)]
         rows.append(

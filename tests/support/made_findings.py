@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from pedfrac.cohort import make_cohort
 from pedfrac.config import EvaluationConfig, RetrainConfig
@@ -24,8 +25,11 @@ def make_config(**sections):
     )
 
 
-def make_findings(films=900, config=None, fractured=None, disturbed=False):
-    """Return the content of metrics.json as it is read back; ``fractured``: of all test films."""
+def make_findings(films=900, config=None, fractured=None, disturbed=False, tested=None):
+    """Return the content of metrics.json as it is read back.
+
+    ``fractured``: of all test films; ``tested``: so many test films and no more.
+    """
     config = config or make_config()
     ages = config.cohort.ages
     table = _films(films, ages)
@@ -33,6 +37,7 @@ def make_findings(films=900, config=None, fractured=None, disturbed=False):
     cohort = make_cohort(records, config.cohort)
     split, parts = make_split(cohort.table, config.split, ages)
     part = {name: _answered(cohort.table, split.films(name)) for name in ("validation", "test")}
+    part["test"] = part["test"].head(tested if tested is not None else films)
     if fractured is not None:
         part["test"] = part["test"].assign(fracture_visible=fractured)
     selection = select_networks(part["validation"], len(ages), config.evaluation)
@@ -40,7 +45,8 @@ def make_findings(films=900, config=None, fractured=None, disturbed=False):
     scorers = fit_scorers(part["validation"], choices, config.evaluation)
     test = scored(part["test"], scorers)
     learned = cohort.table[~cohort.table["filestem"].isin(split.films("test"))]
-    figures = evaluate(test, learned, ages, scorers, config.evaluation)
+    with threadpool_limits(1):  # threads that wait for each other cost more than so few films
+        figures = evaluate(test, learned, ages, scorers, config.evaluation)
     content = {
         "title": "Made-up",
         "cohort": {"steps": cohort.steps, "groups": cohort.groups},
