@@ -339,6 +339,22 @@ class Evaluation(Part):
     subgroups: Subgroups
 
 
+class Counted(Part):
+    """Films and the patients they are of."""
+
+    films: int
+    patients: int
+
+
+class Folds(Counted):
+    """Films that folds held out in turn, each scored by networks of its fold, pooled."""
+
+    folds: int
+    held_out: list[Counted] = Field(description="From each fold")
+    groups: list[Row]
+    subsets: list[Row]
+
+
 class Findings(Evaluation):
     """metrics.json: all that is known of a run."""
 
@@ -352,7 +368,7 @@ class Findings(Evaluation):
     explanation: dict[str, Figures] = Field(description="By age group: heat maps against boxes")
     robustness: Figures | None = Field(None, description="Figures on disturbed films")
     shortcuts: Figures | None = Field(None, description="Figures on films without bones")
-    folds: Figures | None = Field(None, description="Pooled out-of-fold figures")
+    folds: Folds | None = Field(None, description="Pooled out-of-fold figures")
     published: list[Figures] = Field(default=[], description="Figures of others, with sources")
     config: Figures
     provenance: Figures

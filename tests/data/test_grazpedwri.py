@@ -13,7 +13,7 @@ from pedfrac.cohort import Cohort, make_cohort
 from pedfrac.config import CohortConfig, DataConfig, SplitConfig
 from pedfrac.errors import PedfracError
 from pedfrac.records import Records, load_records, read_records, save_records
-from pedfrac.splitting import Split, SplitReport, make_split
+from pedfrac.splitting import Split, SplitReport, cut_fold, make_split
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 ROOT = SHARED / "grazpedwri"
@@ -208,6 +208,24 @@ def test_every_age_group_can_be_trained_and_validated(split: tuple[Split, SplitR
         for part in ("train", "validation", "test"):
             assert group[part]["fractured"] > 0
             assert group[part]["normal"] > 0
+
+
+def test_five_folds_hold_out_every_film_once_and_can_train_every_age_group(
+    cohort: Cohort, split: tuple[Split, SplitReport]
+) -> None:
+    config, held_out = SplitConfig(folds=5), []
+    for fold in range(5):
+        made, report = cut_fold(split[0], cohort.table, config, AGES, fold)
+        held_out.extend(made.films("test"))
+        assert set(report["disjoint"]["shared"].values()) == {0}
+        for group in report["groups"]:
+            for part in ("train", "validation", "test"):
+                assert 0 < group[part]["fractured"] < group[part]["images"]
+    tested = split[0].table.loc[split[0].table["place"] == "test", "patient_id"]
+    rest = cohort.table[~cohort.table["patient_id"].isin(tested)]
+    assert sorted(held_out) == sorted(rest["filestem"])
+    # the youngest group has 81 films to judge instead of the test set's few
+    assert (AGES.assign(rest["age"]) == 0).sum() == 81
 
 
 def test_a_second_run_gives_the_same_split(

@@ -20,7 +20,7 @@ from pedfrac.evaluation import (
     save_evaluation,
     summary_rows,
 )
-from pedfrac.findings import AgeFigures
+from pedfrac.findings import AgeFigures, Folds
 from pedfrac.scoring import Scorer, scored
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning", "error::UserWarning")
@@ -200,7 +200,7 @@ def test_folds_are_pooled_with_the_calls_of_their_own(predictions, figures):
     halves.append(predictions.drop(halves[0].index))
     folds = [call_films(half, training, SCORERS) for half in halves]
     films, found = pooled_figures(folds, AGES, CONFIG)
-    json.dumps(found, allow_nan=False)
+    assert Folds.model_validate_json(json.dumps(found, allow_nan=False))
     assert sorted(films["filestem"]) == sorted(predictions["filestem"])
     assert (found["folds"], found["films"]) == (2, len(predictions))
     assert found["held_out"][0] == {

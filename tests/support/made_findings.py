@@ -6,7 +6,7 @@ from threadpoolctl import threadpool_limits
 
 from pedfrac.cohort import make_cohort
 from pedfrac.config import EvaluationConfig, RetrainConfig
-from pedfrac.evaluation import evaluate
+from pedfrac.evaluation import call_films, evaluate, pooled_figures
 from pedfrac.findings import Findings
 from pedfrac.localisation import Localisation, localisation_figures
 from pedfrac.metrics import PatientBootstrap
@@ -64,8 +64,9 @@ def make_findings(films=900, config=None, fractured=None, disturbed=False, teste
     }
     if disturbed:
         content |= _disturbed(test, config)
-        pooled = {"folds": 2, "films": len(test), "patients": test["patient_id"].nunique()}
-        content["folds"] = pooled | {name: figures[name] for name in ("groups", "subsets")}
+        called = call_films(test, learned, scorers)
+        folds = [called[called["patient_id"] % 2 == fold] for fold in range(2)]
+        content["folds"] = pooled_figures(folds, ages, config.evaluation)[1]
     return Findings.model_validate(content).model_dump(mode="json")
 
 
