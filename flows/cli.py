@@ -390,41 +390,78 @@ def reproduce(
 
 @app.command()
 def predict(
-    paths: Annotated[list[Path], typer.Argument(help="Films (PNG 8/16-bit, JPEG) or folders")],
-    bundle: Annotated[Path, typer.Option("--bundle", "-b", help="Folder of a bundle")],
+    films: Annotated[
+        list[str],
+        typer.Argument(
+            help="Films (DICOM, PNG of 8 or 16 bits, JPEG), folders, CSV tables with the column "
+            "'file' and perhaps 'age', or s3://bucket/prefix"
+        ),
+    ],
+    bundle: Annotated[
+        str, typer.Option("--bundle", "-b", help="Folder of a bundle, or its key among artifacts")
+    ],
     ages: Annotated[
-        Path | None, typer.Option(help="CSV with filestem and age in years; else seen by network")
+        str | None,
+        typer.Option(
+            help="CSV with filestem and age in years; else as the DICOM says, else seen by network"
+        ),
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option(help="Folder of YOLO labels, to take side markers out")
+        str | None,
+        typer.Option(
+            help="Folder of YOLO labels, to take side markers out; without, they are left"
+        ),
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="CSV to write")] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", "-o", help="Scores to write: .parquet, .csv or .json, here or at s3://"
+        ),
+    ] = None,
+    dicom_out: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder for DICOM of what came as DICOM: a structured report and a heat map each, "
+            "with the patient and study of their source; needs -o"
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Score any films with a bundle; a film that cannot be read is named and the rest go on."""
-    from pedfrac.bundle import Bundle
-    from pedfrac.models import resolve_device
-    from pedfrac.prediction import find_films, predict, read_ages
+    """Score any films with a bundle.
+
+    With -o a run goes on where a killed one stopped, and scores only films that are new or changed.
+    A film that cannot be read or is none of a wrist is named, with the reason, and the others go
+    on; the command fails only where none could be scored or the input is wrong. No name, number or
+    birth date of a patient goes into logs or scores; films are called by their paths.
+    """
+    from pydantic import ValidationError
+
+    from pedfrac.config import PredictionConfig, explain_invalid
+    from pedfrac.prediction import predict_films
+    from pedfrac.score_files import as_records
     from tasks.progress import progress
 
-    films = find_films(paths, read_ages(ages) if ages else None, labels)
-    loaded = Bundle.load(bundle, resolve_device(device))
-    with progress("prediction", "scoring films") as show:
-        scores = predict(loaded, films, progress=lambda done, total: show(done, total, ""))
-    if output:
-        temporary = output.with_suffix(".tmp")
-        scores.to_csv(temporary, index=False)
-        temporary.replace(output)
-    rows = json.loads(scores.to_json(orient="records"))
-    shown = [{**row, "file": Path(row["file"]).name} for row in rows[:50]]
-    columns = ("file", "age", "age_group_used", "routed_by", "probability", "call", "error")
-    table = _table("Scores", [{name: row[name] for name in columns} for row in shown])
-    _print({"bundle": str(bundle), "films": rows}, as_json, [table])
-    if scores["error"].ne("").all():
-        raise PedfracError(
-            f"none of {len(films)} films could be scored; the first: {rows[0]['error']}"
+    try:
+        config = PredictionConfig(
+            films=tuple(films),
+            bundle=bundle,
+            ages=ages,
+            labels=labels,
+            output=output,
+            dicom_out=dicom_out,
+            device=device,
         )
+    except ValidationError as error:
+        raise PedfracError(f"predict: {explain_invalid(error, PredictionConfig)}") from None
+    with progress("prediction", "scoring films") as show:
+        done = predict_films(config, lambda count, total: show(count, total, ""))
+    rows: Any = as_records(done.rows)
+    result = {"bundle": bundle, "summary": done.in_words(), "failed": done.failed, "films": rows}
+    shown = [{**row, "file": Path(row["file"]).name} for row in rows[:50]]
+    columns = ("file", "age", "age_group_used", "routed_by", "probability", "call", "note", "error")
+    table = _table("Scores", [{name: row[name] for name in columns} for row in shown])
+    _print(result | {"without_dicom": done.without_dicom}, as_json, [table])
 
 
 @app.command()

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
+from pydicom import config as pydicom_config
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels import apply_modality_lut, apply_voi_lut, get_decoder, pixel_array
 from pydicom.uid import (
@@ -25,6 +26,10 @@ from pydicom.uid import (
 )
 
 from pedfrac.errors import PedfracError
+
+# Once for the process, as it holds for all its threads: a warning of a value that breaks DICOM's
+# rules quotes it: where a length is damaged, a whole header with the patient's name.
+pydicom_config.settings.reading_validation_mode = pydicom_config.IGNORE
 
 MODALITIES = {
     "CR": "computed radiography",
@@ -348,7 +353,7 @@ def _shown(text: str) -> str:
     """
     if not text:
         return "not stated"
-    return text if re.fullmatch(r"[\w .()-]{1,64}", text, re.ASCII) else "not readable"
+    return text if re.fullmatch(r"[\w ./()-]{1,64}", text, re.ASCII) else "not readable"
 
 
 def _text(dataset: Dataset, name: str) -> str:

@@ -168,7 +168,7 @@ def report(source: Dataset, row: dict[Any, Any], digest: str) -> Dataset:
         imaging_measurements=[group],
         title=codes.DCM.ImagingMeasurementReport,
     )
-    return hd.sr.EnhancedSR(
+    made = hd.sr.EnhancedSR(
         evidence=[source],
         content=content[0],
         series_instance_uid=uids[0],
@@ -180,6 +180,11 @@ def report(source: Dataset, row: dict[Any, Any], digest: str) -> Dataset:
         series_description=f"Fracture score. {DISCLAIMER}",
         **_maker(digest),
     )
+    scheme = Dataset()
+    scheme.CodingSchemeDesignator, scheme.CodingSchemeName = SCHEME, "pedfrac"
+    scheme.CodingSchemeResponsibleOrganization = "pedfrac"
+    made.CodingSchemeIdentificationSequence = [scheme]
+    return made
 
 
 def picture(
@@ -187,7 +192,7 @@ def picture(
 ) -> Dataset:
     """Return the secondary capture of a film (S,S) beside the same with its heat (S,S) in 0…1."""
     uids = _uids(source, row, digest, "heat-map")
-    made = hd.sc.SCImage.from_ref_dataset(
+    made: Any = hd.sc.SCImage.from_ref_dataset(
         source,
         pixel_array=draw(film, row, heat),
         photometric_interpretation="RGB",
@@ -234,15 +239,17 @@ def draw(film: PreparedFilm, row: dict[Any, Any], heat: NDArray[np.float32]) -> 
     both = np.concatenate([grey, heated], axis=1).round().astype(np.uint8)
     scale = max(1, -(-PICTURE // min(both.shape[0], both.shape[1] // 2)))
     both = cv2.resize(both, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-    return np.concatenate([_caption(row, both.shape[1]), both])
+    flat = bool(heat.max() == heat.min())
+    return np.concatenate([_caption(row, flat, both.shape[1]), both])
 
 
-def _caption(row: dict[Any, Any], width: int) -> NDArray[np.uint8]:
+def _caption(row: dict[Any, Any], flat: bool, width: int) -> NDArray[np.uint8]:
+    seen = "no evidence, the map is flat" if flat else "where it saw evidence"
     lines = [
         DISCLAIMER.upper(),
         f"fracture: probability {row['probability']:.3f}, threshold {row['threshold']:.3f}, "
         f"called {row['call']}",
-        "left: the film as the network sees it; right: where it saw evidence",
+        f"left: the film as the network sees it; right: {seen}",
     ]
     band = np.zeros((LINE * len(lines) + LINE // 2, width, 3), np.uint8)
     for number, line in enumerate(lines, start=1):
@@ -260,7 +267,7 @@ def _by_group(
     return groups
 
 
-def _maker(digest: str) -> dict[str, str]:
+def _maker(digest: str) -> dict[str, Any]:
     return {
         "manufacturer_model_name": "pedfrac",
         "software_versions": f"{code_version()}, bundle {digest[:16]}",

@@ -9,16 +9,21 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from pedfrac.ages import AgeGroups
-from pedfrac.bundle import Bundle
-from pedfrac.films import Film, PreparedFilm, prepare_film
-from pedfrac.score_files import ScoreFile
-from pedfrac.storage import code_digest, content_hash
+from pedfrac.bundle import Bundle, bundle_digest
+from pedfrac.config import PredictionConfig, artifact_root
+from pedfrac.errors import PedfracError
+from pedfrac.films import Film, PreparedFilm, find_films, prepare_film, read_ages
+from pedfrac.models import resolve_device
+from pedfrac.score_files import ScoreFile, local_output
+from pedfrac.storage import ArtifactStore, code_digest, content_hash
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +51,70 @@ COLUMNS = (
 Batch = Sequence[PreparedFilm]
 Witness = Callable[[Batch, pd.DataFrame], None]
 """Told of each batch of films and its rows before they are kept."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """One row a film (see ``predict``), and why some have no DICOM output, by film."""
+
+    rows: pd.DataFrame
+    without_dicom: dict[str, str]
+
+    @property
+    def failed(self) -> int:
+        """Number of films without a score."""
+        return int((self.rows["error"] != "").sum())
+
+    def in_words(self) -> str:
+        """Return how many films were scored, and how many not."""
+        words = f"{len(self.rows) - self.failed} of {len(self.rows)} films scored"
+        if self.failed:
+            words += f", {self.failed} failed"
+        if self.without_dicom:
+            words += f", {len(self.without_dicom)} scored without DICOM output"
+        return words
+
+
+def predict_films(
+    config: PredictionConfig, progress: Callable[[int, int], None] | None = None
+) -> Prediction:
+    """Find and score films, and write what is asked for.
+
+    Raises PedfracError where the input is wrong or none of the films could be scored; a table is
+    written then, too.
+    """
+    ages = read_ages(Path(config.ages)) if config.ages else None
+    if config.output:
+        ScoreFile(Path(config.output), NUMBERS)  # refuses a wrong suffix before anything is done
+    films = find_films(config.films, ages, Path(config.labels) if config.labels else None)
+    folder = _bundle_folder(config)
+    bundle = Bundle.load(folder, resolve_device(config.device))
+    options: Any = {"batch_size": config.batch_size, "progress": progress}
+    refused: dict[str, str] = {}
+    if not config.output:
+        rows = predict(bundle, films, **options)
+    else:
+        digest = bundle_digest(folder)
+        if config.dicom_out:
+            from pedfrac.dicom_output import DicomFolder
+
+            out = DicomFolder(Path(config.dicom_out), bundle, digest)
+            options |= {"witness": out.write, "is_whole": out.holds}
+            refused = out.refused
+        with local_output(config.output) as path:
+            rows = predict_to(path, bundle, digest, films, **options)
+    if rows["error"].ne("").all():
+        raise PedfracError(
+            f"none of {len(films)} films could be scored; the first: {rows['error'].iloc[0]}"
+        )
+    return Prediction(rows, refused)
+
+
+def _bundle_folder(config: PredictionConfig) -> Path:
+    folder = Path(config.bundle)
+    if not folder.exists() and config.bundle.startswith("bundle/"):
+        return ArtifactStore(artifact_root(config.artifacts)).get(config.bundle).path
+    return folder
 
 
 def predict(

@@ -14,6 +14,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from pedfrac.errors import PedfracError
+from pedfrac.storage import content_hash, is_remote
 
 SUFFIXES = (".parquet", ".csv", ".json")
 
@@ -81,6 +82,30 @@ class ScoreFile:
             raise PedfracError(
                 f"{self.path}: is there, but holds no scores to go on with ({error}); name another"
             ) from None
+
+
+@contextmanager
+def local_output(output: str) -> Iterator[Path]:
+    """Yield a path here for a table: its own, or for one at ``s3://`` one that is sent in the end.
+
+    What is there already is fetched; the parts of a killed run are on the node where it ran.
+    """
+    if not is_remote(output):
+        yield Path(output)
+        return
+    from pedfrac.cache import cache_of_environment
+    from pedfrac.objects import Objects
+
+    above, _, name = output.rpartition("/")
+    objects = Objects(above)
+    folder = cache_of_environment().work(f"scores/{content_hash([objects.endpoint, output])[:16]}")
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    if (there := objects.get(name)) is not None:
+        path.write_bytes(there)
+    yield path
+    objects.put(name, path.read_bytes())
+    path.unlink()
 
 
 def as_records(rows: pd.DataFrame) -> list[dict[str, object]]:

@@ -1,72 +1,20 @@
 """A bundle of tiny networks: what it routes, refuses and predicts from files."""
 
-import cv2
 import numpy as np
 import pytest
-from safetensors.torch import save_file
+from small_bundles import INFO, write_film, write_small_bundle
 
-from pedfrac.bundle import Bundle, BundleInfo, weight_names, write_bundle
-from pedfrac.config import ModelConfig, Preparation
+from pedfrac.bundle import Bundle
+from pedfrac.config import Preparation
 from pedfrac.errors import PedfracError
 from pedfrac.films import Film, find_films, read_ages
-from pedfrac.heads import make_head
-from pedfrac.models import build_model
 from pedfrac.prediction import predict
-from pedfrac.training import seed_weights
-
-OPTIONS = {"depths": [1, 1, 1, 1], "dims": [8, 8, 8, 8]}
-MODEL = ModelConfig(backbone="convnextv2_atto", size=32, weights="none", options=OPTIONS)
-NETWORK = {"model": MODEL, "preparation": Preparation(size=32, markers="fill")}
-PLAIN = {"method": "none"}
-SCORER = {
-    "choices": ("specialist", "average", "generalist"),
-    "calibrators": {"pooled": PLAIN, "groups": (PLAIN,) * 3, "weights": (0, 0, 0)},
-    "pooled_threshold": 0.5,
-    "thresholds": (0.3, 0.5, 0.7),
-    "threshold_weights": (0, 0, 0),
-    "study_thresholds": (0.3, 0.5, 0.7),
-    "low": (0.3, 0.5, 0.0),
-    "high": (0.3, 0.5, None),
-}
-INFO = BundleInfo.model_validate(
-    {
-        "age_bounds": (0, 5, 10, 19),
-        "fracture": NETWORK,
-        "age": NETWORK,
-        "scorers": {
-            "bundle": SCORER,
-            "specialist": SCORER | {"choices": ("specialist",) * 3},
-            "generalist": SCORER | {"choices": ("generalist",) * 3},
-        },
-    }
-)
 
 
 @pytest.fixture
 def folder(tmp_path):
     """A bundle of random networks, all different."""
-    return write(tmp_path, INFO)
-
-
-def write(tmp_path, info):
-    weights = {}
-    for seed, name in enumerate(weight_names(info.ages)):
-        seed_weights(seed)
-        model = build_model(MODEL, make_head(info.age_head, info.ages) if name == "age" else 2)
-        for parameter in model.network.get_classifier().parameters():
-            parameter.data.normal_(std=0.5)
-        weights[name] = tmp_path / f"{name}.weights"
-        save_file(model.state_dict(), weights[name])
-    target = tmp_path / "bundle"
-    target.mkdir()
-    write_bundle(target, info, weights)
-    return target
-
-
-def write_film(path, seed=0):
-    rng = np.random.default_rng(seed)
-    cv2.imwrite(str(path), rng.integers(0, 65536, (60, 40), dtype=np.uint16))
-    return path
+    return write_small_bundle(tmp_path)
 
 
 def random_films(count=6):
@@ -96,7 +44,7 @@ def test_recorded_age_chooses_the_networks(folder):
 @pytest.mark.parametrize("head", ["ordinal", "regression"])
 def test_an_age_is_estimated_where_the_head_does(tmp_path, head, views):
     info = INFO.model_copy(update={"age_head": head, "views": views})
-    bundle, films = Bundle.load(write(tmp_path, info)), random_films()
+    bundle, films = Bundle.load(write_small_bundle(tmp_path, info)), random_films()
     scores = bundle.score(films, films, [1, 4, 7, 9, 12, 19])
     assert scores["age_seen"].between(0, 19).all() and scores["age_seen"].nunique() > 2
     ages = scores[[f"age_{k}" for k in range(3)]].to_numpy()

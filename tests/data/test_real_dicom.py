@@ -1,0 +1,61 @@
+"""Real radiographs wrapped as DICOM: the same scores as the PNGs that they were made of."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from dicom_files import write_dicom
+from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
+from small_bundles import write_small_bundle
+
+from pedfrac.bundle import Bundle
+from pedfrac.dicom import read_radiograph
+from pedfrac.films import find_films
+from pedfrac.prediction import predict
+
+FILMS = Path(__file__).parents[2].parent / "shared" / "data" / "grazpedwri" / "images"
+
+pytestmark = pytest.mark.skipif(not FILMS.is_dir(), reason=f"the real films are not at {FILMS}")
+
+WRAPPINGS = {
+    "monochrome2": (ExplicitVRLittleEndian, False),
+    "monochrome1": (ExplicitVRLittleEndian, True),
+    "jpeg2000": (JPEG2000Lossless, False),
+    "jpeg2000-inverted": (JPEG2000Lossless, True),
+    "rle": (RLELossless, False),
+}
+
+
+@pytest.fixture(scope="module")
+def pngs():
+    return sorted(FILMS.glob("*.png"))
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return Bundle.load(write_small_bundle(tmp_path_factory.mktemp("networks")))
+
+
+@pytest.fixture(scope="module")
+def scores(bundle, pngs):
+    return predict(bundle, find_films(pngs, {png.stem: 10.0 for png in pngs}))
+
+
+@pytest.mark.parametrize("wrapping", WRAPPINGS)
+def test_wrapped_films_have_the_scores_of_the_pngs(wrapping, bundle, pngs, scores, tmp_path):
+    syntax, inverted = WRAPPINGS[wrapping]
+    for png in pngs:
+        pixels = cv2.imread(str(png), cv2.IMREAD_UNCHANGED)
+        stored = 65535 - pixels if inverted else pixels
+        photometric = "MONOCHROME1" if inverted else "MONOCHROME2"
+        path = tmp_path / f"{png.stem}.dcm"
+        write_dicom(path, stored, syntax, PhotometricInterpretation=photometric)
+        assert np.array_equal(read_radiograph(path).pixels, pixels)
+    found = predict(bundle, find_films([tmp_path]))
+    assert len(found) == 14
+    told = ["probability", "threshold", "call", "age", "age_group_used", "routed_by", "network"]
+    pd.testing.assert_frame_equal(found[told], scores[told], check_exact=True)
+    assert set(found["laterality"]) == {"L"} and set(found["markers"]) == {"left"}
+    assert scores["probability"].nunique() == 14

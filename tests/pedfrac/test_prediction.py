@@ -1,0 +1,309 @@
+"""Scores of films from anywhere into a table: whole, the same again, and no film twice."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from dicom_files import SECRETS, write_dicom
+from small_bundles import write_film, write_small_bundle
+
+from pedfrac import prediction
+from pedfrac.bundle import Bundle, bundle_digest
+from pedfrac.config import PredictionConfig
+from pedfrac.errors import PedfracError
+from pedfrac.films import find_films
+from pedfrac.prediction import NUMBERS, predict, predict_films, predict_to
+from pedfrac.score_files import ScoreFile
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return write_small_bundle(tmp_path_factory.mktemp("networks"))
+
+
+@pytest.fixture
+def films(tmp_path):
+    folder = tmp_path / "films"
+    (folder / "deep").mkdir(parents=True)
+    for number in range(4):
+        write_film(folder / f"{number}.png", number)
+    write_dicom(folder / "deep" / "IM0001", noise(), PatientBirthDate="")
+    write_dicom(folder / "deep" / "a.dcm", noise(1))
+    (folder / "deep" / "notes.txt").write_text("no film")
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    return folder
+
+
+def noise(seed=0):
+    pixels = np.random.default_rng(seed).integers(0, 65536, (60, 40), dtype=np.uint16)
+    pixels[0, :2] = 0, 65535
+    return pixels
+
+
+def configured(bundle, *films, **more):
+    return PredictionConfig(films=tuple(map(str, films)), bundle=str(bundle), **more)
+
+
+def count_scored(monkeypatch):
+    """Return a list of the files that are read from now on."""
+    read = []
+
+    def prepare_film(film, *wanted):
+        read.append(Path(str(film)).name)
+        return original(film, *wanted)
+
+    original = prediction.prepare_film
+    monkeypatch.setattr(prediction, "prepare_film", prepare_film)
+    return read
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".json"])
+def test_a_second_run_reads_no_film_and_leaves_the_same_bytes(
+    bundle, films, tmp_path, suffix, monkeypatch
+):
+    output = tmp_path / f"scores{suffix}"
+    config = configured(bundle, films, output=str(output), batch_size=2)
+    first, content = predict_films(config), output.read_bytes()
+    assert first.in_words() == "6 of 7 films scored, 1 failed"
+    read = count_scored(monkeypatch)
+    second = predict_films(config)
+    assert read == ["broken.png"]
+    assert output.read_bytes() == content
+    pd.testing.assert_frame_equal(second.rows, first.rows, check_exact=True)
+    assert [path.name for path in tmp_path.iterdir() if "scores" in path.name] == [output.name]
+
+
+def test_only_what_changed_is_scored_again(bundle, films, tmp_path, monkeypatch):
+    config = configured(bundle, films, output=str(tmp_path / "scores.csv"))
+    before = predict_films(config).rows.set_index("file")["probability"]
+    (films / "broken.png").unlink()
+    write_film(films / "1.png", 99)
+    write_film(films / "new.png", 98)
+    (films / "2.png").unlink()
+    read = count_scored(monkeypatch)
+    after = predict_films(config).rows.set_index("file")["probability"]
+    assert sorted(read) == ["1.png", "new.png"]
+    assert str(films / "2.png") not in after.index
+    assert after[str(films / "1.png")] != before[str(films / "1.png")]
+    assert after[str(films / "0.png")] == before[str(films / "0.png")]
+
+
+def test_another_age_and_another_bundle_are_another_score(bundle, films, tmp_path, monkeypatch):
+    table = tmp_path / "films.csv"
+    output = {"output": str(tmp_path / "scores.parquet")}
+    table.write_text("file,age\nfilms/0.png,3\nfilms/1.png,12.5\n")
+    predict_films(configured(bundle, table, **output))
+    table.write_text("file,age\nfilms/0.png,3\nfilms/1.png,\n")
+    read = count_scored(monkeypatch)
+    rows = predict_films(configured(bundle, table, **output)).rows
+    assert read == ["1.png"] and rows["routed_by"].tolist() == ["age", "film"]
+    loaded, listed = Bundle.load(bundle), find_films([table])
+    assert predict_to(Path(output["output"]), loaded, "f" * 64, listed)["key"].nunique() == 2
+    assert sorted(read) == ["0.png", "1.png", "1.png"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from pedfrac import prediction
+from pedfrac.config import PredictionConfig
+
+def stop(done, total):
+    if done == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+films, bundle, output = sys.argv[1:]
+config = PredictionConfig(films=(films,), bundle=bundle, output=output, batch_size=2)
+prediction.predict_films(config, stop)
+"""
+
+
+def test_a_killed_run_leaves_nothing_half_done_and_is_gone_on_with(
+    bundle, films, tmp_path, monkeypatch
+):
+    output = tmp_path / "scores.parquet"
+    arguments = [sys.executable, "-c", KILLED, films, bundle, output]
+    done = subprocess.run(arguments, check=False, timeout=300, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert not output.exists()
+    (tmp_path / "scores.parquet.parts" / "half.new").write_bytes(b"PAR1")
+    read = count_scored(monkeypatch)
+    config = configured(bundle, films, output=str(output), batch_size=2)
+    rows = predict_films(config).rows
+    names = sorted(Path(name).name for name in rows["file"])
+    # the batch under way when it was killed was kept or not: nothing else is read again
+    assert names == ["0.png", "1.png", "2.png", "3.png", "IM0001", "a.dcm", "broken.png"]
+    assert 3 <= len(read) <= 5
+    fresh = predict(Bundle.load(bundle), find_films([films]))
+    assert rows["probability"].to_numpy() == pytest.approx(
+        fresh["probability"].to_numpy(), abs=1e-5, nan_ok=True
+    )
+    assert not (tmp_path / "scores.parquet.parts").exists()
+
+
+def test_two_runs_do_not_write_one_table(tmp_path):
+    path = tmp_path / "scores.csv"
+    with (
+        ScoreFile(path, NUMBERS).opened(),
+        pytest.raises(PedfracError, match="scores.csv: another run is writing it"),
+        ScoreFile(path, NUMBERS).opened(),
+    ):
+        pass
+
+
+def test_a_table_of_something_else_is_not_overwritten(bundle, films, tmp_path):
+    output = tmp_path / "mine.csv"
+    output.write_text("a,b\n1,2\n")
+    with pytest.raises(PedfracError, match=r"mine.csv: is there, but holds no scores"):
+        predict_films(configured(bundle, films, output=str(output)))
+    assert output.read_text() == "a,b\n1,2\n"
+
+
+def test_formats_hold_the_same(bundle, films, tmp_path):
+    tables = []
+    for suffix in (".parquet", ".csv", ".json"):
+        output = tmp_path / f"scores{suffix}"
+        predict_films(configured(bundle, films, output=str(output)))
+        with ScoreFile(output, NUMBERS).opened():
+            tables.append(ScoreFile(output, NUMBERS).rows())
+    for other in tables[1:]:
+        pd.testing.assert_frame_equal(tables[0], other, check_exact=True, check_dtype=False)
+    told = json.loads((tmp_path / "scores.json").read_text())
+    failed = [row for row in told if row["error"]]
+    assert len(failed) == 1 and failed[0]["probability"] is None
+
+
+def test_ages_of_dicom_route_and_doubtful_ones_do_not(bundle, tmp_path):
+    write_dicom(tmp_path / "dates.dcm", noise())
+    years = {"PatientBirthDate": "", "PatientAge": "004Y"}
+    write_dicom(tmp_path / "whole.dcm", noise(), **years)
+    write_dicom(tmp_path / "old.dcm", noise(), PatientBirthDate="19800101")
+    rows = predict(Bundle.load(bundle), find_films([tmp_path])).set_index(
+        [["dates", "old", "whole"]]
+    )
+    assert rows.loc["dates", ["age", "age_group_used", "routed_by"]].tolist() == [
+        *(10.0, "10-19y", "age")
+    ]
+    assert rows.loc["whole", ["age", "age_group_used", "routed_by", "note"]].tolist() == [
+        *(4.0, "0-5y", "age", "")
+    ]
+    assert rows.loc["old", ["age", "routed_by"]].tolist() == [40.1, "film"]
+    assert rows.loc["old", "note"] == "age outside 0-19 years"
+
+
+def test_an_age_in_whole_years_tells_no_group_where_a_bound_lies_within(tmp_path):
+    from small_bundles import INFO
+
+    info = INFO.model_copy(update={"age_bounds": (0, 1.5, 10, 19)})
+    loaded = Bundle.load(write_small_bundle(tmp_path, info))
+    years = {"PatientBirthDate": "", "PatientAge": "001Y"}
+    film = write_dicom(tmp_path / "a.dcm", noise(), **years)
+    row = predict(loaded, find_films([film])).iloc[0]
+    assert (row["age"], row["routed_by"], row["age_group_recorded"]) == (1.0, "film", "")
+    assert row["note"] == "age of 1 whole years may lie on either side of 1.5"
+
+
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        ("name\na.png\n", "films.csv: column file is missing"),
+        ("file\na.png\na.png\n", "films.csv line 3: a.png is listed twice"),
+        ("file,age\na.png,x\n", "films.csv line 2: age 'x' is no number"),
+        ("file\ns3://b/a.png\n", "films.csv line 2: file 's3://b/a.png'; allowed is a path"),
+    ],
+)
+def test_wrong_tables_are_refused(tmp_path, text, reason):
+    (tmp_path / "films.csv").write_text(text)
+    with pytest.raises(PedfracError, match=reason):
+        find_films([tmp_path / "films.csv"])
+
+
+def test_a_listed_film_that_is_missing_does_not_stop_the_others(bundle, films):
+    table = films / "films.csv"
+    table.write_text("file\n0.png\nnowhere.png\n")
+    rows = predict_films(configured(bundle, table)).rows
+    assert rows["error"].tolist() == [
+        "",
+        f"{films / 'nowhere.png'}: cannot be read (No such file or directory)",
+    ]
+
+
+def test_films_and_scores_in_object_storage(bundle, films, s3_server, s3_root, bucket, monkeypatch):
+    for path in films.rglob("*"):
+        if path.is_file():
+            key = f"some/prefix/in/{path.relative_to(films).as_posix()}"
+            s3_server.client.upload_file(str(path), bucket, key)
+    output = {"output": f"{s3_root}/out/scores.parquet"}
+    config = configured(bundle, f"{s3_root}/in", **output)
+    rows = predict_films(config).rows
+    here = predict(Bundle.load(bundle), find_films([films]))
+    names = [f"{s3_root}/in/{Path(name).relative_to(films)}" for name in here["file"]]
+    assert rows["file"].tolist() == names
+    assert rows["probability"].to_numpy() == pytest.approx(
+        here["probability"].to_numpy(), nan_ok=True
+    )
+    assert rows["error"][6 if rows["error"][6] else rows["error"].ne("").argmax()].startswith(
+        f"{s3_root}/in/broken.png: "
+    )
+    read = count_scored(monkeypatch)
+    again = predict_films(config)
+    assert read == ["broken.png"]
+    pd.testing.assert_frame_equal(again.rows, rows, check_exact=True)
+    one = predict_films(configured(bundle, f"{s3_root}/in/deep/a.dcm")).rows
+    assert one["file"].tolist() == [f"{s3_root}/in/deep/a.dcm"]
+
+
+def test_none_scored_is_an_error_that_counts(bundle, films, tmp_path):
+    with pytest.raises(PedfracError, match=r"none of 1 films could be scored; the first: .*broken"):
+        predict_films(configured(bundle, films / "broken.png"))
+
+
+@pytest.mark.parametrize("name", ["scores.xlsx", "scores"])
+def test_a_wrong_suffix_is_refused_before_anything_is_read(bundle, films, name):
+    with pytest.raises(PedfracError, match="allowed suffixes of scores are .parquet, .csv, .json"):
+        predict_films(configured(bundle, films, output=name))
+
+
+def test_the_digest_of_a_bundle_is_that_of_all_its_files(bundle, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(bundle, copy)
+    assert bundle_digest(copy) == bundle_digest(bundle)
+    with (copy / "age.safetensors").open("ab") as file:
+        file.write(b"\0")
+    assert bundle_digest(copy) != bundle_digest(bundle)
+
+
+def test_nothing_tells_of_the_patient(bundle, films, tmp_path):
+    """The whole command, by everything it prints and leaves behind but the DICOM output."""
+    write_dicom(films / "chest.dcm", noise(), BodyPartExamined="CHEST")
+    write_dicom(films / "date.dcm", noise(), PatientBirthDate="2010-02-03")
+    damaged = write_dicom(films / "damaged.dcm", noise())
+    data = bytearray(damaged.read_bytes())
+    data[data.index(b"CS\x02\x00DX") + 2] = 200  # the modality reaches over the patient
+    damaged.write_bytes(data)
+    output = tmp_path / "scores.csv"
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli", "predict", films, "-b", bundle, "-o", output, "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env=os.environ | {"PYTHONWARNINGS": "always"},
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["summary"] == "7 of 10 films scored, 3 failed"
+    assert "chest.dcm: body part CHEST; allowed" in done.stderr
+    assert "damaged.dcm: " in done.stderr
+    everything = done.stdout + done.stderr + output.read_text()
+    assert not [secret for secret in (*SECRETS, "2010-02-03") if secret in everything]
+    assert time.strptime(SECRETS[3], "%Y%m%d")
