@@ -1,4 +1,4 @@
-"""The report in a real browser, on a desk, on a phone and on paper: nothing cut off, nothing broken.
+"""The report in a real browser, on a desk, a phone and paper: nothing cut off, nothing broken.
 
 Not here: what the page says (tests/pedfrac/test_report.py).
 """
