@@ -501,6 +501,23 @@ def pools(
     _print({"made": made}, as_json, [_table("On the server", made)])
 
 
+@app.command()
+def report(
+    metrics: Annotated[Path, typer.Argument(help="A metrics.json")],
+    montages: Annotated[
+        Path | None, typer.Option(help="Folder of heat maps, <age group>/montage.png")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Page")] = Path("report.html"),
+) -> None:
+    """Make a report again, from metrics.json and heat maps alone."""
+    from pedfrac.findings import read_findings
+    from pedfrac.report import write_report
+
+    pictures = sorted(montages.glob("*/montage.png")) if montages else []
+    write_report(output, read_findings(metrics), {path.parent.name: path for path in pictures})
+    out.print(f"Report  {output}")
+
+
 def main() -> None:
     """Run the command line; a PedfracError ends in one line on stderr and exit code 1."""
     # Prefect reads its settings once, on import, which comes later; the server need not call home
