@@ -49,10 +49,7 @@ def _shared_patients(findings: Figures) -> Iterator[Caution]:
 
 
 def _no_better_than_metadata(findings: Figures, called: Callable[[str], str]) -> Iterator[Caution]:
-    """Name the films on which the bundle's interval does not lie above that of metadata.
-
-    That asks for more than a paired test would, but no figure here pairs the two.
-    """
+    """Name the films on which the bundle is not shown to have a larger area than metadata."""
     rows = [findings["groups"][0], *findings["subsets"][:3]]
     short = [
         "all test films" if row["name"] == "all" else called(row["name"])
@@ -68,9 +65,8 @@ def _no_better_than_metadata(findings: Figures, called: Callable[[str], str]) ->
 
 
 def _above_metadata(row: Figures) -> bool:
-    least = row["models"].get("bundle", {}).get("auroc", {}).get("low")
-    most = [one["high"] for one in row["baselines"].values() if one["high"] is not None]
-    return least is not None and bool(most) and least > max(most)
+    lows = [gain["low"] for gain in row["above_baselines"].values()]
+    return all(low is not None and low > 0 for low in lows)
 
 
 def _shortcut(shortcuts: Figures | None) -> Iterator[Caution]:

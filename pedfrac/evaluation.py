@@ -34,6 +34,8 @@ BASELINES = {
     "with cast, initial exam, osteopenia": True,
 }
 
+NOT_LEARNT = "training films are all of one kind"
+
 
 class Model(NamedTuple):
     """Which columns hold a model's probabilities and the age group it took, and whose scorer."""
@@ -256,6 +258,9 @@ def _row(films: pd.DataFrame, config: EvaluationConfig) -> dict[str, Any]:
         "baselines": {
             name: _baseline_area(bootstrap, truth, films[f"baseline {name}"]) for name in BASELINES
         },
+        "above_baselines": {
+            name: _gain_on_baseline(bootstrap, truth, films, name) for name in BASELINES
+        },
         "differences": {
             f"{a} less {b}": _differences(bootstrap, truth, films, a, b) for a, b in DIFFERENCES
         },
@@ -295,11 +300,21 @@ def _differences(
     }
 
 
+def _gain_on_baseline(
+    bootstrap: PatientBootstrap, truth: NDArray[np.bool_], films: pd.DataFrame, name: str
+) -> Interval:
+    """Return how much larger the bundle's AUROC is than a baseline's, paired by patients."""
+    scores = films[f"baseline {name}"]
+    if scores.isna().any():
+        return missing(NOT_LEARNT)
+    return bootstrap.auroc_difference(truth, films[MODELS["bundle"].score], scores)
+
+
 def _baseline_area(
     bootstrap: PatientBootstrap, truth: NDArray[np.bool_], scores: pd.Series
 ) -> Interval:
     if scores.isna().any():
-        return missing("training films are all of one kind")
+        return missing(NOT_LEARNT)
     return bootstrap.auroc_interval(truth, scores.to_numpy(dtype=np.float64))
 
 

@@ -77,6 +77,9 @@ class Row(Part):
     fractured: int
     models: dict[Model, ModelFigures]
     baselines: dict[str, Interval] = Field(description="AUROC of metadata alone, without pixels")
+    above_baselines: dict[str, Interval] = Field(
+        description="AUROC of the bundle less that of metadata alone, paired by patients"
+    )
     differences: dict[str, Difference]
 
 

@@ -146,6 +146,7 @@ def test_nothing_is_found_where_nothing_is(nothing):
     assert all(one["gain"]["value"] == 0 for one in chosen)
     baseline = whole["baselines"]["age, sex, projection, side"]
     assert holds(baseline, 0.5, slack=0.01)
+    assert all(gain["low"] > 0.4 for gain in whole["above_baselines"].values())
 
 
 def test_prevalence_and_area_are_found(planted):

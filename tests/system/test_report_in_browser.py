@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 """The report in a real browser, on a desk, on a phone and on paper: nothing cut off or broken.
-=======
-"""The report in a real browser, on a desk, a phone and paper: nothing cut off, nothing broken.
->>>>>>> f93bb37753efff2aa9e27580b285e9c0111bf4dc
 
 Not here: what the page says (tests/pedfrac/test_report.py).
 """
