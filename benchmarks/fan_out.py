@@ -102,19 +102,21 @@ def _children(stage: Platform, epochs: int) -> list[Child]:
 
 def _child(stage: Platform, run: str, epochs: int) -> Child:
     states = stage.ask("GET", f"/flow_run_states/?flow_run_id={run}")
-    entered = {state["type"]: seconds(state["timestamp"]) for state in reversed(states)}
-    logs = stage.ask("POST", "/logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}})
-    said = {line["message"]: seconds(line["timestamp"]) for line in logs}
+    latest_first = sorted(states, key=lambda state: state["timestamp"], reverse=True)
+    entered = {state["type"]: seconds(state["timestamp"]) for state in latest_first}
 
-    def epoch(number: int) -> float:
-        return next(when for line, when in said.items() if f"epoch {number}/{epochs} " in line)
+    def epoch(number: int, order: str) -> float:
+        wanted = {"logs": {"flow_run_id": {"any_": [run]}}, "sort": f"TIMESTAMP_{order}"}
+        lines = stage.ask("POST", "/logs/filter", wanted)  # the first 200 in this order
+        (line,) = (one for one in lines if f"epoch {number}/{epochs} " in one["message"])
+        return seconds(line["timestamp"])
 
     return Child(
         asked=entered["SCHEDULED"],
         taken=entered["PENDING"],
         begun=entered["RUNNING"],
-        first_epoch=epoch(1),
-        last_epoch=epoch(epochs),
+        first_epoch=epoch(1, "ASC"),
+        last_epoch=epoch(epochs, "DESC"),
         ended=entered["COMPLETED"],
     )
 
