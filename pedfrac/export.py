@@ -77,8 +77,10 @@ def labelled_films(
     with tempfile.TemporaryDirectory() as folder:
         packs = []
         for name, network in (("fracture", info.fracture), ("age", info.age)):
-            build_pack(Path(folder) / name, table, boxes, data, network.preparation, 0, progress)
-            packs.append(Pack.open(Path(folder) / name))
+            own = Path(folder) / name
+            own.mkdir()
+            build_pack(own, table, boxes, data, network.preparation, 0, progress)
+            packs.append(Pack.open(own))
         yield LabelledFilms(*packs)
 
 
