@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from commands import pedfrac
-from small_bundles import small_bundle
+from mixed_bundles import mixed_bundle
 from small_networks import CONVNEXT, SWIN
 
 from pedfrac.bundle import read_info
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(
 def folder(tmp_path_factory):
     """A bundle, and what the command made of it: ``onnx`` and ``int8``, with what it said."""
     folder = tmp_path_factory.mktemp("films")
-    small_bundle(folder / "bundle", CONVNEXT, SWIN)
+    mixed_bundle(folder / "bundle", CONVNEXT, SWIN)
     for name, options in (("onnx", []), ("int8", ["--int8"])):
         done = pedfrac(
             *(folder, "export", "bundle", "-o", name, "--check", ROOT, "--json", *options)

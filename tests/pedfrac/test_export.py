@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from small_bundles import small_bundle
+from mixed_bundles import mixed_bundle
 from small_networks import CONVNEXT, SWIN, noise
 
 from pedfrac.bundle import Bundle, bundle_digest
@@ -22,7 +22,7 @@ AGES = [1, 4, 7, 9, 12, 19, np.nan]
 def made(tmp_path_factory):
     """A bundle with Swin for fractures and ConvNeXt V2 for the age, exported."""
     folder = tmp_path_factory.mktemp("made")
-    bundle = small_bundle(folder / "bundle", SWIN, CONVNEXT, "ordinal", views="mirrored")
+    bundle = mixed_bundle(folder / "bundle", SWIN, CONVNEXT, "ordinal", views="mirrored")
     export_onnx(bundle, folder / "onnx")
     return folder
 
@@ -53,7 +53,7 @@ def test_a_swin_and_ordinal_ages_answer_alike(made):
 
 
 def test_a_convnext_and_regressed_ages_answer_alike(tmp_path):
-    bundle = small_bundle(tmp_path / "bundle", CONVNEXT, CONVNEXT, "regression")
+    bundle = mixed_bundle(tmp_path / "bundle", CONVNEXT, CONVNEXT, "regression")
     info = export_onnx(bundle, tmp_path / "onnx")
     assert_alike(bundle, tmp_path / "onnx")
     assert info.checks.keys() == {path.stem for path in (tmp_path / "onnx").glob("*.onnx")}
