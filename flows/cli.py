@@ -8,11 +8,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from flows.artifacts import artifacts
+from flows.export import export
 from flows.output import as_table as _table
 from flows.output import out
 from flows.output import print_result as _print
@@ -39,6 +40,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object; log
 
 
 app.add_typer(artifacts, name="artifacts")
+app.command()(export)
 
 
 @dataclass
@@ -426,6 +428,9 @@ def predict(
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+    runtime: Annotated[
+        Literal["torch", "onnx"], typer.Option(help="onnx for a bundle that was exported")
+    ] = "torch",
     as_json: AsJson = False,
 ) -> None:
     """Score any films with a bundle.
@@ -451,6 +456,7 @@ def predict(
             output=output,
             dicom_out=dicom_out,
             device=device,
+            runtime=runtime,
         )
     except ValidationError as error:
         raise PedfracError(f"predict: {explain_invalid(error, PredictionConfig)}") from None

@@ -6,7 +6,7 @@ One folder of safetensors and JSON that predicts without training configuration,
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pedfrac.ages import AgeGroups
-from pedfrac.config import HeadKind, ModelConfig, Preparation, Section, Views, explain_invalid
+from pedfrac.config import (
+    HeadKind,
+    ModelConfig,
+    Preparation,
+    Runtime,
+    Section,
+    Views,
+    explain_invalid,
+)
 from pedfrac.errors import PedfracError
 from pedfrac.heads import Classes, Head, make_head
 from pedfrac.models import FilmClassifier, build_model
@@ -77,43 +85,77 @@ def write_info(folder: Path, info: BundleInfo) -> None:
 
 
 def bundle_digest(folder: Path) -> str:
-    """Return the SHA-256 over the description and all weights of a bundle."""
-    names = [INFO, *(f"{name}.safetensors" for name in weight_names(_read_info(folder).ages))]
+    """Return the SHA-256 over the description and all weights of a bundle, exported or not."""
+    names = weight_names(read_info(folder).ages)
+    suffix = "onnx" if (folder / f"{names[0]}.onnx").is_file() else "safetensors"
+    files = [INFO, *(f"{name}.{suffix}" for name in names)]
     try:
-        return content_hash({name: file_hash(folder / name) for name in names})
+        return content_hash({name: file_hash(folder / name) for name in files})
     except OSError as error:
         raise PedfracError(f"{error.filename}: cannot be read ({error.strerror})") from None
+
+
+class Answering(Protocol):
+    """A network as scoring needs it, whatever runs it."""
+
+    def answers(self, films: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return probabilities (n, k) and ages in years (n,) of films (n, 1, size, size) in 0…1."""
 
 
 class Bundle:
     """A loaded bundle on one device."""
 
-    def __init__(self, info: BundleInfo, networks: Mapping[str, FilmClassifier], device: str):
+    def __init__(self, info: BundleInfo, networks: Mapping[str, Answering], device: str):
         self.info = info
         self.networks = dict(networks)
         self.device = torch.device(device)
 
     @classmethod
-    def load(cls, folder: Path, device: str | torch.device = "cpu") -> Self:
-        """Read a bundle. Raises PedfracError where a file is missing or does not fit."""
-        info = _read_info(folder)
-        heads = {"age": make_head(info.age_head, info.ages)}
-        networks = {
-            name: _load_network(
-                folder / f"{name}.safetensors",
+    def load(
+        cls, folder: Path, device: str | torch.device = "cpu", runtime: Runtime = "torch"
+    ) -> Self:
+        """Read a bundle; with the runtime ``onnx`` one that was exported, for the CPU alone.
+
+        Raises PedfracError where a file is missing or does not fit.
+        """
+        info = read_info(folder)
+        heads: dict[str, Head] = {"age": make_head(info.age_head, info.ages)}
+        parts = {
+            name: (
                 (info.age if name == "age" else info.fracture).model,
                 heads.get(name, Classes(len(FRACTURE_CLASSES))),
-            ).to(device)
+            )
             for name in weight_names(info.ages)
+        }
+        if runtime == "onnx":
+            from pedfrac.onnx_network import load_networks  # ONNX Runtime is slow to import
+
+            return cls(info, load_networks(folder, parts, device), str(device))
+        networks = {
+            name: _load_network(folder / f"{name}.safetensors", *part).to(device)
+            for name, part in parts.items()
         }
         return cls(info, networks, str(device))
 
     def chosen(self, group: int) -> dict[str, FilmClassifier]:
-        """Return the fracture networks that score an age group: one, or two that are averaged."""
+        """Return the fracture networks that score an age group: one, or two that are averaged.
+
+        Raises PedfracError where they are not PyTorch's, since their inside is asked for.
+        """
+        networks = {name: self.networks[name] for name in self._chosen_names(group)}
+        found = {name: one for name, one in networks.items() if isinstance(one, FilmClassifier)}
+        if len(found) < len(networks):
+            raise PedfracError("exported networks do not show their features; use the bundle's own")
+        return found
+
+    def _chosen_names(self, group: int) -> list[str]:
         own = f"specialist-{self.ages.name(group)}"
         choice = self.scorers["bundle"].choices[group]
-        names = {"specialist": [own], "generalist": ["generalist"], "average": [own, "generalist"]}
-        return {name: self.networks[name] for name in names[choice]}
+        return {
+            "specialist": [own],
+            "generalist": ["generalist"],
+            "average": [own, "generalist"],
+        }[choice]
 
     @property
     def ages(self) -> AgeGroups:
@@ -208,7 +250,7 @@ class Bundle:
         calibrators = self.scorers["bundle"].calibrators.groups
         for group in np.unique(groups):
             films = fracture_films[groups == group]
-            said = [self._answers(name, films)[0][:, 1] for name in self.chosen(group)]
+            said = [self._answers(name, films)[0][:, 1] for name in self._chosen_names(group)]
             scores[groups == group] = calibrators[group](np.mean(said, axis=0))
         return scores
 
@@ -223,15 +265,17 @@ class Bundle:
         model = self.networks[network]
         parts = [films[start : start + BATCH] for start in range(0, max(1, len(films)), BATCH)]
         turns: list[tuple[int, ...]] = [(), (-1,)] if self.info.views == "mirrored" else [()]
-        outputs = [
-            torch.cat([model(to_films(part, self.device).flip(turn)).float() for part in parts])
+        answers = [
+            [model.answers(to_films(part, self.device).flip(turn)) for part in parts]
             for turn in turns
         ]
-        years = [found for one in outputs if (found := model.head.years(one)) is not None]
-        return (
-            _mean([model.head.probabilities(output) for output in outputs]),
-            _mean(years) if years else None,
-        )
+        probabilities = [torch.cat([part[0] for part in one]) for one in answers]
+        years = [
+            torch.cat([found for _, found in one if found is not None])
+            for one in answers
+            if one[0][1] is not None
+        ]
+        return _mean(probabilities), _mean(years) if years else None
 
     @staticmethod
     def _refuse_other(found: Preparation, wanted: Preparation, model: str) -> None:
@@ -246,7 +290,8 @@ def _mean(answers: list[Tensor]) -> NDArray[np.float64]:
     return torch.stack(answers).double().mean(dim=0).cpu().numpy()
 
 
-def _read_info(folder: Path) -> BundleInfo:
+def read_info(folder: Path) -> BundleInfo:
+    """Return the description of the bundle in a folder; raise PedfracError where there is none."""
     path = folder / INFO
     try:
         return BundleInfo.model_validate_json(path.read_text())

@@ -313,6 +313,7 @@ class AgeConfig(Section):
 
 
 Views = Literal["one", "mirrored"]
+Runtime = Literal["torch", "onnx"]
 CalibrationMethod = Literal["temperature", "beta", "isotonic", "none"]
 
 
@@ -562,6 +563,7 @@ class PredictionConfig(Section):
     artifacts: str = Field(DEFAULT_ARTIFACTS, description="The artifact store, where it is needed")
     batch_size: int = Field(32, ge=1, description="Films that are read and scored together")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    runtime: Runtime = Field("torch", description="onnx for a bundle that was exported")
 
     @model_validator(mode="after")
     def _dicom_needs_a_table(self) -> Self:

@@ -22,6 +22,7 @@ class Head(nn.Module):
     """From ``outputs`` raw numbers a film to what the loss, the classes and the age are made of."""
 
     outputs: int
+    classes: int
     tells_age = False
 
     def forward(self, raw: Tensor) -> Tensor:
@@ -49,7 +50,7 @@ class Classes(Head):
 
     def __init__(self, classes: int):
         super().__init__()
-        self.outputs = classes
+        self.outputs = self.classes = classes
 
     def probabilities(self, output: Tensor) -> Tensor:
         """Return the softmax of the logits."""
@@ -64,7 +65,7 @@ class AgeHead(Head):
 
     def __init__(self, ages: AgeGroups):
         super().__init__()
-        self.ages = ages
+        self.ages, self.classes = ages, len(ages)
         first, last = ages.bounds[0], ages.bounds[-1]
         self.middle, self.reach = (first + last) / 2, (last - first) / 2
 
@@ -79,7 +80,8 @@ class AgeHead(Head):
         groups.
         """
         older = self.older(output)
-        ends = older.new_ones(len(older), 1), older.new_zeros(len(older), 1)
+        films = older.shape[0]  # not len, which an exporter takes for a constant
+        ends = older.new_ones(films, 1), older.new_zeros(films, 1)
         return -torch.cat([ends[0], older, ends[1]], dim=1).diff(dim=1)
 
 
@@ -150,7 +152,7 @@ class RegressedAge(AgeHead):
 
     def older(self, output: Tensor) -> Tensor:
         """Return the integral of the errors' distribution above each bound between groups."""
-        return Laplace(0.0, self.spread).cdf(output - self.cuts)
+        return Laplace(0.0, self.spread, validate_args=False).cdf(output - self.cuts)
 
     def years(self, output: Tensor) -> Tensor:
         """Return the estimated age, within the outermost bounds."""

@@ -39,6 +39,11 @@ class FilmClassifier(nn.Module):
         """Return the head's output (batch, m) of films (batch, 1, size, size) in 0…1."""
         return self.head(self.network((films - self.mean) / self.std))
 
+    def answers(self, films: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the classes' probabilities (batch, k) and the ages in years (batch,), if any."""
+        output = self(films).float()
+        return self.head.probabilities(output), self.head.years(output)
+
 
 def build_model(
     config: ModelConfig, head: Head | int, *, load_weights: bool = True

@@ -88,7 +88,9 @@ def predict_films(
         ScoreFile(Path(config.output), NUMBERS)  # refuses a wrong suffix before anything is done
     films = find_films(config.films, ages, Path(config.labels) if config.labels else None)
     folder = _bundle_folder(config)
-    bundle = Bundle.load(folder, resolve_device(config.device))
+    on_cpu = (config.runtime, config.device) == ("onnx", "auto")
+    device = resolve_device("cpu" if on_cpu else config.device)
+    bundle = Bundle.load(folder, device, config.runtime)
     options: Any = {"batch_size": config.batch_size, "progress": progress}
     refused: dict[str, str] = {}
     if not config.output:
