@@ -23,7 +23,7 @@ def look(browser, stage, tmp_path_factory):
 
     def open_page(path: str, text: str, name: str):
         page.goto(f"{own}{path}")
-        page.get_by_text(text).first.wait_for(timeout=60_000)
+        page.get_by_text(text).first.wait_for(timeout=300_000)
         page.wait_for_timeout(1500)  # what is drawn late
         page.screenshot(path=folder / f"{name}.png", full_page=True)
         assert elsewhere == []
@@ -38,8 +38,8 @@ def artifacts(stage, first) -> dict[str, dict]:
     """The latest artifact of each key that the undisturbed retraining and its children left."""
     run, _, runs = first
     wanted = {"flow_run_id": {"any_": [run, *(child["id"] for child in runs)]}}
-    found = stage.ask("POST", "/artifacts/filter", {"artifacts": wanted, "sort": "CREATED_ASC"})
-    return {one["key"]: one for one in found if one["key"]}
+    found = stage.ask("POST", "/artifacts/filter", {"artifacts": wanted, "sort": "CREATED_DESC"})
+    return {one["key"]: one for one in reversed(found) if one["key"]}
 
 
 def test_the_form_explains_itself(stage, look):
@@ -59,7 +59,7 @@ def test_a_finished_run_shows_its_children_and_artifacts(stage, look, first):
     assert state["type"] == "COMPLETED"
     page = look(f"runs/flow-run/{run}", "Completed", "parent-run")
     page.get_by_text("Artifacts", exact=True).first.click()
-    page.get_by_text("metrics", exact=True).first.wait_for(timeout=30_000)
+    page.get_by_text("metrics", exact=True).first.wait_for(timeout=300_000)
 
 
 @pytest.mark.parametrize("key", TABLES)
