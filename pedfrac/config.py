@@ -7,7 +7,8 @@ import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -615,11 +616,16 @@ def _explain(fault: Any, model: type[BaseModel]) -> str:
 
 
 def _section(model: type[BaseModel], names: Sequence[Any]) -> type[BaseModel]:
-    """Return the model of the section that names lead to."""
+    """Return the model of the section that names lead to, through lists and mappings too."""
+    found: Any = model
     for name in names:
-        section: Any = model.model_fields[name].annotation
-        model = section
-    return model
+        if isinstance(found, type) and issubclass(found, BaseModel):
+            found = found.model_fields[name].annotation
+        else:
+            found = get_args(found)[-1]  # what a list or a mapping holds
+        if isinstance(found, UnionType):
+            found = next(kind for kind in get_args(found) if kind is not NoneType)
+    return found
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

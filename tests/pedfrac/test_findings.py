@@ -55,6 +55,21 @@ def test_another_file_is_refused_by_name(folder, change, message):
         read_findings(path)
 
 
+def test_a_fault_deep_inside_is_named_with_what_should_be_there(folder):
+    path = folder / METRICS
+    found = json.loads(path.read_text())
+    del found["groups"][0]["above_baselines"]
+    del found["studies"]["groups"][1]["models"]["bundle"]["auroc"]["low"]
+    found["routing"]["routes"]["soft"]["change"]["auroc"]["colour"] = 1
+    path.write_text(json.dumps(found))
+    with pytest.raises(PedfracError) as caught:
+        read_findings(path)
+    faults = str(caught.value)
+    assert "groups.0.above_baselines: must be given (AUROC of the bundle less" in faults
+    assert "studies.groups.1.models.bundle.auroc.low: must be given" in faults
+    assert "routing.routes.soft.change.auroc.colour: there is no such field (found 1)" in faults
+
+
 def test_a_file_that_is_no_json_is_refused(tmp_path):
     (tmp_path / METRICS).write_text("{")
     with pytest.raises(PedfracError, match=r"metrics.json: cannot be read as JSON"):
