@@ -7,7 +7,6 @@ import json
 import logging
 import multiprocessing
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -15,7 +14,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -24,6 +22,7 @@ from pydantic import ValidationError
 from pedfrac.config import Preparation
 from pedfrac.errors import PedfracError
 from pedfrac.pixels import Boxes, Placement, prepare, yolo_to_xyxy
+from pedfrac.processes import start_worker
 from pedfrac.records import CLASSES, read_table, write_table
 from pedfrac.storage import content_hash, write_json
 
@@ -201,7 +200,7 @@ def _run(jobs: list[_Job], workers: int) -> Iterator[tuple[_Job, dict[int, str]]
         return
     # Spawn, since a fork of a process that has used torch or OpenCV threads may hang.
     pool = ProcessPoolExecutor(
-        min(workers, len(jobs)), multiprocessing.get_context("spawn"), _start_worker
+        min(workers, len(jobs)), multiprocessing.get_context("spawn"), start_worker
     )
     try:
         running: dict[Future[dict[int, str]], _Job] = {
@@ -216,19 +215,6 @@ def _run(jobs: list[_Job], workers: int) -> Iterator[tuple[_Job, dict[int, str]]
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _start_worker() -> None:
-    """Keep OpenCV to one thread, and end with the parent: a killed one cannot end its workers."""
-    cv2.setNumThreads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 class _Ledger:

@@ -5,11 +5,9 @@ does itself, and what scores look like on disk (score_files).
 """
 
 import logging
-import os
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from pedfrac.ages import AgeGroups
 from pedfrac.bundle import Bundle, bundle_digest
 from pedfrac.config import PredictionConfig, artifact_root
 from pedfrac.errors import PedfracError
+from pedfrac.film_batches import prepared_batches
 from pedfrac.films import Film, PreparedFilm, find_films, prepare_film, read_ages
 from pedfrac.models import resolve_device
 from pedfrac.score_files import ScoreFile, local_output
@@ -198,8 +197,9 @@ def _scored(
     batch_size: int,
     progress: Callable[[int, int], None] | None,
 ) -> Iterator[tuple[Batch, pd.DataFrame]]:
-    done = 0
-    for batch in _prepared(bundle, films, batch_size):
+    done, info = 0, bundle.info
+    prepare = partial(prepare_film, fracture=info.fracture.preparation, age=info.age.preparation)
+    for batch in prepared_batches(films, prepare, batch_size):
         for one in batch:
             if one.error:
                 logger.warning("%s", one.error)
@@ -207,23 +207,6 @@ def _scored(
         done += len(batch)
         if progress:
             progress(done, len(films))
-
-
-def _prepared(bundle: Bundle, films: Sequence[Film], batch_size: int) -> Iterator[Batch]:
-    """Read batches in threads (decoders let go of the interpreter), one ahead of the networks."""
-    wanted = bundle.info.fracture.preparation, bundle.info.age.preparation
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        waiting: deque[list[Future[PreparedFilm]]] = deque()
-        try:
-            for start in range(0, len(films), batch_size):
-                some = films[start : start + batch_size]
-                waiting.append([pool.submit(prepare_film, film, *wanted) for film in some])
-                if len(waiting) > 1:
-                    yield [one.result() for one in waiting.popleft()]
-            while waiting:
-                yield [one.result() for one in waiting.popleft()]
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 def _score(bundle: Bundle, batch: Batch) -> pd.DataFrame:

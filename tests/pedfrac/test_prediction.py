@@ -55,9 +55,9 @@ def count_scored(monkeypatch):
     """Return a list of the files that are read from now on."""
     read = []
 
-    def prepare_film(film, *wanted):
+    def prepare_film(film, **wanted):
         read.append(Path(str(film)).name)
-        return original(film, *wanted)
+        return original(film, **wanted)
 
     original = prediction.prepare_film
     monkeypatch.setattr(prediction, "prepare_film", prepare_film)

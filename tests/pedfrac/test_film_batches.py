@@ -1,0 +1,49 @@
+"""Films read in threads and processes: in order, each once, and a crash costs one film."""
+
+import os
+
+import numpy as np
+import pytest
+from crashing import read_or_crash
+from dicom_files import write_dicom
+from small_bundles import write_film
+
+from pedfrac.film_batches import prepared_batches
+from pedfrac.films import find_films
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture
+def films(tmp_path):
+    pixels = np.arange(64, dtype=np.uint16).reshape(8, 8)
+    for name in ("a.dcm", "b.dcm", "crash.dcm", "d.dcm", "e.dcm"):
+        write_dicom(tmp_path / name, pixels)
+    write_film(tmp_path / "c.png")
+    return find_films([tmp_path])
+
+
+def readers(batches):
+    return [one.note.removeprefix("read by ") for batch in batches for one in batch]
+
+
+def test_films_come_in_batches_in_their_order(films):
+    whole = [film for film in films if film.path.stem != "crash"]
+    batches = list(prepared_batches(whole, read_or_crash, batch_size=2))
+    assert [[one.film.path.stem for one in batch] for batch in batches] == [
+        *(["a", "b"], ["c", "d"], ["e"])
+    ]
+    assert set(readers(batches)) == {str(os.getpid())}, "few films need no process"
+
+
+def test_dicom_is_read_by_processes_and_a_crash_costs_one_film(films):
+    batches = list(prepared_batches(films, read_or_crash, batch_size=2, few=1))
+    found = {one.film.path.name: one for batch in batches for one in batch}
+    assert list(found) == ["a.dcm", "b.dcm", "c.png", "crash.dcm", "d.dcm", "e.dcm"]
+    here = {name for name, one in found.items() if one.note == f"read by {os.getpid()}"}
+    assert here == {"a.dcm", "c.png"}
+    failed = [one for one in found.values() if one.error]
+    assert [one.film.path.name for one in failed] == ["crash.dcm"]
+    assert failed[0].error.endswith(
+        "crash.dcm: the process that decoded it crashed, or was killed for memory"
+    )
