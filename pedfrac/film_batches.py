@@ -18,7 +18,7 @@ from pedfrac.processes import start_worker
 
 logger = logging.getLogger(__name__)
 
-FEW = 16  # DICOM films that are read before processes, which take seconds to start, are worth it
+FEW = 64  # DICOM films that are read before processes, which take seconds to start, are worth it
 AHEAD = 1  # batches that are read while one is scored
 
 Prepare = Callable[[Film], PreparedFilm]
