@@ -4,6 +4,7 @@ Names, numbers and birth dates are not kept: of the header only the elements in 
 read. Not here: what becomes of the pixels (pixels), and DICOM that is written (dicom_output).
 """
 
+import logging
 import re
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -30,6 +31,8 @@ from pedfrac.errors import PedfracError
 # Once for the process, as it holds for all its threads: a warning of a value that breaks DICOM's
 # rules quotes it: where a length is damaged, a whole header with the patient's name.
 pydicom_config.settings.reading_validation_mode = pydicom_config.IGNORE
+# What it logs is in the refusals here, in one line.
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
 MODALITIES = {
     "CR": "computed radiography",
@@ -77,6 +80,7 @@ _DECODERS = {
 }
 _END_OF_PIXELS = b"\xfe\xff\xdd\xe0\0\0\0\0"
 _END_OF_CODE = b"\xff\xd9"  # of a JPEG, JPEG-LS or JPEG 2000
+_PADDING = 16  # bytes that writers may add to a code; none holds its end before its end
 _TAIL = 2**20  # bytes at the end of a file that hold the end of its pixels
 _REGIONS = {  # SNOMED CT and, in older files, SNOMED RT
     "74670003": "WRIST JOINT",
@@ -251,7 +255,7 @@ def _refuse_unfinished(path: Path, syntax: UID) -> None:
         pixels, end, _ = file.read().rpartition(_END_OF_PIXELS)
     if not end:
         raise PedfracError(f"{path}: pixels are truncated (no end of their sequence)")
-    if syntax != RLELossless and not pixels.rstrip(b"\0").endswith(_END_OF_CODE):
+    if syntax != RLELossless and _END_OF_CODE not in pixels[-_PADDING:]:
         raise PedfracError(f"{path}: pixels are truncated (no end of the {syntax.name})")
 
 

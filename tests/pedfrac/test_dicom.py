@@ -1,18 +1,24 @@
 """DICOM films: what the pixels are meant to look like, how old the patient is, what is refused."""
 
 import warnings
+from importlib.util import find_spec
 
+import cv2
+import gdcm
 import numpy as np
 import pytest
 from dicom_files import SECRETS, write_dicom
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset, dcmread
+from pydicom.data import get_testdata_file
+from pydicom.encaps import encapsulate
 from pydicom.uid import (
     MPEG2MPML,
     CTImageStorage,
     ExplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGBaseline8Bit,
     JPEGLSLossless,
     RLELossless,
 )
@@ -41,6 +47,74 @@ def test_16_bits_arrive_as_they_were_sent(tmp_path, syntax):
     assert np.array_equal(pixels_of(tmp_path, wanted, syntax), wanted)
     changes = {"PhotometricInterpretation": "MONOCHROME1"}
     assert np.array_equal(pixels_of(tmp_path, 65535 - wanted, syntax, **changes), wanted)
+
+
+def transcoded(path, syntax):
+    """Compress a file as most digital radiographs are, which pydicom cannot."""
+    reader, change, writer = (
+        made() for made in (gdcm.ImageReader, gdcm.ImageChangeTransferSyntax, gdcm.ImageWriter)
+    )
+    reader.SetFileName(str(path))
+    assert reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(syntax))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    writer.SetFileName(str(path))
+    assert writer.Write()
+    return path
+
+
+@pytest.mark.parametrize(
+    "syntax, uid",
+    [
+        (gdcm.TransferSyntax.JPEGLosslessProcess14_1, "1.2.840.10008.1.2.4.70"),
+        (gdcm.TransferSyntax.JPEGLosslessProcess14, "1.2.840.10008.1.2.4.57"),
+    ],
+)
+def test_lossless_jpeg_arrives_as_it_was_sent(tmp_path, syntax, uid):
+    wanted = film()
+    path = transcoded(write_dicom(tmp_path / "a.dcm", wanted), syntax)
+    assert dcmread(path).file_meta.TransferSyntaxUID == uid
+    assert np.array_equal(read_radiograph(path).pixels, wanted)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    with pytest.raises(PedfracError, match="pixels are truncated"):
+        read_radiograph(path)
+
+
+@pytest.mark.parametrize("name", ["JPEG2000.dcm", "JPEGLSNearLossless_16.dcm"])
+def test_lossy_films_are_read(tmp_path, name):
+    """Films that come with pydicom, of another modality."""
+    made = dcmread(get_testdata_file(name, download=False))
+    made.Modality, made.BodyPartExamined = "CR", "WRIST"
+    made.save_as(tmp_path / "a.dcm")
+    found = read_radiograph(tmp_path / "a.dcm").pixels
+    assert (found.shape, found.min(), found.max()) == ((made.Rows, made.Columns), 0, 65535)
+    stored = made.pixel_array.astype(float)
+    assert np.corrcoef(found.ravel(), stored.ravel())[0, 1] > 0.6
+
+
+def test_8_bits_of_common_jpeg_are_read(tmp_path):
+    smooth = np.add.outer(np.arange(64), np.arange(48)).astype(np.uint8) * 2
+    made = dcmread(write_dicom(tmp_path / "a.dcm", smooth))
+    code = cv2.imencode(".jpg", smooth, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+    made.PixelData = encapsulate([code])
+    made["PixelData"].VR, made["PixelData"].is_undefined_length = "OB", True
+    made.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    made.save_as(tmp_path / "a.dcm")
+    wanted = smooth.astype(float) * 65535 / smooth.max()
+    assert np.abs(read_radiograph(tmp_path / "a.dcm").pixels - wanted).max() < 0.03 * 65535
+
+
+@pytest.mark.skipif(find_spec("libjpeg") is not None, reason="pylibjpeg-libjpeg is installed")
+def test_12_bits_of_lossy_jpeg_need_a_decoder_of_their_own(tmp_path, caplog):
+    made = dcmread(get_testdata_file("JPEG-lossy.dcm", download=False))
+    made.Modality, made.BodyPartExamined = "CR", "WRIST"
+    made.save_as(tmp_path / "a.dcm")
+    with pytest.raises(PedfracError, match="JPEG Extended .*12-bit precision"):
+        read_radiograph(tmp_path / "a.dcm")
+    assert not caplog.text
 
 
 def test_12_bits_are_stretched_to_16(tmp_path):
@@ -191,8 +265,6 @@ def meta(path, syntax):
         return
     plain = made.PixelData
     if syntax.is_encapsulated:
-        from pydicom.encaps import encapsulate
-
         made.PixelData = encapsulate([plain + b"\xff\xd9"])
         made["PixelData"].is_undefined_length = True
     made.file_meta.TransferSyntaxUID = syntax
