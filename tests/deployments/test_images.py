@@ -11,7 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-ROOMS = PROJECT["tool"]["setuptools"]["packages"]
+PACKAGES = PROJECT["tool"]["setuptools"]["packages"]
+ROOMS = [name for name in PACKAGES if "." not in name]
 
 
 def install(project: Path, target: Path) -> None:

@@ -57,7 +57,10 @@ def test_all_protocols_and_figures_are_listed(folder):
             ["ruiyangju", "--split=published.csv", "--set=split.file=other.csv"],
             "leave split.file out",
         ),
-        (["ruiyangju", "--split=published.csv", "--set=split.folds=3"], "either file or folds"),
+        (
+            ["ruiyangju", "--split=published.csv", "--set=split.folds=3", "--set=split.fold=0"],
+            "choose either file or fold",
+        ),
     ],
 )
 def test_what_cannot_be_reproduced_is_refused_in_a_line(arguments, message):

@@ -7,6 +7,7 @@ from small_networks import CONVNEXT, CPU, NETWORKS, SWIN, brightness, build, noi
 from torch import nn
 
 from pedfrac.errors import PedfracError
+from pedfrac.heads import Classes
 from pedfrac.heat_maps import METHODS, heat_maps, mean_maps
 from pedfrac.localisation import localisation
 from pedfrac.models import FilmClassifier
@@ -116,7 +117,8 @@ def test_networks_without_a_last_map_are_refused_by_name(network, message):
 
 
 def test_a_network_that_tells_nothing_and_an_unknown_method_are_refused():
-    model = FilmClassifier(nn.Sequential(nn.Flatten(), nn.Linear(16, 2)), 0.0, 1.0)
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+    model = FilmClassifier(flat, 0.0, 1.0, Classes(2))
     with pytest.raises(PedfracError, match="Sequential: no heat maps"):
         heat_maps(model, noise(1, 4), 1, "gradcam", device=CPU)
     with pytest.raises(PedfracError, match="'scorecam': allowed are gradcam, hirescam, gradcam"):

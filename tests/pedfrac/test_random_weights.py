@@ -6,6 +6,7 @@ import torch
 from small_networks import CPU, NETWORKS, brightness, build, noise, square
 from torch import nn
 
+from pedfrac.heads import Classes
 from pedfrac.metrics import PatientBootstrap
 from pedfrac.models import FilmClassifier
 from pedfrac.random_weights import _verdict, random_weights_figures
@@ -45,7 +46,7 @@ def squares(n: int):
 
 
 def test_a_map_that_owes_nothing_to_the_weights_is_found_out():
-    figures = check([FilmClassifier(Fixed(), 0.0, 1.0)], squares(8))
+    figures = check([FilmClassifier(Fixed(), 0.0, 1.0, Classes(2))], squares(8))
     assert figures["changes"] is False and figures["changes_from"] is None
     assert figures["stages"][-1]["similarity"]["value"] == pytest.approx(1)
 
@@ -61,7 +62,7 @@ def bottleneck() -> FilmClassifier:
     nn.init.zeros_(network.head.weight)
     network.features.weight.data[0] = 1
     network.head.weight.data[1, 0] = 5
-    return FilmClassifier(network, 0.0, 1.0)
+    return FilmClassifier(network, 0.0, 1.0, Classes(2))
 
 
 def test_a_map_that_was_learned_goes_with_the_weights():

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from pedfrac.config import ModelConfig
+from pedfrac.heads import Classes
 from pedfrac.models import FilmClassifier, build_model
 
 CPU = torch.device("cpu")
@@ -56,7 +57,7 @@ class _Stage(nn.Module):
 
 
 def brightness(**options) -> FilmClassifier:
-    return FilmClassifier(Brightness(**options), mean=0.0, std=1.0)
+    return FilmClassifier(Brightness(**options), 0.0, 1.0, Classes(2))
 
 
 def square(size: int, x: int, y: int, side: int):
