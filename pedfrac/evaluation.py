@@ -31,7 +31,7 @@ PREDICTIONS, FIGURES = "predictions.parquet", "figures.json"
 ALL = -1  # the group that stands for all films
 BASELINES = {
     "age, sex, projection, side": False,
-    "with cast, initial exam, osteopenia": True,
+    "with cast, initial exam, osteopenia, study number": True,
 }
 
 NOT_LEARNT = "training films are all of one kind"
@@ -67,6 +67,7 @@ def evaluate(
     ages: AgeGroups,
     scorers: Mapping[str, Scorer],
     config: EvaluationConfig,
+    companions: pd.DataFrame | None = None,
 ) -> dict[str, Any]:
     """Return all figures of the test films as JSON, each an interval over patients.
 
@@ -74,17 +75,20 @@ def evaluate(
     metadata, group, and what ``Bundle.score`` returns with every specialist asked. ``training``:
     metadata of the training and validation films, from which the baselines learn. ``scorers``: how
     films get their calls. A film is called by the threshold of the group that it was scored by;
-    pooled areas take the calibrated probabilities as they are.
+    pooled areas take the calibrated probabilities as they are. ``companions``: scored films of the
+    same studies that are no test films themselves; they count in the studies alone.
 
     ``groups`` and ``subsets`` are of films, ``studies`` holds both of studies. Figures of operating
     points, calibration, routing and subgroups are the bundle's.
     Raises PedfracError where a film has no score.
     """
-    films = call_films(predictions, training, scorers)
+    others = [] if companions is None or companions.empty else [companions]
+    whole_studies = call_films(pd.concat([predictions, *others]), training, scorers)
+    films = whole_studies[: len(predictions)]
     judged = _rows(films, ages, config)
     return {
         **judged,
-        "studies": {"rule": config.study_score} | _studies(films, ages, scorers, config),
+        "studies": {"rule": config.study_score} | _studies(whole_studies, ages, scorers, config),
         "baselines": judged["groups"][0]["baselines"],
         "curves": {name: _curves(films, name, config) for name in ("bundle", "generalist")},
         "age": _age_figures(films, ages, config),

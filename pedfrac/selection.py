@@ -28,11 +28,12 @@ def select_model(
     validation films. ``gain`` is how much larger the specialist's AUROC is than the generalist's,
     with its interval paired by patients, and ``config.selection_margin`` the loss one would bear:
 
+    - the average of both probabilities, where it is shown to be better than either;
     - the specialist, where it is shown not to be worse by the margin: ``low`` > -margin;
     - the generalist, where the specialist is shown to be worse (``high`` < 0), or where the films
       show nothing: films of one kind, fewer than ``config.selection_patients`` patients of
       either, or an average that does worse than the generalist;
-    - otherwise the average of both probabilities: the films cannot tell the two apart, and the
+    - otherwise the average: the films cannot tell the two apart, and the
       Brier score and log loss of an average are never above the mean of those of its two parts,
       since both are convex (Jensen). It costs a second network.
 
@@ -49,7 +50,8 @@ def select_model(
         for name in ("specialist", "average")
     }
     few = min(len(np.unique(np.asarray(patients)[some])) for some in (kinds, ~kinds))
-    choice, why = _decide(gains, few, config)
+    best = films.auroc_difference(kinds, scores["average"], own)
+    choice, why = _decide(gains, best, few, config)
     return {
         "choice": choice,
         "why": why,
@@ -73,7 +75,9 @@ def chosen_scores(choice: Choice, specialist: ArrayLike, generalist: ArrayLike) 
     return np.asarray(specialist if choice == "specialist" else generalist, np.float64)
 
 
-def _decide(gains: dict[str, Interval], few: int, config: EvaluationConfig) -> tuple[Choice, str]:
+def _decide(
+    gains: dict[str, Interval], on_specialist: Interval, few: int, config: EvaluationConfig
+) -> tuple[Choice, str]:
     gain, mean = gains["specialist"], gains["average"]
     margin, least = config.selection_margin, config.selection_patients
     found = f"specialist less generalist, AUROC: {_signed(gain)}"
@@ -83,6 +87,11 @@ def _decide(gains: dict[str, Interval], few: int, config: EvaluationConfig) -> t
         return "generalist", (
             f"too few patients to tell: {few} with films of the rarer kind, {least} are asked for "
             f"({found})"
+        )
+    if _shown(mean) and _shown(on_specialist):
+        return "average", (
+            f"the average is shown to be better than either: {_signed(mean)} on the generalist, "
+            f"{_signed(on_specialist)} on the specialist, AUROC"
         )
     if gain["low"] > -margin:
         better = "better" if gain["low"] > 0 else f"not worse by {margin:g}"
@@ -98,6 +107,10 @@ def _decide(gains: dict[str, Interval], few: int, config: EvaluationConfig) -> t
         f"the films cannot show that the specialist is not worse by {margin:g}: {found}; average "
         f"less generalist: {_signed(mean)}"
     )
+
+
+def _shown(gain: Interval) -> bool:
+    return gain["low"] is not None and gain["low"] > 0
 
 
 def _signed(interval: Interval) -> str:

@@ -68,10 +68,10 @@ def hide_bones(film: Films) -> tuple[Films, bool]:
 
 
 def keep_markers(film: Films, boxes: ArrayLike) -> Films:
-    """Return a film (S,S) of which only the regions of boxes (k,4) xyxy are kept, and no bone.
+    """Return a film (S,S) of which only the regions of boxes (k,4) xyxy are kept.
 
-    All else is the film's background, the bars of the letterbox too: their width would tell of
-    the film's shape.
+    They hold bone only where a box lies over one. All else is the film's background, the bars of
+    the letterbox too: their width would tell of the film's shape.
     """
     region, _ = wrist_region(film)
     margin = MARKER_GROWTH * film.shape[0]

@@ -12,11 +12,7 @@ from pedfrac.config import ModelConfig, RetrainConfig
 from pedfrac.errors import PedfracError
 from pedfrac.packing import build_pack
 from pedfrac.steps.keys import Progress, store_of
-from pedfrac.storage import (
-    Artifact,
-    ArtifactStore,
-    file_hash,
-)
+from pedfrac.storage import Artifact, ArtifactStore, file_hash
 
 
 def read_records(config: RetrainConfig, progress: Progress | None = None) -> str:
@@ -80,7 +76,7 @@ def split_patients(config: RetrainConfig, cohort: str) -> str:
         "split",
         make,
         config=_split_settings(config),
-        sources=_split_files(config),
+        sources=split_files(config),
         parents=parents,
     ).key
 
@@ -120,7 +116,7 @@ def _split_settings(config: RetrainConfig) -> dict[str, Any]:
     return split.model_dump(mode="json") | own
 
 
-def _split_files(config: RetrainConfig) -> dict[str, str]:
+def split_files(config: RetrainConfig) -> dict[str, str]:
     """Return the fingerprints of the CSV files that the split is told to follow."""
     named = {"file": config.split.file, "previous": config.split.previous}
     return {

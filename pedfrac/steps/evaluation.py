@@ -1,33 +1,28 @@
-"""Steps from trained networks to figures: bundle, evaluation, heat maps, disturbed films."""
+"""Steps from trained networks to figures: bundle, evaluation, heat maps, disturbed films.
+
+Their keys follow the code, not only what goes in: beside a training they cost little, and a figure
+that is computed otherwise must not be taken for one that is there.
+"""
 
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from pedfrac import evaluation as evaluations
 from pedfrac import robustness, shortcuts, splitting
-from pedfrac.bundle import (
-    Bundle,
-    BundleInfo,
-    Network,
-    write_bundle,
-    write_info,
-)
+from pedfrac.bundle import Bundle, BundleInfo, Network, write_bundle, write_info
 from pedfrac.config import ModelConfig, RetrainConfig
 from pedfrac.errors import PedfracError
 from pedfrac.models import resolve_device
 from pedfrac.packing import TEXT, Pack
 from pedfrac.scoring import GENERALIST, SPECIALIST, fit_scorers, select_networks
 from pedfrac.steps.keys import Prepared, Trained, interval_settings, parents_of, store_of
-from pedfrac.storage import (
-    Artifact,
-    write_json,
-)
-from pedfrac.training import (
-    MODEL,
-)
+from pedfrac.storage import Artifact, code_digest, write_json
+from pedfrac.studies import STUDY
+from pedfrac.training import MODEL
 
 SCORED = ("split", "fracture_pack", "age_pack")  # what films are scored from
 
@@ -72,7 +67,9 @@ def assemble_bundle(config: RetrainConfig, prepared: Prepared, trained: Trained)
     }
     settings = config.evaluation.model_dump(mode="json", include=fitted)
     settings["age_bounds"] = list(config.cohort.age_bounds)
-    return store.produce("bundle", make, config=settings, parents=parents).key
+    return store.produce(
+        "bundle", make, config=settings, sources={"code": code_digest()}, parents=parents
+    ).key
 
 
 def evaluate_bundle(
@@ -83,20 +80,23 @@ def evaluate_bundle(
     parents = parents_of(store, prepared, bundle=bundle, **({"folds": folds} if folds else {}))
 
     def make(folder: Path) -> None:
-        loaded, predictions, learned = scored_test_films(config, parents, every=True)
+        films = scored_test_films(config, parents, every=True)
         figures = evaluations.evaluate(
-            predictions,
-            learned,
+            films.scores,
+            films.learned,
             config.cohort.ages,
-            loaded.scorers,
+            films.bundle.scorers,
             config.evaluation,
+            films.companions,
         )
         if folds:
             figures["folds"] = parents["folds"].read_json(evaluations.FIGURES)
-        evaluations.save_evaluation(folder, predictions, figures)
+        evaluations.save_evaluation(folder, films.scores, figures)
 
     settings = config.evaluation.model_dump(mode="json")
-    return store.produce("evaluation", make, config=settings, parents=parents).key
+    return store.produce(
+        "evaluation", make, config=settings, sources={"code": code_digest()}, parents=parents
+    ).key
 
 
 def explain_bundle(config: RetrainConfig, prepared: Prepared, bundle: str, evaluation: str) -> str:
@@ -132,7 +132,9 @@ def explain_bundle(config: RetrainConfig, prepared: Prepared, bundle: str, evalu
             )
 
     settings = config.explanation.model_dump(mode="json") | interval_settings(config)
-    return store.produce("explanation", make, config=settings, parents=parents).key
+    return store.produce(
+        "explanation", make, config=settings, sources={"code": code_digest()}, parents=parents
+    ).key
 
 
 def check_robustness(
@@ -164,26 +166,52 @@ def check_robustness(
         write_json(folder / "shortcuts.json", boneless)
 
     settings = config.robustness.model_dump(mode="json") | interval_settings(config)
-    return store.produce("robustness", make, config=settings, parents=parents).key
+    return store.produce(
+        "robustness", make, config=settings, sources={"code": code_digest()}, parents=parents
+    ).key
+
+
+class Scored(NamedTuple):
+    """Test films with what a bundle says of them, and metadata of the films it learned from.
+
+    ``companions``: films of the same studies that are left out of the test set, likewise scored,
+    since a study is all of its films.
+    """
+
+    bundle: Bundle
+    scores: pd.DataFrame
+    learned: pd.DataFrame
+    companions: pd.DataFrame
 
 
 def scored_test_films(
     config: RetrainConfig, parents: dict[str, Artifact], *, every: bool
-) -> tuple[Bundle, pd.DataFrame, pd.DataFrame]:
-    """Return a bundle, its scores of its split's test films, and metadata of what it learned from.
+) -> Scored:
+    """Score the test films of a bundle's split, and their companions.
 
     ``every`` specialist is asked, or those of a film's age groups alone. Raises PedfracError where
     the bundle's networks learned by another split.
     """
-    loaded = Bundle.load(parents["bundle"].path, resolve_device(config.runtime.device))
-    if loaded.info.provenance["split"] != parents["split"].key:
-        raise PedfracError(f"{parents['bundle'].key} did not learn by {parents['split'].key}")
+    bundle, by = parents["bundle"], parents["split"]
+    if bundle.manifest.parents["split"].digest != by.digest:
+        raise PedfracError(f"{bundle.key} did not learn by {by.key}")
+    loaded = Bundle.load(bundle.path, resolve_device(config.runtime.device))
     fracture, age = (Pack.open(parents[name].path) for name in ("fracture_pack", "age_pack"))
-    split = splitting.load_split(parents["split"].path)
-    scores = loaded.score_packs(fracture, age, _test_films(split), every=every)
-    metadata = fracture.index.set_index("filestem")
+    split, metadata = splitting.load_split(by.path), fracture.index.set_index("filestem")
+    films = _test_films(split)
+    others = _companions(split, metadata, films)
+    scores = loaded.score_packs(fracture, age, films + others, every=every)
+    scores = scores.join(metadata, on="filestem")
     learned = metadata.loc[split.films("train") + split.films("validation")].reset_index()
-    return loaded, scores.join(metadata, on="filestem"), learned
+    return Scored(loaded, scores[: len(films)], learned, scores[len(films) :])
+
+
+def _companions(split: splitting.Split, metadata: pd.DataFrame, films: list[str]) -> list[str]:
+    """Return the films of the same studies that a test set of few films a patient leaves out."""
+    table = split.table
+    left = table["filestem"][table["reason"] == splitting.TEST_PATIENT].tolist()
+    tested, others = (pd.MultiIndex.from_frame(metadata.loc[some, STUDY]) for some in (films, left))
+    return [film for film, shown in zip(left, others.isin(tested), strict=True) if shown]
 
 
 def _test_films(split: splitting.Split) -> list[str]:

@@ -13,9 +13,7 @@ from pedfrac import splitting
 from pedfrac.config import RetrainConfig
 from pedfrac.steps.evaluation import scored_test_films
 from pedfrac.steps.keys import Prepared, parents_of, store_of
-from pedfrac.storage import (
-    Artifact,
-)
+from pedfrac.storage import Artifact, code_digest
 
 FOLD_SPLIT = "fold-split"
 
@@ -84,8 +82,10 @@ class FoldScoring:
         parents = self._from
 
         def make(folder: Path) -> None:
-            loaded, predictions, learned = scored_test_films(self.config, parents, every=False)
-            films = evaluations.call_films(predictions, learned, loaded.scorers)
+            held_out = scored_test_films(self.config, parents, every=False)
+            films = evaluations.call_films(
+                held_out.scores, held_out.learned, held_out.bundle.scorers
+            )
             films.to_parquet(folder / evaluations.PREDICTIONS, index=False)
 
         return store_of(self.config).produce(self.kind, make, config={}, parents=parents).key
@@ -107,4 +107,5 @@ def pool_folds(config: RetrainConfig, scores: Sequence[str]) -> str:
 
     settings = config.evaluation.model_dump(mode="json")
     settings["age_bounds"] = list(config.cohort.age_bounds)
-    return store.produce("folds", make, config=settings, parents=parents).key
+    sources = {"code": code_digest()}
+    return store.produce("folds", make, config=settings, sources=sources, parents=parents).key

@@ -6,10 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from pedfrac.config import RetrainConfig
-from pedfrac.storage import (
-    Artifact,
-    ArtifactStore,
-)
+from pedfrac.storage import Artifact, ArtifactStore
 
 Progress = Callable[[int, int], None]
 

@@ -4,20 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from pedfrac import findings, inputs
-from pedfrac.bundle import (
-    BundleInfo,
-)
+from pedfrac.bundle import BundleInfo
 from pedfrac.checklist import write_checklist
 from pedfrac.config import RetrainConfig
 from pedfrac.model_card import write_model_card
 from pedfrac.protocols import published_references
+from pedfrac.steps.data import split_files
 from pedfrac.steps.keys import Evaluated, Prepared, Trained, parents_of, store_of
-from pedfrac.storage import (
-    Artifact,
-    code_digest,
-    export,
-    write_json,
-)
+from pedfrac.storage import Artifact, code_digest, export, file_hash, write_json
 
 PAGES = ("report.html", "model_card.md", "checklist.md", findings.METRICS, findings.SCHEMA)
 
@@ -162,5 +156,14 @@ def _retraining_inputs(config: RetrainConfig) -> dict[str, Any]:
     elsewhere = {"artifacts", "results", "runtime", "tracking"}
     return {
         "config": config.model_dump(mode="json", exclude=elsewhere),
-        "sources": inputs.fingerprint(config.data) | {"code": code_digest()},
+        "sources": inputs.fingerprint(config.data)
+        | split_files(config)
+        | {f"weights of {name}": digest for name, digest in _weight_files(config).items()}
+        | {"code": code_digest()},
     }
+
+
+def _weight_files(config: RetrainConfig) -> dict[str, str]:
+    """Return the fingerprints of local files of weights, by model."""
+    weights = {name: Path(getattr(config, name).model.weights) for name in ("fracture", "age")}
+    return {name: file_hash(path) for name, path in weights.items() if path.is_file()}

@@ -11,9 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pedfrac import splitting
-from pedfrac.bundle import (
-    FRACTURE_CLASSES,
-)
+from pedfrac.bundle import FRACTURE_CLASSES
 from pedfrac.config import ModelConfig, RetrainConfig, TrainingConfig
 from pedfrac.errors import PedfracError
 from pedfrac.heads import Classes, Head, make_head
@@ -22,10 +20,7 @@ from pedfrac.models import FilmClassifier, build_model, resolve_devices
 from pedfrac.packing import Pack
 from pedfrac.steps.folds import fold_in_words
 from pedfrac.steps.keys import Prepared, pack_and_split, store_of
-from pedfrac.storage import (
-    Artifact,
-    file_hash,
-)
+from pedfrac.storage import Artifact, file_hash
 from pedfrac.training import (
     MODEL,
     Epoch,

@@ -218,12 +218,25 @@ def test_folds_are_pooled_with_the_calls_of_their_own(predictions, figures):
 
 
 def test_baselines_stand_beside_every_area(figures):
-    names = ["age, sex, projection, side", "with cast, initial exam, osteopenia"]
+    names = ["age, sex, projection, side", "with cast, initial exam, osteopenia, study number"]
     assert list(figures["baselines"]) == names
     for row in (*figures["groups"], *figures["subsets"]):
         assert list(row["baselines"]) == names
         # The truth of these films is drawn at random: metadata cannot tell it.
         assert row["baselines"][names[0]]["value"] < 0.85
+
+
+def test_films_beside_the_test_set_count_in_studies_alone(predictions):
+    first = ~predictions.duplicated(["patient_id", "study_number"])
+    tested, others = predictions[first], predictions[~first]
+    figures = evaluate(tested, make_predictions(200, seed=9), AGES, SCORERS, CONFIG, others)
+    whole = evaluated(predictions)
+    alone = evaluated(tested)
+    assert figures["groups"] == alone["groups"]
+    assert figures["calibration"] == alone["calibration"]
+    assert figures["studies"] == whole["studies"]
+    assert figures["studies"]["groups"][0]["images"] == len(tested)
+    assert alone["studies"]["groups"][0]["fractured"] < whole["studies"]["groups"][0]["fractured"]
 
 
 def test_same_films_same_figures(predictions, figures):

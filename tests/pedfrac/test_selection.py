@@ -53,6 +53,17 @@ def test_a_worse_specialist_is_found_and_seldom_taken():
     assert choices(150, 150, specialist=2.1)["specialist"] <= 9
 
 
+def test_an_average_that_is_better_than_either_is_taken():
+    random = np.random.default_rng(0)
+    owner = np.arange(600)
+    truth = random.random(600) < 0.6
+    # errors of their own: the mean of two such witnesses knows more than each
+    scores = [expit(1.5 * (truth - 0.5) + random.normal(size=600)) for _ in range(2)]
+    found = select_model(owner, truth, *scores, CONFIG)
+    assert found["choice"] == "average"
+    assert "better than either" in found["why"]
+
+
 def test_one_that_is_as_good_is_never_far_away():
     found = choices(100, 150)
     assert found["specialist"] + found["average"] >= 75
