@@ -33,7 +33,7 @@ ui: $(VENV)/.installed  ## Open Prefect (4200) and MLflow (5000) on what the dem
 # Most tests wait for one process or another, so two at a time take little more than half the time;
 # those of the system come first, since the longest must not come last.
 test: $(VENV)/.installed browser  ## Install and run the tests, but for those of the platform
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/system tests -m "not platform" \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not platform" \
 	    -n 2 --dist loadfile --no-loadscope-reorder
 
 test-system: $(VENV)/.installed browser  ## Run the tests of the platform: real servers and workers

@@ -13,6 +13,11 @@ os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "120"
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with the longest tests, so that none of them is left to one process at the end."""
+    items.sort(key=lambda item: "system" not in item.path.parts)
+
+
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory):
     """A running SeaweedFS for all tests."""
