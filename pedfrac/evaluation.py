@@ -31,7 +31,7 @@ PREDICTIONS, FIGURES = "predictions.parquet", "figures.json"
 ALL = -1  # the group that stands for all films
 BASELINES = {
     "age, sex, projection, side": False,
-    "with cast, initial exam, osteopenia, study number": True,
+    "with cast, initial exam, study number, osteopenia": True,
 }
 
 NOT_LEARNT = "training films are all of one kind"

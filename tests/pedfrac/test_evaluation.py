@@ -218,7 +218,7 @@ def test_folds_are_pooled_with_the_calls_of_their_own(predictions, figures):
 
 
 def test_baselines_stand_beside_every_area(figures):
-    names = ["age, sex, projection, side", "with cast, initial exam, osteopenia, study number"]
+    names = ["age, sex, projection, side", "with cast, initial exam, study number, osteopenia"]
     assert list(figures["baselines"]) == names
     for row in (*figures["groups"], *figures["subsets"]):
         assert list(row["baselines"]) == names
