@@ -8,9 +8,12 @@ import pytest
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
-    """A browser without a window; a test is skipped where there is none, or fails in CI."""
+    """A browser without a window; a test is skipped where there is none, or fails in CI.
+
+    It ends with its module, since its event loop would run on under other tests.
+    """
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
         lacking = f"no browser found (looked for {', '.join(BROWSERS)})"
