@@ -20,7 +20,7 @@ from pedfrac.models import resolve_device
 from pedfrac.packing import TEXT, Pack
 from pedfrac.scoring import GENERALIST, SPECIALIST, fit_scorers, select_networks
 from pedfrac.steps.keys import Prepared, Trained, interval_settings, parents_of, store_of
-from pedfrac.storage import Artifact, code_digest, write_json
+from pedfrac.storage import Artifact, ArtifactStore, code_digest, write_json
 from pedfrac.studies import STUDY
 from pedfrac.training import MODEL
 
@@ -104,11 +104,7 @@ def explain_bundle(config: RetrainConfig, prepared: Prepared, bundle: str, evalu
     from pedfrac.explanation import explain_group  # matplotlib and grad-cam are slow to import
 
     store = store_of(config)
-    parents = {
-        "bundle": store.peek(bundle),
-        "evaluation": store.peek(evaluation),
-        "fracture_pack": store.peek(prepared.fracture_pack),
-    }
+    parents = _scored_and_packed(store, prepared, bundle, evaluation)
 
     def make(folder: Path) -> None:
         device = resolve_device(config.runtime.device)
@@ -142,11 +138,7 @@ def check_robustness(
 ) -> str:
     """Score disturbed test films, and such without bones: robustness.json and shortcuts.json."""
     store = store_of(config)
-    parents = {
-        "bundle": store.peek(bundle),
-        "evaluation": store.peek(evaluation),
-        "fracture_pack": store.peek(prepared.fracture_pack),
-    }
+    parents = _scored_and_packed(store, prepared, bundle, evaluation)
 
     def make(folder: Path) -> None:
         loaded = Bundle.load(parents["bundle"].path, resolve_device(config.runtime.device))
@@ -169,6 +161,14 @@ def check_robustness(
     return store.produce(
         "robustness", make, config=settings, sources={"code": code_digest()}, parents=parents
     ).key
+
+
+def _scored_and_packed(
+    store: ArtifactStore, prepared: Prepared, bundle: str, evaluation: str
+) -> dict[str, Artifact]:
+    """Return what the films of an evaluation can be asked anew with, by role."""
+    keys = {"bundle": bundle, "evaluation": evaluation, "fracture_pack": prepared.fracture_pack}
+    return {role: store.peek(key) for role, key in keys.items()}
 
 
 class Scored(NamedTuple):
