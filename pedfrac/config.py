@@ -464,6 +464,18 @@ class RuntimeConfig(Section):
     parallel: int = Field(
         1, ge=1, description="With 'local': age groups trained at the same time, in processes"
     )
+    micro_batch: NoneOrCount = Field(
+        None,
+        ge=1,
+        description="Films of a batch that go through the network at once; none: all, or as many "
+        "as a GPU's memory holds",
+    )
+    compile: Literal["auto", "on", "off"] = Field(
+        "auto", description="Networks compiled for speed, after a minute or two; auto: on a GPU"
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="Less memory for about a third more time, for large networks"
+    )
     attempts: int = Field(
         3, ge=1, description="With 'deployments': how often a training whose node dies is begun"
     )
