@@ -327,6 +327,34 @@ def explain(
 
 @app.command()
 @configured
+def search(
+    given: Settings,
+    search_file: Annotated[
+        Path | None,
+        typer.Option("--search", help="YAML file with the search: space, trials, gpu_hours …"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search for better training settings by validation films; write the best as YAML.
+
+    A search of the same name goes on where it stopped. The figure of the best is flattered by
+    having been chosen; what it is worth, a retraining's test set tells.
+    """
+    settings = given.load()
+    from pedfrac.config import load_search
+
+    wanted = load_search(str(search_file) if search_file else None)
+    from flows.search import search as run
+    from pedfrac.steps import TRIALS, store_of
+
+    found = run(settings, wanted)
+    trials = store_of(settings).get(found.search).read_json(TRIALS)
+    result = found.model_dump() | ({"trials": trials} if as_json else {})
+    _print(result, as_json, [_table("Trials", trials)])
+
+
+@app.command()
+@configured
 def retrain(
     given: Settings,
     as_json: AsJson = False,

@@ -5,7 +5,7 @@ Not here: credentials (they come from the environment) and anything that a run c
 
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Self, get_args
@@ -592,6 +592,106 @@ def artifact_root(configured: str = DEFAULT_ARTIFACTS) -> str:
     return configured
 
 
+class Range(Section):
+    """Values that a search may give one field: from low to high, or one of some choices."""
+
+    low: float | None = Field(None, description="Least value")
+    high: float | None = Field(None, description="Greatest value")
+    log: bool = Field(False, description="Draw on a logarithmic scale")
+    whole: bool = Field(False, description="Whole numbers only")
+    choices: tuple[str | float | bool, ...] = Field((), description="Instead: the values allowed")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        bounded = self.low is not None and self.high is not None
+        if bounded == bool(self.choices):
+            raise ValueError("give either low and high, or choices")
+        if self.low is not None and self.high is not None and not self.low < self.high:
+            raise ValueError(f"low {self.low:g} must be below high {self.high:g}")
+        if self.log and self.low is not None and self.low <= 0:
+            raise ValueError(f"low {self.low:g} must be above 0 on a logarithmic scale")
+        return self
+
+
+class SearchConfig(Section):
+    """A search for better training settings, judged by validation films alone."""
+
+    name: str = Field("search", min_length=1, description="Name; the same goes on where it stopped")
+    model: str = Field(
+        "generalist", description="What is trained: generalist, age, or the name of an age group"
+    )
+    space: dict[str, Range] = Field(
+        default={
+            "fracture.training.learning_rate": Range(low=3e-5, high=1e-3, log=True),
+            "fracture.training.weight_decay": Range(low=0.005, high=0.2, log=True),
+        },
+        min_length=1,
+        description="Fields of fracture.training, fracture.specialist or age.training, each with "
+        "low and high (and log, whole), or choices",
+    )
+    trials: int = Field(20, ge=1, description="Trainings, at most")
+    gpu_hours: NoneOrNumber = Field(
+        None, gt=0, description="No further training begins once so many GPU hours were spent"
+    )
+    parallel: int = Field(
+        1,
+        ge=1,
+        description="With dispatch 'deployments': trainings at the same time (here, runtime's)",
+    )
+    pruning: bool = Field(True, description="Stop trainings that fall behind the median of others")
+    pruning_after: int = Field(
+        5, ge=1, description="Finished trainings before any is stopped, to know the median"
+    )
+    pruning_epochs: int = Field(3, ge=1, description="Epochs that every training gets")
+    storage: str | None = Field(
+        None, description="URL of Optuna's database; none: SQLite beside MLflow's"
+    )
+    seed: int = Field(0, ge=0, description="Seed of the sampler")
+
+    @model_validator(mode="after")
+    def _only_training(self) -> Self:
+        parts = ("fracture.training", "fracture.specialist", "age.training")
+        for name in self.space:
+            part, _, field = name.rpartition(".")
+            part = "fracture.training" if part == "fracture.training.augment" else part
+            part = "age.training" if part == "age.training.augment" else part
+            if part not in parts or field in ("monitor", "seed"):
+                raise ValueError(
+                    f"space: {name} cannot be searched; allowed are fields of {', '.join(parts)} "
+                    "but for monitor and seed, by which trainings are compared"
+                )
+        return self
+
+
+def load_search(path: str | None) -> SearchConfig:
+    """Read a search from YAML; none: the default. Raises PedfracError as ``load_config`` does."""
+    try:
+        return SearchConfig.model_validate(_read_yaml(Path(path)) if path else {})
+    except ValidationError as error:
+        raise PedfracError(f"{path}: {explain_invalid(error, SearchConfig)}") from None
+
+
+def changed_config(config: RetrainConfig, values: Mapping[str, object]) -> RetrainConfig:
+    """Return a configuration with other values at dotted names.
+
+    Raises PedfracError that names the field, the value and what is allowed.
+    """
+    tree = config.model_dump(mode="json")
+    for name, value in values.items():
+        _put(tree, name, value)
+    try:
+        return RetrainConfig.model_validate(tree)
+    except ValidationError as error:
+        raise PedfracError(explain_invalid(error, RetrainConfig)) from None
+
+
+def to_yaml(config: RetrainConfig) -> str:
+    """Return a configuration as YAML, without what is as by default."""
+    return yaml.safe_dump(
+        config.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True
+    )
+
+
 def load_config(path: str | None, overrides: list[str]) -> RetrainConfig:
     """Read a retraining's configuration from YAML and ``key.sub=value`` overrides, the latter last.
 
@@ -656,15 +756,25 @@ def _set(tree: dict[str, Any], override: str) -> None:
     name, equals, text = override.partition("=")
     if not equals or not name:
         raise PedfracError(f"--set {override}: must look like key.sub=value")
+    try:
+        _put(tree, name, yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise PedfracError(f"--set {override}: is not YAML ({_in_one_line(error)})") from None
+    except _NoSection as error:
+        raise PedfracError(f"--set {override}: {error} is a value and has no fields") from None
+
+
+class _NoSection(Exception):
+    """A name that leads on where there is a value."""
+
+
+def _put(tree: dict[str, Any], name: str, value: object) -> None:
     *branches, leaf = name.split(".")
     for branch in branches:
         tree = tree.setdefault(branch, {})
         if not isinstance(tree, dict):
-            raise PedfracError(f"--set {override}: {branch} is a value and has no fields")
-    try:
-        tree[leaf] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise PedfracError(f"--set {override}: is not YAML ({_in_one_line(error)})") from None
+            raise _NoSection(branch)
+    tree[leaf] = value
 
 
 def _in_one_line(error: Exception) -> str:

@@ -21,9 +21,13 @@ from pedfrac.steps.results import (
     record_retraining,
     write_report,
 )
+from pedfrac.steps.search import BEST, TRIALS, Attempt, keep_search, searched_training
 from pedfrac.steps.training import Training, age_training, fracture_training, validation_confusion
 
 __all__ = [
+    "BEST",
+    "TRIALS",
+    "Attempt",
     "Evaluated",
     "FoldScoring",
     "Prepared",
@@ -41,12 +45,14 @@ __all__ = [
     "fold_in_words",
     "fracture_training",
     "headline_figures",
+    "keep_search",
     "pack_films",
     "pool_folds",
     "publish_heat_maps",
     "publish_results",
     "read_records",
     "record_retraining",
+    "searched_training",
     "select_cohort",
     "split_patients",
     "store_of",
