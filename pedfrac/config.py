@@ -437,7 +437,7 @@ class ExplanationConfig(Section):
 
 
 class TrackingConfig(Section):
-    """Where MLflow keeps the runs."""
+    """Where MLflow keeps the runs, and the models that came of them."""
 
     uri: str | None = Field(
         None,
@@ -445,6 +445,12 @@ class TrackingConfig(Section):
         "or in the results where artifacts are on S3",
     )
     experiment: str = Field("pedfrac", min_length=1, description="Name of the experiment")
+    registry: bool = Field(
+        True, description="Register the bundle of a finished retraining as a version of the model"
+    )
+    model: str = Field(
+        "pedfrac", pattern="^[^/:]+$", description="Name of the model in MLflow's registry"
+    )
 
 
 class RuntimeConfig(Section):
@@ -496,7 +502,7 @@ class RuntimeConfig(Section):
         return self
 
 
-DEFAULT_ARTIFACTS = "artifacts"
+DEFAULT_ARTIFACTS, DEFAULT_RESULTS = "artifacts", "results"
 
 
 class RetrainConfig(Section):
@@ -509,7 +515,8 @@ class RetrainConfig(Section):
         "PEDFRAC_ARTIFACTS counts if it is set",
     )
     results: str = Field(
-        "results", description="Folder for copies of report, pictures and bundle; empty: no copies"
+        DEFAULT_RESULTS,
+        description="Folder for copies of report, pictures and bundle; empty: no copies",
     )
     cohort: CohortConfig = Field(default_factory=CohortConfig, description="Cohort")
     split: SplitConfig = Field(default_factory=SplitConfig, description="Split")
@@ -534,8 +541,7 @@ class RetrainConfig(Section):
     @property
     def tracking_folder(self) -> Path:
         """Where MLflow's SQLite lies if no tracking URI is given: a folder in any case."""
-        root = self.artifact_root
-        return Path((self.results or ".") if is_remote(root) else root)
+        return tracking_folder(self.artifact_root, self.results)
 
     def preparation(self, model: ModelConfig) -> Preparation:
         """Return how films are prepared for a model."""
@@ -690,6 +696,11 @@ def to_yaml(config: RetrainConfig) -> str:
     return yaml.safe_dump(
         config.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True
     )
+
+
+def tracking_folder(artifacts: str, results: str = DEFAULT_RESULTS) -> Path:
+    """Return where SQLite lies: beside the artifacts, or in the results where those are on S3."""
+    return Path((results or ".") if is_remote(artifacts) else artifacts)
 
 
 def load_config(path: str | None, overrides: list[str]) -> RetrainConfig:

@@ -1,6 +1,6 @@
 """MLflow: one run for a retraining, a nested run for each of its models.
 
-The only module that knows MLflow; everything else works where it is not installed.
+With registry and served_model the only module that knows MLflow; all others work without it.
 """
 
 import os
@@ -13,9 +13,6 @@ from typing import Any
 
 import mlflow
 import numpy as np
-import sklearn
-import timm
-import torch
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
 
@@ -81,6 +78,13 @@ def tracking_uri(config: TrackingConfig, artifacts: Path) -> str:
     return config.uri or os.environ.get("MLFLOW_TRACKING_URI") or local
 
 
+def missing_store(config: TrackingConfig, artifacts: Path) -> Path | None:
+    """Return the SQLite file that ought to keep runs and models but is not there, or None."""
+    scheme, _, path = tracking_uri(config, artifacts).partition(":///")
+    file = Path(path)
+    return file if scheme == "sqlite" and not file.is_file() else None
+
+
 @contextmanager
 def start_run(
     config: TrackingConfig,
@@ -128,6 +132,10 @@ def _create(config: TrackingConfig, artifacts: Path, name: str, parent: str | No
 
 
 def _environment() -> dict[str, str]:
+    import sklearn  # these are slow to import, and who only reads runs and models needs none
+    import timm
+    import torch
+
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return {
         "python": platform.python_version(),

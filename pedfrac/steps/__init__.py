@@ -19,6 +19,7 @@ from pedfrac.steps.results import (
     publish_heat_maps,
     publish_results,
     record_retraining,
+    version_tags,
     write_report,
 )
 from pedfrac.steps.search import BEST, TRIALS, Attempt, keep_search, searched_training
@@ -57,5 +58,6 @@ __all__ = [
     "split_patients",
     "store_of",
     "validation_confusion",
+    "version_tags",
     "write_report",
 ]
