@@ -437,7 +437,7 @@ class ExplanationConfig(Section):
 
 
 class TrackingConfig(Section):
-    """Where MLflow keeps the runs."""
+    """Where MLflow keeps the runs, and the models that came of them."""
 
     uri: str | None = Field(
         None,
@@ -445,6 +445,12 @@ class TrackingConfig(Section):
         "or in the results where artifacts are on S3",
     )
     experiment: str = Field("pedfrac", min_length=1, description="Name of the experiment")
+    registry: bool = Field(
+        True, description="Register the bundle of a finished retraining as a version of the model"
+    )
+    model: str = Field(
+        "pedfrac", pattern="^[^/:]+$", description="Name of the model in MLflow's registry"
+    )
 
 
 class RuntimeConfig(Section):

@@ -24,7 +24,7 @@ from pedfrac.bundle import Bundle
 from pedfrac.config import ExplanationConfig
 from pedfrac.errors import PedfracError
 from pedfrac.films import PreparedFilm
-from pedfrac.heat_maps import FRACTURED, METHOD_NAMES, mean_maps
+from pedfrac.heat_maps import METHOD_NAMES, maps_of_group
 from pedfrac.pictures import HEAT
 from pedfrac.pixels import Placement
 from pedfrac.storage import code_version
@@ -86,15 +86,9 @@ class DicomFolder:
             if film.dicom and not film.error
         ]
         for name, networks_films in _by_group(scored).items():
-            maps = self._maps(name, [film for film, _ in networks_films])
+            maps = maps_of_group(self.bundle, name, [film for film, _ in networks_films])
             for (film, row), heat in zip(networks_films, maps, strict=True):
                 self._write_film(film, row, heat)
-
-    def _maps(self, group: str, films: Sequence[PreparedFilm]) -> NDArray[np.float32]:
-        networks = list(self.bundle.chosen(self.bundle.ages.names.index(group)).values())
-        pixels = np.stack([one.fracture_film for one in films if one.fracture_film is not None])
-        method = ExplanationConfig().method
-        return mean_maps(networks, pixels, FRACTURED, method, device=self.bundle.device)
 
     def _write_film(
         self, film: PreparedFilm, row: dict[Any, Any], heat: NDArray[np.float32]
@@ -226,12 +220,7 @@ def picture(
 def draw(film: PreparedFilm, row: dict[Any, Any], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Return film, film with heat, and what is said of it, in colour (height,width,3)."""
     assert film.fracture_film is not None
-    size = film.fracture_film.shape[0]
-    place = Placement.of(*film.shape, size)
-    window = (
-        slice(place.dy, place.dy + place.inner[0]),
-        slice(place.dx, place.dx + place.inner[1]),
-    )
+    window = Placement.of(*film.shape, film.fracture_film.shape[0]).window
     grey = np.repeat(film.fracture_film[window][..., None], 3, axis=2).astype(np.float64)
     colours = HEAT(heat[window])
     opacity = colours[..., 3:]

@@ -5,7 +5,7 @@ Not here: whether a map is right (localisation) or follows the network at all (r
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,8 +14,13 @@ from pytorch_grad_cam import GradCAM, GradCAMPlusPlus, HiResCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
+from pedfrac.config import ExplanationConfig
 from pedfrac.errors import PedfracError
 from pedfrac.models import FilmClassifier
+
+if TYPE_CHECKING:
+    from pedfrac.bundle import Bundle
+    from pedfrac.films import PreparedFilm
 
 METHODS = {"gradcam": GradCAM, "hirescam": HiResCAM, "gradcam++": GradCAMPlusPlus}
 METHOD_NAMES = {"gradcam": "Grad-CAM", "hirescam": "HiResCAM", "gradcam++": "Grad-CAM++"}
@@ -73,6 +78,19 @@ def mean_maps(
     """
     maps = [heat_maps(model, films, target, method, device=device) for model in models]
     return np.mean(maps, axis=0, dtype=np.float32)
+
+
+def maps_of_group(
+    bundle: "Bundle", group: str, films: Sequence["PreparedFilm"]
+) -> NDArray[np.float32]:
+    """Return heat maps (n,S,S) of prepared films, by the networks that score an age group.
+
+    The method is the one that retrainings explain by, unless told otherwise.
+    """
+    networks = list(bundle.chosen(bundle.ages.names.index(group)).values())
+    pixels = np.stack([one.fracture_film for one in films if one.fracture_film is not None])
+    method = ExplanationConfig().method
+    return mean_maps(networks, pixels, FRACTURED, method, device=bundle.device)
 
 
 def _target_layer(network: Any) -> tuple[nn.Module, Callable[[Tensor], Tensor] | None]:

@@ -6,6 +6,7 @@ Not here: the maps (heat_maps) and which films are shown (verdicts).
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pedfrac.heat_maps import METHOD_NAMES
+from pedfrac.pixels import Placement
 from pedfrac.verdicts import VERDICTS
 
 MONTAGE_ROWS = {"miss": "Misses", "false-alarm": "False alarms", "hit": "Hits"}
@@ -61,6 +63,17 @@ class View:
     def flat(self) -> bool:
         """Whether the map holds no evidence."""
         return bool(self.heat.max() == self.heat.min())
+
+
+def heat_layer(heat: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return a map (S,S) in 0…1 as a picture (height,width,4), red first, to lay over its film.
+
+    ``shape`` is the film's (height,width); where there is no heat the picture lets it through.
+    """
+    part = heat[Placement.of(*shape, heat.shape[0]).window]
+    size = shape[::-1]
+    whole = cv2.resize(np.ascontiguousarray(part), size, interpolation=cv2.INTER_LINEAR)
+    return (HEAT(whole) * 255).round().astype(np.uint8)
 
 
 def draw_film(view: View, method: str, path: Path) -> None:

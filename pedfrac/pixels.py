@@ -57,6 +57,12 @@ class Placement:
         """Height and width of the film inside the letterbox, in pixels."""
         return _inner(*self.source, self.scale)
 
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """Rows and columns of the letterbox that the film fills."""
+        height, width = self.inner
+        return slice(self.dy, self.dy + height), slice(self.dx, self.dx + width)
+
     def apply(self, boxes: ArrayLike) -> Boxes:
         """Return boxes (n,4) xyxy of the film as boxes of the letterbox."""
         return as_boxes(boxes) * self.scale + self._shift

@@ -124,6 +124,7 @@ def predict(
     *,
     batch_size: int = 32,
     progress: Callable[[int, int], None] | None = None,
+    witness: Witness = lambda films, rows: None,
 ) -> pd.DataFrame:
     """Score films; return one row for each, in their order.
 
@@ -135,7 +136,10 @@ def predict(
     left for want of labels, or kept because the bundle learned with them), ``note`` (what a reader
     of the score should know), ``error`` (why a film has no score). NaN and empty text: no value.
     """
-    parts = [rows for _, rows in _scored(bundle, films, batch_size, progress)]
+    parts = []
+    for batch, rows in _scored(bundle, films, batch_size, progress):
+        witness(batch, rows)
+        parts.append(rows)
     return pd.concat(parts, ignore_index=True)
 
 
