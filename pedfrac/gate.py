@@ -425,7 +425,7 @@ def _floors(challenger: Model, config: GateConfig) -> Iterator[Criterion]:
 
 
 def _calibration(challenger: Model, config: GateConfig) -> Iterator[Criterion]:
-    """Yield the bounds of calibration on all test films, of values: they are not shown, but kept."""
+    """Yield the bounds of calibration on all test films; values are judged, not their intervals."""
     whole = ((challenger.figures or {}).get("calibration") or {"groups": []})["groups"]
     after = whole[0]["after"] if whole else {}
     bounds: dict[str, tuple[float, float]] = {

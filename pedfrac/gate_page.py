@@ -14,12 +14,17 @@ from pedfrac.metrics import interval_in_words
 from pedfrac.report import LOOKS, called, page_environment
 
 TEMPLATE = "gate.html.j2"
-MARKS = {"held": "✓ held", "failed": "✗ failed", "not known": "? not known", "not asked": "– not asked"}  # fmt: skip
+MARKS = {
+    "held": "✓ held",
+    "failed": "✗ failed",
+    "not known": "? not known",
+    "not asked": "– not asked",
+}
 MOST = 60  # letters of a reason in a table of Markdown
 
 
 def write_page(path: Path, decision: Decision, provenance: dict[str, str]) -> None:
-    """Write the page; ``provenance``: keys of what was compared, by name. Equal input, equal bytes."""
+    """Write the page; ``provenance``: keys of what was compared. Equal input, equal bytes."""
     looks = (Path(__file__).parent / LOOKS).read_text(encoding="utf-8")
     page = (
         page_environment()

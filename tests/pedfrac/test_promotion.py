@@ -1,11 +1,7 @@
-import os
 import signal
-import subprocess
-import sys
 
 import pytest
-import registries
-from registries import BY, decision, make_registry, wish
+from registries import BY, Writer, decision, make_registry, wish
 
 from pedfrac.errors import PedfracError
 from pedfrac.promotion import (
@@ -185,31 +181,17 @@ def test_a_changed_or_missing_record_is_noticed(store, registry, tmp_path):
         records_of(store, registry.name)
 
 
-def start(root, registry, version, how, gate, environment=None):
-    command = [sys.executable, registries.__file__, str(root), client(registry).tracking_uri]
-    process = subprocess.Popen(
-        [*command, registry.name, str(version), how, str(gate)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )
-    assert process.stdout.readline() == "ready\n", process.stderr.read()
-    return process
-
-
 @pytest.mark.parametrize("kept", ["folder", "s3"])
 def test_of_two_promotions_at_once_one_wins_and_the_other_says_who(
     kept, registry, tmp_path, request
 ):
     root = request.getfixturevalue("s3_root") if kept == "s3" else tmp_path / "artifacts"
-    gate = tmp_path / "go"
-    processes = {number: start(root, registry, number, "plain", gate) for number in (1, 2)}
-    gate.touch()
-    told = {number: process.communicate(timeout=300)[1] for number, process in processes.items()}
-    codes = {number: process.returncode for number, process in processes.items()}
-    assert sorted(codes.values()) == [0, 1], told
-    winner, loser = sorted(codes, key=codes.__getitem__)
+    writers = {number: Writer(root, registry, number) for number in (1, 2)}
+    for writer in writers.values():
+        writer.go()
+    told = {number: writer.ended()[1] for number, writer in writers.items()}
+    winner, loser = sorted(told, key=told.__getitem__)
+    assert told[winner] == ""
     assert f"since then version {winner} was promoted by writer {winner}" in told[loser]
     (record,) = records_of(ArtifactStore(root), registry.name)
     assert record.version == winner == registry.holder("champion").number
@@ -218,10 +200,9 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_says_who(
 @pytest.mark.parametrize(("how", "lines"), [("store", 0), ("alias", 1), ("tag", 1)])
 def test_a_promotion_that_is_killed_is_whole_or_was_not(how, lines, registry, tmp_path):
     root = tmp_path / "artifacts"
-    (tmp_path / "go").touch()
-    killed = start(root, registry, 1, how, tmp_path / "go")
-    killed.communicate(timeout=300)
-    assert killed.returncode == -signal.SIGKILL
+    killed = Writer(root, registry, 1, how)
+    killed.go()
+    assert killed.ended()[0] == -signal.SIGKILL
     store = ArtifactStore(root)
     assert len(records_of(store, registry.name)) == lines
     held = registry.holder("champion")

@@ -1,8 +1,8 @@
 """A registry in SQLite with versions that are names and tags alone, and processes that use it."""
 
+import multiprocessing
 import os
 import signal
-import sys
 from pathlib import Path
 
 from mlflow.tracking import MlflowClient
@@ -77,21 +77,42 @@ class CutStore(ArtifactStore):
         return super().produce(kind, cut, **inputs)
 
 
-def main(root: str, uri: str, model: str, version: str, how: str, gate: str) -> None:
-    """Promote a version in this process, as soon as the file ``gate`` is there."""
+class Writer:
+    """A process that promotes a version when it is told to go on."""
+
+    def __init__(self, root: object, registry: Registry, version: int, how: str = ""):
+        # forked from a process that has imported all, which takes seconds, and nothing else
+        processes = multiprocessing.get_context("forkserver")
+        processes.set_forkserver_preload(["pedfrac.promotion"])
+        self._here, there = processes.Pipe()
+        uri = registry._client.tracking_uri
+        given = (there, dict(os.environ), str(root), uri, registry.name, version, how)
+        self._process = processes.Process(target=_promote, args=given)
+        self._process.start()
+        there.close()
+        assert self._here.recv() == "ready"
+
+    def go(self) -> None:
+        """Let it go on."""
+        self._here.send("go")
+
+    def ended(self) -> tuple[int | None, str]:
+        """Wait for its end; return its exit code and the error that it told."""
+        self._process.join(300)
+        told = self._here.recv() if self._process.exitcode == 0 else ""
+        return self._process.exitcode, told
+
+
+def _promote(pipe, environment: dict, root, uri, model, version: int, how: str) -> None:
+    os.environ.update(environment)
     store = (CutStore if how == "store" else ArtifactStore)(root)
-    kind = {"alias": Cut, "tag": CutTag}.get(how, Registry)
-    registry = kind(MlflowClient(uri), model)
-    candidate = registry.version(int(version))
-    print("ready", flush=True)
-    while not Path(gate).exists():
-        pass
+    registry = {"alias": Cut, "tag": CutTag}.get(how, Registry)(MlflowClient(uri), model)
+    candidate = registry.version(version)
+    pipe.send("ready")
+    pipe.recv()
     try:
-        wanted = wish(candidate.number, by=f"writer {version}")
-        promote(store, registry, decision(candidate.number, None), wanted, candidate)
+        wanted = wish(version, by=f"writer {version}")
+        promote(store, registry, decision(version, None), wanted, candidate)
+        pipe.send("")
     except PedfracError as error:
-        sys.exit(f"pedfrac: {error}")
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+        pipe.send(str(error))
