@@ -490,7 +490,7 @@ class RuntimeConfig(Section):
         return self
 
 
-DEFAULT_ARTIFACTS = "artifacts"
+DEFAULT_ARTIFACTS, DEFAULT_RESULTS = "artifacts", "results"
 
 
 class RetrainConfig(Section):
@@ -503,7 +503,8 @@ class RetrainConfig(Section):
         "PEDFRAC_ARTIFACTS counts if it is set",
     )
     results: str = Field(
-        "results", description="Folder for copies of report, pictures and bundle; empty: no copies"
+        DEFAULT_RESULTS,
+        description="Folder for copies of report, pictures and bundle; empty: no copies",
     )
     cohort: CohortConfig = Field(default_factory=CohortConfig, description="Cohort")
     split: SplitConfig = Field(default_factory=SplitConfig, description="Split")
@@ -528,8 +529,7 @@ class RetrainConfig(Section):
     @property
     def tracking_folder(self) -> Path:
         """Where MLflow's SQLite lies if no tracking URI is given: a folder in any case."""
-        root = self.artifact_root
-        return Path((self.results or ".") if is_remote(root) else root)
+        return tracking_folder(self.artifact_root, self.results)
 
     def preparation(self, model: ModelConfig) -> Preparation:
         """Return how films are prepared for a model."""
@@ -584,6 +584,11 @@ def artifact_root(configured: str = DEFAULT_ARTIFACTS) -> str:
     if configured == DEFAULT_ARTIFACTS:
         return os.environ.get("PEDFRAC_ARTIFACTS") or configured
     return configured
+
+
+def tracking_folder(artifacts: str, results: str = DEFAULT_RESULTS) -> Path:
+    """Return where SQLite lies: beside the artifacts, or in the results where those are on S3."""
+    return Path((results or ".") if is_remote(artifacts) else artifacts)
 
 
 def load_config(path: str | None, overrides: list[str]) -> RetrainConfig:
