@@ -13,10 +13,12 @@ from typing import Annotated, Any, Literal
 import typer
 
 from flows.artifacts import artifacts
+from flows.champion import promote, promotions, rollback
 from flows.export import export
 from flows.output import as_table as _table
 from flows.output import out
 from flows.output import print_result as _print
+from flows.registry import registry
 from pedfrac.errors import PedfracError
 
 app = typer.Typer(
@@ -40,7 +42,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object; log
 
 
 app.add_typer(artifacts, name="artifacts")
+app.add_typer(registry, name="registry")
 app.command()(export)
+for command in (promote, rollback, promotions):
+    app.command()(command)
 
 
 @dataclass
@@ -344,6 +349,8 @@ def retrain(
     _print_evaluation(settings, done.evaluated, as_json, done.model_dump(mode="json"))
     if not as_json:
         out.print(f"Report             {done.report}")
+        if done.version is not None:
+            out.print(f"Registered         version {done.version} of {settings.tracking.model}")
         if settings.results:
             results = Path(settings.results)
             out.print(f"Grad-CAM pictures  {results / 'gradcam_results'}/<age group>/")
@@ -530,6 +537,8 @@ def main() -> None:
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     # a machine at work takes longer than the 20 s that Prefect waits
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
+    # a bar for each file that MLflow copies hides what a run has to say
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     show_log()
     try:
         app()

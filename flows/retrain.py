@@ -13,6 +13,7 @@ from flows.deployed import Work
 from flows.dispatch import dispatch
 from flows.folds import score_fold
 from flows.preparation import prepare
+from flows.promotion import begin_promotion
 from flows.training import train_age, train_fracture
 from pedfrac import steps, tracking
 from pedfrac.config import RetrainConfig
@@ -23,12 +24,16 @@ from tasks.bundle import assemble_bundle
 from tasks.evaluation import evaluate_bundle
 from tasks.explanation import explain_bundle
 from tasks.folds import cut_folds, pool_folds
+from tasks.registry import register_bundle
 from tasks.report import publish_results, write_report
 from tasks.robustness import check_robustness
 
 
 class Retrained(BaseModel):
-    """What a finished retraining hands back: keys of artifacts and where people look."""
+    """What a finished retraining hands back: keys of artifacts and where people look.
+
+    ``version`` is that of the registered model, None where it was not to be registered.
+    """
 
     model_config = ConfigDict(frozen=True)
     prepared: Prepared
@@ -38,6 +43,7 @@ class Retrained(BaseModel):
     report_key: str
     mlflow_run: str
     flow_run: str
+    version: int | None = None
 
 
 @flow(name="retrain")
@@ -45,7 +51,7 @@ def retrain(
     config: RetrainConfig,
     skip_unchanged: bool = False,
 ) -> Retrained:
-    """Prepare the data, train all models, evaluate and explain them, and write the report.
+    """Prepare the data, train all models, evaluate, explain and register them, with a report.
 
     With ``split.folds`` and no fold chosen, as many sets of networks are trained beside those of
     the bundle, each without one fold of the patients, and all held-out films give pooled figures.
@@ -67,6 +73,8 @@ def retrain(
     with tracking.start_run(config.tracking, config.tracking_folder, "retrain", parameters) as run:
         done = _retrain(config, run)
     steps.record_retraining(config, done.model_dump(mode="json"))
+    if config.promotion.after_retraining and done.version is not None:
+        begin_promotion(config, done.version)
     return done
 
 
@@ -80,14 +88,19 @@ def _retrain(config: RetrainConfig, run: tracking.Run) -> Retrained:
     report = write_report(config, prepared, trained, evaluated, provenance)
     run.log_tags(provenance | evaluated.model_dump() | {"split": prepared.split})
     run.log_figures(steps.headline_figures(config, evaluated))
+    version = None
+    if config.tracking.registry:
+        tags = provenance | steps.version_tags(config, prepared, evaluated, report)
+        version = register_bundle(config, evaluated.bundle, run, tags)
     return Retrained(
         prepared=prepared,
         trained=trained,
         evaluated=evaluated,
-        report=publish_results(config, evaluated, report, run),
+        report=publish_results(config, evaluated, report, run, version),
         report_key=report,
         mlflow_run=run.run_id,
         flow_run=flow_run.name or "",
+        version=version,
     )
 
 

@@ -544,11 +544,17 @@ class GateConfig(Section):
     calibration_error: NoneOrNumber = Field(
         0.15, gt=0, le=1, description="Largest expected calibration error; none: not asked"
     )
-    slope: Annotated[tuple[float, float], BeforeValidator(_comma_separated)] = Field(
-        (0.3, 3.0), description="Least and largest calibration slope (1: right probabilities)"
+    slope: Numbers = Field(
+        (0.3, 3.0),
+        min_length=2,
+        max_length=2,
+        description="Least and largest calibration slope (1: right probabilities)",
     )
-    observed_expected: Annotated[tuple[float, float], BeforeValidator(_comma_separated)] = Field(
-        (0.5, 2.0), description="Least and largest number of fractures over that expected"
+    observed_expected: Numbers = Field(
+        (0.5, 2.0),
+        min_length=2,
+        max_length=2,
+        description="Least and largest number of fractures over that expected",
     )
     new_failing_subgroups: bool = Field(
         False, description="Allow subgroups that newly do worse than the others"
@@ -562,7 +568,7 @@ class GateConfig(Section):
     above_chance: bool = Field(
         True, description="Heat maps must not be shown to point at fractures less than by chance"
     )
-    may_change: tuple[Aspect, ...] = Field(
+    may_change: Annotated[tuple[Aspect, ...], BeforeValidator(_comma_separated)] = Field(
         ("data", "training", "operating points", "code"),
         description="What may differ between champion and challenger; anything else is refused",
     )
@@ -604,7 +610,8 @@ class RetrainConfig(Section):
         "PEDFRAC_ARTIFACTS counts if it is set",
     )
     results: str = Field(
-        "results", description="Folder for copies of report, pictures and bundle; empty: no copies"
+        DEFAULT_RESULTS,
+        description="Folder for copies of report, pictures and bundle; empty: no copies",
     )
     cohort: CohortConfig = Field(default_factory=CohortConfig, description="Cohort")
     split: SplitConfig = Field(default_factory=SplitConfig, description="Split")

@@ -4,7 +4,7 @@ Pure: it takes what evaluations hold. Not here: where that lies (steps.promotion
 (gate_page), and who then decides (promotion).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -428,7 +428,7 @@ def _calibration(challenger: Model, config: GateConfig) -> Iterator[Criterion]:
     """Yield the bounds of calibration on all test films; values are judged, not their intervals."""
     whole = ((challenger.figures or {}).get("calibration") or {"groups": []})["groups"]
     after = whole[0]["after"] if whole else {}
-    bounds: dict[str, tuple[float, float]] = {
+    bounds: dict[str, Sequence[float]] = {
         "slope": config.slope,
         "observed_expected": config.observed_expected,
     }

@@ -1,6 +1,6 @@
 """MLflow: one run for a retraining, a nested run for each of its models.
 
-The only module that knows MLflow; everything else works where it is not installed.
+With registry and served_model the only module that knows MLflow; all others work without it.
 """
 
 import os
@@ -79,6 +79,13 @@ def tracking_uri(config: TrackingConfig, artifacts: Path) -> str:
     """Return where runs are kept: as configured, MLFLOW_TRACKING_URI, or SQLite in artifacts."""
     local = f"sqlite:///{(artifacts / 'mlflow.db').resolve()}"
     return config.uri or os.environ.get("MLFLOW_TRACKING_URI") or local
+
+
+def missing_store(config: TrackingConfig, artifacts: Path) -> Path | None:
+    """Return the SQLite file that ought to keep runs and models but is not there, or None."""
+    scheme, _, path = tracking_uri(config, artifacts).partition(":///")
+    file = Path(path)
+    return file if scheme == "sqlite" and not file.is_file() else None
 
 
 @contextmanager

@@ -23,14 +23,22 @@ def write_report(
 
 @task(name="publish results", cache_policy=NO_CACHE)
 def publish_results(
-    config: RetrainConfig, evaluated: Evaluated, report: str, run: tracking.Run
+    config: RetrainConfig,
+    evaluated: Evaluated,
+    report: str,
+    run: tracking.Run,
+    version: int | None,
 ) -> str:
     """Put the results where people look for them; return where the report lies."""
     shown = steps.publish_results(config, evaluated, report)
     store = steps.store_of(config)
-    for name, key in (evaluated.model_dump() | {"report": report}).items():
-        run.log_files(store.get(key).path, name)
     links = [f"- Report: `{shown}`", f"- MLflow: {run.link}"]
+    kept = evaluated.model_dump() | {"report": report}
+    if version is not None:
+        del kept["bundle"]  # MLflow has it as the files of the version
+        links.append(f"- Registered: version {version} of {config.tracking.model}")
+    for name, key in kept.items():
+        run.log_files(store.get(key).path, name)
     links += [
         f"- {name.capitalize()}: `{store.place(key)}`"
         for name, key in evaluated.model_dump().items()

@@ -19,6 +19,7 @@ from pedfrac.steps.results import (
     publish_heat_maps,
     publish_results,
     record_retraining,
+    version_tags,
     write_report,
 )
 from pedfrac.steps.training import Training, age_training, fracture_training, validation_confusion
@@ -51,5 +52,6 @@ __all__ = [
     "split_patients",
     "store_of",
     "validation_confusion",
+    "version_tags",
     "write_report",
 ]

@@ -143,6 +143,14 @@ def record_retraining(config: RetrainConfig, left: dict[str, Any]) -> None:
     )
 
 
+def version_tags(
+    config: RetrainConfig, prepared: Prepared, evaluated: Evaluated, report: str
+) -> dict[str, str]:
+    """Return what a version of the model is known by: all artifacts it came of, and their code."""
+    keys = prepared.model_dump() | evaluated.model_dump() | {"report": report}
+    return keys | {"artifacts": config.artifact_root, "code": code_digest()}
+
+
 def headline_figures(config: RetrainConfig, evaluated: Evaluated) -> dict[str, float | None]:
     """Return the figures of each age group's models on the test films, by flat names."""
     figures = store_of(config).get(evaluated.evaluation).read_json("figures.json")

@@ -4,15 +4,8 @@ import pytest
 from registries import BY, Writer, decision, make_registry, wish
 
 from pedfrac.errors import PedfracError
-from pedfrac.promotion import (
-    champion_of,
-    found,
-    note,
-    promote,
-    reconcile,
-    records_of,
-    rollback,
-)
+from pedfrac.ledger import champion_of, found, records_of
+from pedfrac.promotion import note, promote, reconcile, rollback
 from pedfrac.storage import ArtifactStore, write_json
 
 
@@ -65,7 +58,10 @@ def test_promotions_are_written_down_and_the_alias_follows(store, registry):
 def test_asking_again_writes_no_second_line(store, registry):
     first = promoted(store, registry, 2, None, request="run 7")
     assert promoted(store, registry, 2, None, request="run 7") == first
-    assert found(store, registry, "run 7") == first and found(store, registry, "run 8") is None
+    assert (
+        found(store, registry.name, "run 7") == first
+        and found(store, registry.name, "run 8") is None
+    )
     assert len(records_of(store, registry.name)) == 1
 
 

@@ -10,7 +10,8 @@ from mlflow.tracking import MlflowClient
 from pedfrac.config import GateConfig, TrackingConfig
 from pedfrac.errors import PedfracError
 from pedfrac.gate import Decision
-from pedfrac.promotion import Wish, promote
+from pedfrac.ledger import Wish
+from pedfrac.promotion import promote
 from pedfrac.registry import Registry
 from pedfrac.storage import ArtifactStore
 

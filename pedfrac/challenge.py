@@ -1,12 +1,16 @@
-"""Steps of a promotion: two versions' artifacts read for the gate, and its decision kept."""
+"""Challenge: two versions' artifacts read for the gate, its decision kept, and what follows done.
+
+It joins store, registry, gate and ledger; what these do stands in their own modules.
+"""
 
 from pathlib import Path
 from typing import Any
 
 from pedfrac import evaluation as evaluations
-from pedfrac import gate, splitting
+from pedfrac import gate, ledger, promotion, splitting
 from pedfrac.bundle import BundleInfo
 from pedfrac.config import PromoteConfig
+from pedfrac.errors import PedfracError
 from pedfrac.registry import Registry, Version
 from pedfrac.storage import Artifact, ArtifactStore, code_digest, write_json
 
@@ -17,14 +21,117 @@ SPLIT = "split.csv"
 GATE = "gate"  # the tag of a version that says where the gate's decision lies
 
 
-def promotion_store(config: PromoteConfig) -> ArtifactStore:
+def store_of(config: PromoteConfig) -> ArtifactStore:
     """Return the store that the configuration names."""
     return ArtifactStore(config.artifact_root)
 
 
-def promotion_registry(config: PromoteConfig) -> Registry:
+def registry_of(config: PromoteConfig) -> Registry:
     """Return the registry that the configuration names."""
     return Registry.of(config.tracking, config.tracking_folder)
+
+
+def find_challenger(config: PromoteConfig, version: int | None) -> Version:
+    """Return a version by its number, or the one that holds the alias ``challenger``.
+
+    Raises PedfracError where there is none, or where it is the champion already.
+    """
+    registry = registry_of(config)
+    if version is not None:
+        found = registry.version(version)
+    elif (holder := registry.holder(promotion.CHALLENGER)) is not None:
+        found = holder
+    else:
+        raise PedfracError(f"no version of {registry.name} is the challenger; name one")
+    if found.number == find_champion_number(config):
+        raise PedfracError(f"version {found.number} of {registry.name} is the champion already")
+    return found
+
+
+def find_champion_number(config: PromoteConfig) -> int | None:
+    """Return the version that the ledger says is the champion, after mending its alias.
+
+    Raises PedfracError where the champion was lost.
+    """
+    store, registry = store_of(config), registry_of(config)
+    promotion.refuse_lost(store, registry)
+    return ledger.champion_of(ledger.records_of(store, registry.name))
+
+
+def pin_challenger(config: PromoteConfig, request: str, version: int | None) -> int:
+    """Return the version that a request is about: the same one however often it is asked.
+
+    A request that waits for a person begins again from the top when another retraining may have
+    registered the next challenger.
+    """
+    made = store_of(config).produce(
+        "promotion-request",
+        lambda folder: write_json(folder / "request.json", find_challenger(config, version).number),
+        sources={"request": request},
+    )
+    number: int = made.read_json("request.json")
+    return number
+
+
+def find_record(config: PromoteConfig, request: str) -> ledger.Record | None:
+    """Return the ledger's record that a request has led to, if there is one."""
+    return ledger.found(store_of(config), registry_of(config).name, request)
+
+
+def compare(config: PromoteConfig, version: int) -> tuple[str, gate.Decision]:
+    """Return the key and the content of the gate's decision of a version against the champion."""
+    registry = registry_of(config)
+    champion = find_champion_number(config)
+    against = None if champion is None else registry.version(champion)
+    key = ask_gate(config, registry.version(version), against)
+    return key, read_decision(store_of(config), key)
+
+
+def settle(
+    config: PromoteConfig,
+    decided: tuple[str, gate.Decision],
+    approved: bool,
+    by: str,
+    reason: str,
+    request: str,
+    *,
+    automatic: bool = False,
+) -> ledger.Record:
+    """Promote or reject what the gate let through, and return the ledger's record.
+
+    ``decided``: as ``compare`` returned it. Raises PedfracError as ``promotion.promote`` does.
+    """
+    key, decision = decided
+    store, registry = store_of(config), registry_of(config)
+    wish = ledger.Wish(
+        "promotion" if approved else "rejection",
+        decision.challenger,
+        by,
+        reason,
+        request,
+        automatic,
+        key,
+    )
+    if not approved:
+        return promotion.note(store, registry, wish)
+    version = registry.version(decision.challenger)
+    return promotion.promote(store, registry, decision, wish, version)
+
+
+def note_refusal(config: PromoteConfig, decided: tuple[str, gate.Decision]) -> ledger.Record:
+    """Write down that the gate refused; the same decision is written down once."""
+    key, decision = decided
+    wish = ledger.Wish(
+        "refusal", decision.challenger, "the gate", decision.in_words(), key, True, key
+    )
+    return promotion.note(store_of(config), registry_of(config), wish)
+
+
+def note_expiry(config: PromoteConfig, request: str) -> ledger.Record:
+    """Write down that nobody decided in time; return what the request has led to instead, if so."""
+    version = pin_challenger(config, request, None)
+    wish = ledger.Wish("expiry", version, "the deadline", "nobody decided in time", request, True)
+    return promotion.note(store_of(config), registry_of(config), wish)
 
 
 def ask_gate(config: PromoteConfig, challenger: Version, champion: Version | None) -> str:
@@ -32,7 +139,7 @@ def ask_gate(config: PromoteConfig, challenger: Version, champion: Version | Non
 
     What is missing or does not verify is part of the key: once it is mended, the gate looks anew.
     """
-    store, registry = promotion_store(config), promotion_registry(config)
+    store, registry = store_of(config), registry_of(config)
     sides = {"challenger": challenger} | ({"champion": champion} if champion else {})
     found = {role: _Found.of(store, version) for role, version in sides.items()}
     parents = {
