@@ -102,7 +102,8 @@ def gc(
     """Remove artifacts that nothing kept was made from, and what lost writers left.
 
     Kept are the newest retrainings, what is named or young, all splits, every version that is or
-    was the champion, and all that these were made from; and the audit trail of promotions. Without `--delete` nothing is removed.
+    was the champion, and all that these were made from; and the audit trail of promotions. Without
+    `--delete` nothing is removed.
     """
     from pedfrac.retention import Rules, carry_out, parse_age, plan_removal
 

@@ -44,6 +44,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object; log
 app.add_typer(artifacts, name="artifacts")
 app.add_typer(registry, name="registry")
 app.command()(export)
+for champion_command in (promote, rollback, promotions):
+    app.command()(champion_command)
 for command in (promote, rollback, promotions):
     app.command()(command)
 

@@ -17,7 +17,7 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
 from prefect.states import Completed, Failed
 from prefect.types._datetime import now
 from pydantic import Field
@@ -113,7 +113,7 @@ def begin_promotion(config: RetrainConfig, version: int) -> None:
 
 def _ask_person(config: PromoteConfig, key: str, decision: Decision) -> Approval:
     """Return the filled-in form; until then the run is suspended and its process ends."""
-    if flow_run.deployment_id is None:
+    if deployment.id is None:
         raise PedfracError(
             f"a person decides on version {decision.challenger}: run this as a deployment, or "
             f"'pedfrac promote --version {decision.challenger}' with --approve or --reject"
@@ -140,7 +140,7 @@ def _deadline_run(config: PromoteConfig, key: str) -> FlowRun:
     when = now("UTC") + timedelta(hours=config.promotion.deadline_hours)
     run: Any = patiently(
         lambda: run_deployment(
-            UUID(str(flow_run.deployment_id)),
+            UUID(str(deployment.id)),
             parameters={"config": config.model_dump(mode="json"), "undecided": flow_run.id},
             scheduled_time=when,
             idempotency_key=f"deadline/{flow_run.id}/{key}",

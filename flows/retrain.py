@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from prefect import Flow, flow
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
 from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import BaseModel, ConfigDict
@@ -73,7 +73,8 @@ def retrain(
     with tracking.start_run(config.tracking, config.tracking_folder, "retrain", parameters) as run:
         done = _retrain(config, run)
     steps.record_retraining(config, done.model_dump(mode="json"))
-    if config.promotion.after_retraining and done.version is not None:
+    on_server = deployment.id is not None or config.runtime.dispatch == "deployments"
+    if config.promotion.after_retraining and on_server and done.version is not None:
         begin_promotion(config, done.version)
     return done
 

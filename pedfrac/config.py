@@ -586,7 +586,7 @@ class PromotionConfig(Section):
     """How a challenger becomes the champion."""
 
     after_retraining: bool = Field(
-        False, description="With runtime.dispatch 'deployments': a retraining begins a promotion"
+        False, description="A retraining that uses deployments begins a promotion at its end"
     )
     approval: Literal["person", "automatic"] = Field(
         "person", description="Who decides once the gate let a challenger through"

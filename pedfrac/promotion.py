@@ -79,7 +79,7 @@ def rollback(store: ArtifactStore, registry: Registry, wish: Wish) -> Record:
             )
 
     record = append(store, registry.name, wish, earlier[wish.version].artifacts, may)
-    _image(registry, record)
+    reconcile(store, registry)
     return record
 
 
@@ -126,7 +126,7 @@ def reconcile(store: ArtifactStore, registry: Registry) -> str | None:
             f"{record.number} {record.in_words()}; 'pedfrac rollback --to {record.version}' sets "
             "the alias back"
         )
-    logger.warning("the alias %s follows record %d", CHAMPION, record.number)
+    logger.info("version %d gets the alias %s of record %d", record.version, CHAMPION, record.number)
     _image(registry, record)
     return None
 
