@@ -32,9 +32,9 @@ BUNDLE = "bundle"  # tag with the key of the artifact that tells one version fro
 MODEL = "logged model"  # tag with the id of MLflow's entry for the files of a version
 REQUIREMENTS = (
     *("mlflow", "torch", "torchvision", "timm", "safetensors", "numpy", "pandas", "scikit-learn"),
-    *("scipy", "pydantic", "pyyaml", "filelock", "opencv-python-headless", "grad-cam"),
-    *("matplotlib", "pyarrow", "pydicom", "pylibjpeg", "pylibjpeg-openjpeg", "pyjpegls"),
-    "python-gdcm",
+    *("scipy", "pydantic", "pyyaml", "filelock", "psutil", "pandera", "pyarrow", "matplotlib"),
+    *("grad-cam", "opencv-python-headless", "pydicom", "pylibjpeg", "pylibjpeg-openjpeg"),
+    *("pyjpegls", "python-gdcm"),
 )
 """What the served model imports; ``pedfrac`` itself travels with it."""
 

@@ -13,9 +13,6 @@ from typing import Any
 
 import mlflow
 import numpy as np
-import sklearn
-import timm
-import torch
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
 
@@ -135,6 +132,10 @@ def _create(config: TrackingConfig, artifacts: Path, name: str, parent: str | No
 
 
 def _environment() -> dict[str, str]:
+    import sklearn  # these are slow to import, and who only reads runs and models needs none
+    import timm
+    import torch
+
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return {
         "python": platform.python_version(),

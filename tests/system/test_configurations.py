@@ -30,6 +30,7 @@ OTHER = {
     "data.missing": "drop",
     "explanation.method": "hirescam",
     "pixels.markers": "off",
+    "tracking.registry": False,
 }
 GROUPS = ["0-6y", "6-12y", "12-19y"]
 
@@ -91,6 +92,8 @@ def test_imbalance_is_corrected_once_and_written_down(folder, result):
     parent = client.get_run(result["mlflow_run"])
     assert parent.data.params["fracture.training.imbalance"] == "focal"
     assert parent.data.params["age.training.imbalance"] == "weighted"
+    assert result["version"] is None
+    assert client.list_artifacts(result["mlflow_run"], "bundle")
     below = f"tags.mlflow.parentRunId = '{result['mlflow_run']}'"
     models = client.search_runs([parent.info.experiment_id], filter_string=below)
     losses = {run.info.run_name: run.data.params["training.imbalance"] for run in models}

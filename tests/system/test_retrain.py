@@ -8,9 +8,10 @@ import mlflow
 import pytest
 from commands import pedfrac, tiny
 
-from pedfrac.config import PhantomConfig
+from pedfrac.config import PhantomConfig, TrackingConfig
 from pedfrac.findings import read_findings
 from pedfrac.phantoms import write_phantoms
+from pedfrac.registry import Registry
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +92,16 @@ def test_mlflow_holds_the_run_and_its_models(folder, done):
         assert "model/model.safetensors" in kept
 
 
+def test_the_bundle_is_the_challenger_of_the_registry(folder, done):
+    result = json.loads(done.stdout)
+    registry = Registry.of(TrackingConfig(), folder / "artifacts")
+    version = registry.holder("challenger")
+    assert (result["version"], result["mlflow_run"]) == (version.number, version.run_id)
+    keys = result["evaluated"] | {"report": result["report_key"]} | result["prepared"]
+    assert version.tags.items() >= keys.items()
+    assert len(version.tags["data fingerprint"]) == len(version.tags["code"]) == 64
+
+
 def test_a_second_run_trains_nothing(folder, done):
     before = json.loads(done.stdout)
     again = tiny(folder, "retrain", "--json")
@@ -99,6 +110,7 @@ def test_a_second_run_trains_nothing(folder, done):
     after = json.loads(again.stdout)
     assert after["trained"] == before["trained"]
     assert after["evaluated"] == before["evaluated"]
+    assert after["version"] == before["version"]
 
 
 def test_films_are_predicted_with_and_without_ages(folder, done):

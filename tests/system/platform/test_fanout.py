@@ -1,8 +1,14 @@
 """A retraining over pools of workers, as deployed: real Prefect, MLflow and S3."""
 
+from pathlib import Path
+
 import mlflow
 import pytest
 from platforms import GROUPS, config, seconds
+
+from pedfrac.bundle import bundle_digest
+from pedfrac.config import TrackingConfig
+from pedfrac.registry import Registry
 
 MODELS = ("age-model", "fracture-model")
 
@@ -34,6 +40,21 @@ def test_every_artifact_verifies_and_mlflow_has_all_models(stage, first, store):
     runs = client.search_runs([experiment])
     assert {run.info.run_name for run in runs} >= {"retrain", "age", "generalist", *GROUPS}
     assert {run.info.status for run in runs} == {"FINISHED"}
+
+
+def test_the_server_has_the_bundle_as_a_version_that_can_be_loaded(stage, first, store, tmp_path):
+    tracking = TrackingConfig(uri=stage.environment["MLFLOW_TRACKING_URI"])
+    registry = Registry.of(tracking, tmp_path)
+    versions = {one.tags["bundle"]: one for one in registry.versions()}
+    bundle = next(store("first").of_kind("bundle"))
+    assert versions[bundle.key].run_id
+    there = mlflow.MlflowClient(tracking.uri).get_model_version_download_uri(
+        registry.name, str(versions[bundle.key].number)
+    )
+    files = mlflow.artifacts.download_artifacts(
+        f"{there}/artifacts/bundle", dst_path=str(tmp_path), tracking_uri=tracking.uri
+    )
+    assert bundle_digest(Path(files)) == bundle_digest(bundle.path)
 
 
 def test_a_scheduled_run_with_nothing_new_ends_at_once(stage, first):

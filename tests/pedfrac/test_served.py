@@ -1,0 +1,161 @@
+"""A bundle that answers requests: as `pedfrac predict` does, whatever way a film comes."""
+
+import base64
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from dicom_files import SECRETS, write_dicom
+from mixed_bundles import mixed_bundle
+from small_bundles import write_film, write_small_bundle
+from small_networks import CONVNEXT, SWIN
+
+from pedfrac.bundle import Bundle, bundle_digest
+from pedfrac.errors import PedfracError
+from pedfrac.films import Film
+from pedfrac.heat_maps import FRACTURED, mean_maps
+from pedfrac.pictures import heat_layer
+from pedfrac.pixels import Placement
+from pedfrac.prediction import COLUMNS, predict
+from pedfrac.score_files import as_records
+from pedfrac.served import ANSWERS, Served
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_small_bundle(tmp_path_factory.mktemp("networks"))
+
+
+@pytest.fixture(scope="module")
+def served(folder):
+    return Served.load(folder, "cpu")
+
+
+@pytest.fixture
+def film(tmp_path):
+    return write_film(tmp_path / "film.png")
+
+
+def coded(path):
+    return base64.b64encode(path.read_bytes()).decode()
+
+
+def request(*rows):
+    return pd.DataFrame(list(rows))
+
+
+def scores(answers):
+    """Return what is said of films, whatever they are called."""
+    return answers[[name for name in COLUMNS if name != "file"]].to_dict("records")
+
+
+def test_answers_are_those_of_predict_however_a_film_comes(served, folder, film, tmp_path):
+    jpeg = tmp_path / "film.jpg"
+    cv2.imwrite(str(jpeg), cv2.imread(str(film), cv2.IMREAD_GRAYSCALE))
+    dicom = write_dicom(tmp_path / "a.dcm", cv2.imread(str(film), cv2.IMREAD_UNCHANGED))
+    paths = [film, jpeg, dicom]
+    expected = predict(Bundle.load(folder), [Film(path, 7.5) for path in paths])
+    expected = scores(pd.DataFrame(as_records(expected)))
+    rows = [{"path": str(path), "age": 7.5} for path in paths]
+    assert scores(served.answer(request(*rows))) == expected
+    wrapped = base64.encodebytes(film.read_bytes()).decode()
+    for first in (wrapped, film.read_bytes()):
+        rows[0] = {"film": first, "age": 7.5}
+        rows[2] = {"film": coded(dicom), "age": 7.5}
+        answers = served.answer(request(*rows))
+        assert scores(answers) == expected
+        assert answers["file"].tolist() == ["row 1", str(jpeg), "row 3"]
+    assert len({row["probability"] for row in expected}) == 3
+
+
+def test_abstention_and_bundle_are_told(served, folder, film):
+    answers = served.answer(request({"path": str(film), "age": 3.0}, {"path": str(film)}))
+    assert answers["call"].tolist() == ["fractured", "left to a reader"]
+    assert answers["left_to_reader"].tolist() == [False, True]
+    assert set(answers["bundle"]) == {bundle_digest(folder)[:16]}
+    assert set(answers.columns) == set(ANSWERS) - {"heat_map"}
+
+
+def test_a_bad_film_is_answered_with_its_error(served, film, tmp_path):
+    missing = str(tmp_path / "none.png")
+    cut = film.read_bytes()[:400]
+    answers = served.answer(
+        request({"film": cut}, {"path": missing}, {"path": str(film)}), heat_map=True
+    )
+    first, second, third = answers.to_dict("records")
+    assert first["error"].startswith("row 1: must be a whole PNG or JPEG")
+    assert second["error"] == f"{missing}: cannot be read (No such file or directory)"
+    for failed in (first, second):
+        assert [failed[name] for name in ("probability", "left_to_reader", "heat_map")] == [
+            None
+        ] * 3
+    assert third["error"] == "" and 0 < third["probability"] < 1 and third["heat_map"]
+
+
+def test_nothing_of_a_patient_is_told_or_left(served, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    pixels = np.zeros((60, 40), np.uint16)
+    chest = write_dicom(tmp_path / "chest.dcm", pixels, BodyPartExamined="CHEST")
+    answers = served.answer(request({"film": chest.read_bytes()}))
+    assert answers["error"][0].startswith("row 1")
+    told = str(answers.to_dict("records")) + caplog.text
+    assert not [secret for secret in SECRETS if secret in told]
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_the_heat_map_lies_over_its_film(film, tmp_path):
+    served = Served.load(mixed_bundle(tmp_path / "bundle", CONVNEXT, SWIN), "cpu")
+    rows = request({"path": str(film), "age": 7.5}, {"path": str(film), "age": 3.0})
+    seen = []
+    predict(
+        served.bundle,
+        [Film(film, age) for age in rows["age"]],
+        witness=lambda films, _: seen.extend(films),
+    )
+    opacity = []
+    for number, answer in enumerate(served.answer(rows, heat_map=True)["heat_map"]):
+        drawn = cv2.imdecode(
+            np.frombuffer(base64.b64decode(answer), np.uint8), cv2.IMREAD_UNCHANGED
+        )
+        assert drawn.shape == (60, 40, 4)  # as the film, with opacity
+        networks = list(served.bundle.chosen(1 - number).values())
+        heat = mean_maps(
+            networks,
+            seen[number].fracture_film[None],
+            FRACTURED,
+            "gradcam",
+            device=served.bundle.device,
+        )[0]
+        layer = heat_layer(heat, (60, 40))
+        np.testing.assert_array_equal(drawn, cv2.cvtColor(layer, cv2.COLOR_RGBA2BGRA))
+        opacity += [layer[..., 3].max()]
+    assert max(opacity) > 150  # one of the networks sees evidence
+
+
+def test_the_heat_lies_where_it_was_seen_in_the_film():
+    place = Placement.of(100, 50, 32)
+    heat = np.zeros((32, 32), np.float32)
+    top, left = int(np.ceil(0.75 * 32)), place.dx + place.inner[1] // 2
+    heat[top:, left:] = 1
+    opacity = heat_layer(heat, (100, 50))[..., 3]
+    assert opacity[80:, 30:].min() == opacity.max() == 191
+    assert opacity[:70].max() == opacity[:, :20].max() == 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([], "must have rows, and of the columns film, path, age film or path"),
+        ([{"age": 3.0}], "film or path"),
+        ([{"film": b"x", "path": "x"}], "row 1: must hold film or path, found both"),
+        ([{"path": "x"}, {"film": None}], "row 2: must hold film or path, found neither"),
+        ([{"film": "&&"}], "row 1: film must be bytes or base64"),
+        ([{"film": 7}], "row 1: film must be bytes or base64"),
+        ([{"path": "x", "age": -1.0}], "row 1: age -1.0 is no number of years 0-120"),
+    ],
+)
+def test_a_wrong_request_is_refused_by_row(served, rows, said):
+    with pytest.raises(PedfracError, match=said):
+        served.answer(request(*rows))
