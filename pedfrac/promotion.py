@@ -126,7 +126,9 @@ def reconcile(store: ArtifactStore, registry: Registry) -> str | None:
             f"{record.number} {record.in_words()}; 'pedfrac rollback --to {record.version}' sets "
             "the alias back"
         )
-    logger.info("version %d gets the alias %s of record %d", record.version, CHAMPION, record.number)
+    logger.info(
+        "version %d gets the alias %s of record %d", record.version, CHAMPION, record.number
+    )
     _image(registry, record)
     return None
 

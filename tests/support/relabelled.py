@@ -1,4 +1,4 @@
-"""Data sets as they change between retrainings: with fewer films, or with labels dealt at random."""
+"""Data sets as they change between retrainings: fewer films, or labels dealt at random."""
 
 from pathlib import Path
 
