@@ -1,11 +1,14 @@
 """Versions as a retraining leaves them, before the gate and in the ledger."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
-from made_versions import TESTED, answers
+from made_versions import TESTED
 from registered import Registered
 
-from pedfrac import challenge
+from pedfrac import challenge, ledger
 from pedfrac.errors import PedfracError
+from pedfrac.retention import Rules, carry_out, plan_removal
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +23,7 @@ def versions(tracking, request):
     made.add()
     decided = challenge.compare(made.config, 1)
     challenge.settle(made.config, decided, True, "Ada", "the first", "one")
-    made.add(answers(jitter=0.1, seed=5), epochs=4)
+    made.add(jitter=0.1, seed=5, epochs=4)
     return made
 
 
@@ -75,7 +78,7 @@ def test_the_challenger_is_the_one_of_the_alias_and_stays_that_of_a_request(vers
     config = versions.config
     assert challenge.find_challenger(config, None).number == 2
     assert challenge.pin_challenger(config, "run 1", None) == 2
-    versions.add(answers(jitter=0.1, seed=7))
+    versions.add(jitter=0.1, seed=7)
     assert challenge.pin_challenger(config, "run 1", None) == 2
     assert challenge.pin_challenger(config, "run 2", None) == 3
     with pytest.raises(PedfracError, match="version 1 of .* is the champion already"):
@@ -83,7 +86,7 @@ def test_the_challenger_is_the_one_of_the_alias_and_stays_that_of_a_request(vers
 
 
 def test_what_the_gate_refused_is_written_down_once_and_cannot_be_approved(versions):
-    worse = versions.add(answers(skill=0.6))
+    worse = versions.add(skill=0.6)
     decided = challenge.compare(versions.config, worse)
     first = challenge.note_refusal(versions.config, decided)
     assert challenge.note_refusal(versions.config, decided) == first
@@ -92,3 +95,19 @@ def test_what_the_gate_refused_is_written_down_once_and_cannot_be_approved(versi
         challenge.settle(versions.config, decided, True, "Eve", "I want it", "two")
     challenge.settle(versions.config, decided, False, "Ada", "as the gate says", "three")
     assert versions.registry.holder("champion").number == 1
+
+
+def test_gc_keeps_champions_and_the_audit_trail_but_not_what_was_refused(versions):
+    worse = versions.add(skill=0.6, epochs=9)
+    decided = challenge.compare(versions.config, worse)
+    challenge.note_refusal(versions.config, decided)
+    newest = versions.store.produce("report", lambda f: (f / "p").write_text("."), config={"n": 1})
+    late = datetime.now(UTC) + timedelta(days=100)
+    carry_out(versions.store, plan_removal(versions.store, Rules(1, timedelta(1)), late))
+    there = {one.key for one in versions.store.of_kind()}
+    champion, refused = (versions.registry.version(number).tags for number in (1, worse))
+    needed = ("bundle", "evaluation", "explanation", "report", "split", "records", "gate")
+    assert {champion[name] for name in needed} | {newest.key, decided[0]} <= there
+    assert not {refused["bundle"], refused["evaluation"]} & there
+    assert len(ledger.records_of(versions.store, versions.registry.name)) == 2
+    assert versions.store.find(decided[0]) is not None

@@ -1,6 +1,7 @@
 """Versions in a registry and a store with artifacts as a retraining leaves them, made up."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,11 @@ from pedfrac.splitting import Split, prove_disjoint, save_split
 from pedfrac.storage import ArtifactStore, write_json
 
 MODELS = ("age", "generalist", *(f"specialist-{name}" for name in AGES.names))
+
+
+@cache
+def _made(**said):
+    return make_version(0, answers(**said))
 
 
 class Registered:
@@ -34,22 +40,21 @@ class Registered:
         self.client = MlflowClient(uri)
         self.client.create_registered_model(model)
 
-    def add(self, said=None, pointing=0.7, epochs=3, leak=(), records="films") -> int:
-        """Register what a retraining with these answers left; return the version's number.
+    def add(self, epochs=3, leak=(), **said) -> int:
+        """Register what a retraining left, with these ``answers``; return the version's number.
 
         ``leak``: test patients that its networks learned from, by a split of their own.
         """
-        made = make_version(0, answers() if said is None else said, pointing)
-        keys = self._keys(made, epochs, leak, records)
+        keys = self._keys(_made(**said), epochs, leak)
         name, count = self.registry.name, len(self.registry.versions())
         self.client.create_model_version(name, f"file:///models/{count}", tags=keys)
         self.registry.set_alias("challenger", count + 1)
         return count + 1
 
-    def _keys(self, made, epochs, leak, content) -> dict[str, str]:
+    def _keys(self, made, epochs, leak) -> dict[str, str]:
         produce = self.store.produce
         records = produce(
-            "records", lambda f: (f / "r.csv").write_text(content), config={"root": content}
+            "records", lambda f: (f / "r.csv").write_text("films"), config={"root": "films"}
         )
         cohort = produce(
             "cohort",
