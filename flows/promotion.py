@@ -121,7 +121,7 @@ def _ask_person(config: PromoteConfig, key: str, decision: Decision) -> Approval
     deadline = _deadline_run(config, key).expected_start_time
     form = Approval.with_initial_data(description=_description(decision, deadline))
     left = max(1, int(deadline.timestamp() - time.time())) if deadline else None
-    given: Any = suspend_flow_run(wait_for_input=form, timeout=left, key=key)
+    given: Any = suspend_flow_run(wait_for_input=form, timeout=left, key=key.replace("/", "-"))
     return given
 
 
