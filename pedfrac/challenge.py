@@ -9,7 +9,7 @@ from typing import Any
 from pedfrac import evaluation as evaluations
 from pedfrac import gate, ledger, promotion, splitting
 from pedfrac.bundle import BundleInfo
-from pedfrac.config import PromoteConfig
+from pedfrac.config import GateConfig, PromoteConfig
 from pedfrac.errors import PedfracError
 from pedfrac.registry import Registry, Version
 from pedfrac.storage import Artifact, ArtifactStore, code_digest, write_json
@@ -151,11 +151,15 @@ def ask_gate(config: PromoteConfig, challenger: Version, champion: Version | Non
         f"{role} {name}": fault for role, one in found.items() for name, fault in one.faults.items()
     }
 
+    let_through, earlier = _earlier_criteria(store, registry)
+
     def make(folder: Path) -> None:
         from pedfrac.gate_page import write_page  # matplotlib is slow to import
 
         models = {role: one.model() for role, one in found.items()}
-        decision = gate.decide(models["challenger"], models.get("champion"), config.promotion.gate)
+        decision = gate.decide(
+            models["challenger"], models.get("champion"), config.promotion.gate, earlier
+        )
         write_json(folder / DECISION, decision.model_dump(mode="json"))
         keys = {name.replace("_", " "): parent.key for name, parent in parents.items()}
         write_page(folder / PAGE, decision, keys)
@@ -166,13 +170,24 @@ def ask_gate(config: PromoteConfig, challenger: Version, champion: Version | Non
         config=config.promotion.gate.model_dump(mode="json"),
         sources=faults
         | {f"{role} version": str(version.number) for role, version in sides.items()}
-        | {"code": code_digest()},
+        | {"code": code_digest(), "criteria before": let_through},
         parents=parents,
     )
     registry.set_tags(challenger.number, {GATE: made.key})
     if champion:
         registry.set_tags(champion.number, {f"{GATE}_of_{challenger.number}": made.key})
     return made.key
+
+
+def _earlier_criteria(store: ArtifactStore, registry: Registry) -> tuple[str, GateConfig | None]:
+    """Return the decision by which the champion was let through, and its criteria."""
+    records = ledger.records_of(store, registry.name)
+    champion = ledger.champion_of(records)
+    promoted = [one for one in records if one.event == "promotion" and one.version == champion]
+    key = promoted[-1].decision if promoted else None
+    if key is None or not store.exists(key):
+        return "", None
+    return key, read_decision(store, key).config
 
 
 def read_decision(store: ArtifactStore, key: str) -> gate.Decision:

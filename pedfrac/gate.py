@@ -137,14 +137,23 @@ class Decision(BaseModel):
         )
 
 
-def decide(challenger: Model, champion: Model | None, config: GateConfig) -> Decision:
-    """Return whether a challenger may replace the champion; without one, the floors alone count."""
+def decide(
+    challenger: Model,
+    champion: Model | None,
+    config: GateConfig,
+    earlier: GateConfig | None = None,
+) -> Decision:
+    """Return whether a challenger may replace the champion; without one, the floors alone count.
+
+    ``earlier``: the criteria by which the champion was let through; what differs is told.
+    """
     common = _common(challenger, champion)
     criteria = [
         *_artifacts(challenger, champion),
         *_split(challenger, champion),
         *_test_set(challenger, champion, common, config),
         *_plan(challenger, champion, config),
+        *_criteria(config, earlier),
         *_not_worse(challenger, champion, common, config),
         *_floors(challenger, config),
         *_calibration(challenger, config),
@@ -318,6 +327,21 @@ def _plan(challenger: Model, champion: Model | None, config: GateConfig) -> Iter
         yield Criterion(
             name="Unchanged", required="as before", state="held", reason=", ".join(same), **asked
         )
+
+
+def _criteria(config: GateConfig, earlier: GateConfig | None) -> Iterator[Criterion]:
+    """Yield whether the criteria are those of the last promotion; changing them is a decision."""
+    if earlier is None:
+        return
+    changes = _changes(earlier.model_dump(), config.model_dump())
+    yield Criterion(
+        part="Plan",
+        name="Criteria",
+        of="gate",
+        required="as when the champion was let through",
+        state="not asked" if changes else "held",
+        reason="changed since: " + _listed(changes, "; ") if changes else "",
+    )
 
 
 def _changes(before: Any, after: Any, name: str = "") -> list[str]:

@@ -193,6 +193,16 @@ def test_only_what_the_plan_names_may_change(aspect, value, allowed):
     assert decide(changed, champion(), may).passed
 
 
+def test_criteria_that_changed_since_the_last_promotion_are_told():
+    wider = CONFIG.model_copy(update={"patients": 7})
+    told = {}
+    for earlier in (CONFIG, wider):
+        criteria = decide(near(), None, wider, earlier).criteria
+        told[earlier] = next(one for one in criteria if one.of == "gate")
+    assert (told[wider].state, told[CONFIG].state) == ("held", "not asked")
+    assert told[CONFIG].reason == "changed since: patients 10 → 7"
+
+
 def test_groups_with_too_few_patients_are_not_asked():
     asked = CONFIG.model_copy(update={"patients": 1000})
     decision = decide(near(), champion(), asked)
