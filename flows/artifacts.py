@@ -101,8 +101,9 @@ def gc(
 ) -> None:
     """Remove artifacts that nothing kept was made from, and what lost writers left.
 
-    Kept are the newest retrainings, what is named or young, all splits, and all that these were
-    made from. Without `--delete` nothing is removed.
+    Kept are the newest retrainings, what is named or young, all splits, every version that is or
+    was the champion, and all that these were made from; and the audit trail of promotions. Without
+    `--delete` nothing is removed.
     """
     from pedfrac.retention import Rules, carry_out, parse_age, plan_removal
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from flows.artifacts import artifacts
+from flows.champion import promote, promotions, rollback
 from flows.export import export
 from flows.output import as_table as _table
 from flows.output import out
@@ -43,6 +44,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object; log
 app.add_typer(artifacts, name="artifacts")
 app.add_typer(registry, name="registry")
 app.command()(export)
+for champion_command in (promote, rollback, promotions):
+    app.command()(champion_command)
+for command in (promote, rollback, promotions):
+    app.command()(command)
 
 
 @dataclass

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from prefect import Flow, flow
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
 from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import BaseModel, ConfigDict
@@ -13,6 +13,7 @@ from flows.deployed import Work
 from flows.dispatch import dispatch
 from flows.folds import score_fold
 from flows.preparation import prepare
+from flows.promotion import begin_promotion
 from flows.training import train_age, train_fracture
 from pedfrac import steps, tracking
 from pedfrac.config import RetrainConfig
@@ -72,6 +73,9 @@ def retrain(
     with tracking.start_run(config.tracking, config.tracking_folder, "retrain", parameters) as run:
         done = _retrain(config, run)
     steps.record_retraining(config, done.model_dump(mode="json"))
+    on_server = deployment.id is not None or config.runtime.dispatch == "deployments"
+    if config.promotion.after_retraining and on_server and done.version is not None:
+        begin_promotion(config, done.version)
     return done
 
 

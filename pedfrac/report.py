@@ -50,12 +50,13 @@ def write_report(path: Path, findings: dict[str, Any], montages: Mapping[str, Pa
     """
     # as a file holds it, so that a page made again from metrics.json is the same
     findings = json.loads(json.dumps(findings, sort_keys=True))
-    page = _environment().get_template(TEMPLATE).render(_context(findings, montages)).lstrip()
+    page = page_environment().get_template(TEMPLATE).render(_context(findings, montages)).lstrip()
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
 
 
-def _environment() -> Environment:
+def page_environment() -> Environment:
+    """Return what renders a page of this folder: its filters, tests and what is called in it."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pedfrac.errors import PedfracError
+from pedfrac.ledger import CHANGES, RECORD
+from pedfrac.ledger import KIND as PROMOTION
 from pedfrac.lineage import Lineage
 from pedfrac.storage import ArtifactStore, Leftover, Manifest
 
@@ -49,10 +51,17 @@ def plan_removal(store: ArtifactStore, rules: Rules, now: datetime) -> Plan:
     """Return what is to go from a store by some rules; nothing is changed.
 
     Kept are the newest retrainings (their reports), what is named, what is young, every split,
-    since a later one takes its test set over, and all that these were made from.
+    since a later one takes its test set over, each version that is or was the champion, and all
+    that these were made from; and the audit trail of promotions with the gate's decisions.
     """
     lineage = Lineage.of(store)
     kept = {lineage.key(name): "named" for name in rules.named}
+    records = {one.key: one.read_json(RECORD) for one in store.of_kind(PROMOTION)}
+    kept |= dict.fromkeys(records, "audit trail of promotions")
+    for record in records.values():
+        if record["event"] in CHANGES:
+            own = {*record["artifacts"].values(), record["decision"]} & lineage.manifests.keys()
+            kept |= dict.fromkeys(own, f"version {record['version']} is or was the champion")
     reports = [key for key, manifest in lineage.manifests.items() if manifest.kind == "report"]
     for number, key in enumerate(reports[: rules.runs], start=1):
         kept.setdefault(key, f"retraining {number} from the last")
@@ -63,6 +72,9 @@ def plan_removal(store: ArtifactStore, rules: Rules, now: datetime) -> Plan:
             kept.setdefault(key, "a later split takes over its test set")
     for key in lineage.ancestors(list(kept)):
         kept.setdefault(key, "needed by another")
+    for record in records.values():  # what it compared may go: it says what it found
+        if record["decision"] in lineage.manifests:
+            kept.setdefault(record["decision"], "decision in the audit trail of promotions")
     for key, manifest in lineage.manifests.items():
         if manifest.kind == "retraining" and _report_of(store, key) in kept:
             kept.setdefault(key, "its report is kept")

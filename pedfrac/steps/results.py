@@ -42,7 +42,9 @@ def write_report(
         write_checklist(folder / "checklist.md", found)
         report.write_report(folder / "report.html", found, montages)
 
-    settings = config.model_dump(mode="json", exclude={"runtime", "artifacts", "results"})
+    settings = config.model_dump(
+        mode="json", exclude={"runtime", "artifacts", "results", "promotion"}
+    )
     parents_of_page = parents | {f"model-{name}": model for name, model in models.items()}
     return store.produce(
         "report",
@@ -82,7 +84,7 @@ def _findings(
         "robustness": _if_films(parents["robustness"].read_json("robustness.json")),
         "shortcuts": _if_films(parents["robustness"].read_json("shortcuts.json")),
         "published": published_references(),
-        "config": config.model_dump(mode="json", exclude={"runtime"}),
+        "config": config.model_dump(mode="json", exclude={"runtime", "promotion"}),
         "provenance": sources | {f"model {name}": model.key for name, model in models.items()},
     }
 
@@ -161,7 +163,7 @@ def headline_figures(config: RetrainConfig, evaluated: Evaluated) -> dict[str, f
 
 
 def _retraining_inputs(config: RetrainConfig) -> dict[str, Any]:
-    elsewhere = {"artifacts", "results", "runtime", "tracking"}
+    elsewhere = {"artifacts", "results", "runtime", "tracking", "promotion"}
     return {
         "config": config.model_dump(mode="json", exclude=elsewhere),
         "sources": inputs.fingerprint(config.data)

@@ -1,0 +1,87 @@
+"""Gate page: a decision of the gate as a self-contained page, and as Markdown for a form.
+
+Not here: any criterion (gate). The page needs no network and no other file.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from pedfrac.gate import Criterion, Decision
+from pedfrac.metrics import interval_in_words
+from pedfrac.report import LOOKS, called, page_environment
+
+TEMPLATE = "gate.html.j2"
+MARKS = {
+    "held": "✓ held",
+    "failed": "✗ failed",
+    "not known": "? not known",
+    "not asked": "– not asked",
+}
+MOST = 60  # letters of a reason in a table of Markdown
+
+
+def write_page(path: Path, decision: Decision, provenance: dict[str, str]) -> None:
+    """Write the page; ``provenance``: keys of what was compared. Equal input, equal bytes."""
+    looks = (Path(__file__).parent / LOOKS).read_text(encoding="utf-8")
+    page = (
+        page_environment()
+        .get_template(TEMPLATE)
+        .render(
+            decision=decision,
+            parts=by_part(decision.criteria),
+            marks=MARKS,
+            provenance=sorted(provenance.items()),
+            looks=Markup(looks),
+        )
+    )
+    path.write_text(page.lstrip(), encoding="utf-8")
+
+
+def by_part(criteria: Sequence[Criterion]) -> dict[str, list[Criterion]]:
+    """Return criteria by what they are about, in their order."""
+    parts: dict[str, list[Criterion]] = {}
+    for one in criteria:
+        parts.setdefault(one.part, []).append(one)
+    return parts
+
+
+def in_rows(decision: Decision) -> list[dict[str, Any]]:
+    """Return a row of words for each criterion, for a table."""
+    return [
+        {
+            "criterion": one.name,
+            "of": called(one.of),
+            "required": one.required,
+            "champion": _words(one.champion),
+            "challenger": _words(one.challenger),
+            "difference or count": one.found if one.is_difference else one.reason[:MOST],
+            "state": MARKS[one.state],
+        }
+        for one in decision.criteria
+    ]
+
+
+def in_markdown(decision: Decision) -> str:
+    """Return the comparison as Markdown: the outcome, what refuses, and a table of all criteria."""
+    rows = in_rows(decision)
+    lines = [f"**{_escaped(decision.title)}**", ""]
+    if decision.films is not None:
+        lines += [f"Compared on {decision.films} test films of {decision.patients} patients.", ""]
+    lines += [f"- ✗ {_escaped(one.in_words())}" for one in decision.blocking]
+    lines += ["", "| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]
+    lines += [
+        "| " + " | ".join(_escaped(str(cell)) for cell in row.values()) + " |" for row in rows
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _words(interval: dict[str, Any] | None) -> str:
+    return "" if interval is None else interval_in_words(interval)
+
+
+def _escaped(text: str) -> str:
+    """Return a text that neither ends a cell nor begins a tag."""
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

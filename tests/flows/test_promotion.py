@@ -1,0 +1,99 @@
+"""The flow ``promote`` without a person, and the commands by which a person decides.
+
+Not here: the form in Prefect's UI, which needs a server (tests/system/platform/test_promotion.py).
+"""
+
+import json
+
+import pytest
+from prefect.testing.utilities import prefect_test_harness
+from registered import Registered
+from typer.testing import CliRunner
+
+from flows.cli import app
+from flows.promotion import Approval, promote
+from pedfrac.config import PromotionConfig
+
+
+@pytest.fixture(scope="module")
+def tracking(tmp_path_factory):
+    return tmp_path_factory.mktemp("mlflow")
+
+
+@pytest.fixture
+def versions(tracking, request):
+    return Registered(tracking, request.node.name)
+
+
+def run(versions, *words, fails=False):
+    given = ["--root", versions.config.artifacts, "--json"]
+    given += ["--set", f"tracking.uri={versions.config.tracking.uri}"]
+    given += ["--set", f"tracking.model={versions.registry.name}"]
+    done = CliRunner().invoke(app, [*map(str, words), *given])
+    assert (done.exit_code != 0) == fails, (done.output, done.exception)
+    return str(done.exception) if fails else json.loads(done.output)
+
+
+WHO = ("--name", "Ada", "--reason", "as good everywhere")
+
+
+def test_a_person_decides_by_commands(versions):
+    assert versions.add() == 1
+    shown = run(versions, "promote")
+    assert shown["decision"]["passed"] and "record" not in shown
+    assert run(versions, "promotions")["records"] == []
+    assert "--name and --reason must be given" in run(versions, "promote", "--approve", fails=True)
+    record = run(versions, "promote", "--approve", *WHO)["record"]
+    assert (record["champion_after"], record["by"], record["automatic"]) == (1, "Ada", False)
+    versions.add(jitter=0.1, seed=5, epochs=4)
+    assert run(versions, "promote", "--reject", *WHO)["record"]["event"] == "rejection"
+    assert (
+        run(versions, "promote", "--version", 2, "--approve", *WHO)["record"]["champion_after"] == 2
+    )
+    assert "by must be given" in run(versions, "rollback", "--to", 1, fails=True)
+    assert run(versions, "rollback", "--to", 1, *WHO)["record"]["champion_before"] == 2
+    trail = run(versions, "promotions")
+    assert trail["champion"] == 1
+    events = [one["event"] for one in trail["records"]]
+    assert events == ["promotion", "rejection", "promotion", "rollback"]
+    versions.client.delete_registered_model_alias(versions.registry.name, "champion")
+    assert "no version holds the alias champion" in run(versions, "promotions", fails=True)
+
+
+def test_what_the_gate_refuses_fails_the_command_even_if_approved(versions):
+    versions.add(skill=0.6)
+    said = run(versions, "promote", "--approve", *WHO, fails=True)
+    assert "Specificity floor (all test films): failed" in said
+    assert [one["event"] for one in run(versions, "promotions")["records"]] == ["refusal"]
+
+
+@pytest.fixture(scope="module")
+def server():
+    """A Prefect server of this module, ended with it."""
+    with prefect_test_harness(server_startup_timeout=300):
+        yield
+
+
+@pytest.mark.usefixtures("server")
+def test_the_flow_ends_in_a_state_that_says_what_became_of_the_version(versions):
+    versions.add()
+    config = versions.config
+    waiting = promote(config, return_state=True)
+    assert waiting.is_failed() and "a person decides on version 1" in waiting.message
+    automatic = config.model_copy(update={"promotion": PromotionConfig(approval="automatic")})
+    state = promote(automatic, return_state=True)
+    assert (state.type.value, state.name) == ("COMPLETED", "Promoted"), state.message
+    assert versions.registry.holder("champion").number == 1
+    worse = versions.add(skill=0.6, epochs=4)
+    state = promote(automatic, worse, return_state=True)
+    assert (state.type.value, state.name) == ("FAILED", "Refused by the gate")
+    assert "AUROC not worse (all common films): failed" in state.message
+    assert run(versions, "promotions")["records"][0]["automatic"] is True
+
+
+@pytest.mark.parametrize("wrong", [{"decision": "maybe"}, {"name": " "}, {"reason": ""}])
+def test_a_form_takes_no_blank_and_nothing_but_approve_and_reject(wrong):
+    good = {"decision": "reject", "name": "Ada", "reason": "no"}
+    assert Approval(**good).decision == "reject"
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Approval(**good | wrong)
