@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pedfrac.calibration import calibration_error, equal_mass_bins
+from pedfrac.calibration import calibration_error, equal_mass_bins, fit_calibrator
 from pedfrac.config import MonitorConfig
 from pedfrac.intervals import Estimate, Floats, Interval, holm, missing
 from pedfrac.metrics import PatientBootstrap
@@ -135,12 +135,19 @@ class Pair:
 
     def films_of(self, variable: Variable) -> Films:
         """Return the films as a comparison of a variable needs them."""
-        kinds = self.films[list(variable.within)].astype(str).agg("|".join, axis=1)
-        stratum = pd.factorize(kinds)[0] if variable.within else np.zeros(len(kinds), np.int64)
+        stratum = np.zeros(len(self.films), np.int64)
+        if within := self.held_still(variable):
+            kinds = self.films[within].astype(str).agg("|".join, axis=1)
+            stratum = pd.factorize(kinds)[0]
         patient = self.films["patient"].to_numpy(np.int64)
         return Films(
             self.is_window, patient, stratum, self.known, self.config.draws, self.config.seed
         )
+
+    def held_still(self, variable: Variable) -> list[str]:
+        """Return within which columns a variable is compared: those that most films tell."""
+        told = [(self.films.loc[self.is_window, name] != "").mean() for name in variable.within]
+        return [name for name, share in zip(variable.within, told, strict=True) if share > 0.5]
 
     def has(self, variable: Variable) -> NDArray[np.bool_]:
         """Return of which films a variable is known, (n,)."""
@@ -257,7 +264,7 @@ def _compared(
         "title": variable.title,
         "kind": "films",
         "test": test,
-        "within": list(variable.within),
+        "within": pair.held_still(variable),
         **found,
         "words": _words(pair, variable),
     }
@@ -421,9 +428,12 @@ def _prevalence(pair: Pair) -> dict[str, Interval]:
         PatientBootstrap(films["patient"], RESAMPLES, pair.config.seed) for films in sides
     )
     known = sides[0]["fractured"] == 1
+    # what calibrates the bundle need not hit the mean, which training on balanced films moves
+    calibrator = fit_calibrator(known, sides[0]["probability"], "beta")
+    scores = calibrator(sides[1]["probability"])
     found = {
         "reference": reference.rate_interval(known),
-        "window": estimated_prevalence(window, sides[1]["probability"], float(known.mean())),
+        "window, estimated": estimated_prevalence(window, scores, float(known.mean())),
     }
     labels = sides[1]["fractured"]
     if labels.notna().any():

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from pedfrac.embedding import Basis
 from pedfrac.errors import PedfracError
@@ -78,7 +78,7 @@ def save_profile(folder: Path, profile: Profile) -> None:
             for name, levels in names.items()
         },
     }
-    save_file(tensors, folder / NUMBERS)
+    (folder / NUMBERS).write_bytes(save(tensors))
     write_json(
         folder / ABOUT, {"schema_version": SCHEMA_VERSION, "names": names, "about": profile.about}
     )

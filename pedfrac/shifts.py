@@ -157,7 +157,8 @@ def energy_distance(points: Floats) -> Statistic:
         between = np.einsum("cn,cn->c", far, window)
         within = np.einsum("cn,cn->c", window @ apart, window)
         within += np.einsum("cn,cn->c", far, reference)
-        return np.asarray(2 * points.shape[1] * (2 - within / between), np.float64)
+        ratio = np.divide(within, between, out=np.full_like(within, np.nan), where=between > 0)
+        return np.asarray(2 * points.shape[1] * (2 - ratio), np.float64)
 
     return distance
 
@@ -193,12 +194,14 @@ def compare(films: Films, some: NDArray[np.bool_], test: Statistic, size: Statis
         *((test(*weights), size(*weights)) for weights in films.weights(some)), strict=True
     )
     (seen, *_), (change, *_) = tests[0], sizes[0]
+    if not films.seen(some)[0].any():
+        return {"p": 1.0, "size": 0.0}  # the sides share no stratum
     null, by_chance = np.concatenate(tests[1:]), np.concatenate(sizes[1:])
-    # equal distances may differ in their last digit
-    as_far = int((null >= seen * (1 - 1e-6)).sum())
+    # equal distances may differ in their last digit; one that is undefined counts as far
+    as_far = int((~(null < seen * (1 - 1e-6))).sum())
     return {
         "p": (1 + as_far) / (1 + len(null)),
-        "size": max(0.0, float(change - by_chance.mean())),
+        "size": max(0.0, float(change - np.nanmean(by_chance))),
     }
 
 
