@@ -14,6 +14,7 @@ import typer
 
 from flows.artifacts import artifacts
 from flows.export import export
+from flows.monitor_command import monitor
 from flows.output import as_table as _table
 from flows.output import out
 from flows.output import print_result as _print
@@ -41,6 +42,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object; log
 
 app.add_typer(artifacts, name="artifacts")
 app.command()(export)
+app.command()(monitor)
 
 
 @dataclass

@@ -175,8 +175,7 @@ def find_drift(profile: Profile, window: Window, config: MonitorConfig) -> Findi
         said = f"Too few films to tell: {len(window.films)}, and {config.fewest_films} are needed"
         return found | {"said": said, "verdict": "too few films"}
     pair = Pair.of(profile, window, config)
-    tests = [*_shifts(pair), *_performance_tests(pair)]
-    _decide(tests, config)
+    tests = decided(pair)
     drifted = [test for test in tests if test["drifted"]]
     words = [_in_words(test, drifted) for test in drifted]
     for test in tests:
@@ -194,6 +193,18 @@ def find_drift(profile: Profile, window: Window, config: MonitorConfig) -> Findi
         "performance": _performance(pair),
         "distributions": {test["name"]: _distribution(pair, test["name"]) for test in drifted},
     }
+
+
+def decided(pair: Pair) -> list[Findings]:
+    """Return all comparisons of two sides with ``p``, ``size`` and whether it is a change."""
+    tests = [*_shifts(pair), *_performance_tests(pair)]
+    corrected = holm([test["p"] for test in tests])
+    rules = pair.config
+    for test, p in zip(tests, corrected, strict=True):
+        test["least"] = rules.smallest_change if test["kind"] == "films" else rules.smallest_fall
+        test["p_corrected"] = float(p)
+        test["drifted"] = bool(p <= rules.false_alarm_rate and test["size"] >= test["least"])
+    return tests
 
 
 def _about(profile: Profile, window: Window, config: MonitorConfig) -> Findings:
@@ -308,14 +319,6 @@ def _words(pair: Pair, variable: Variable) -> str:
     if abs(change) < NO_SHIFT:
         return f"{variable.title[:1].lower()}{variable.title[1:]} spread otherwise"
     return variable.more if change > 0 else variable.less
-
-
-def _decide(tests: Sequence[Findings], config: MonitorConfig) -> None:
-    """Add the corrected p and the decision to each test."""
-    for test, corrected in zip(tests, holm([test["p"] for test in tests]), strict=True):
-        least = config.smallest_change if test["kind"] == "films" else config.smallest_fall
-        test["p_corrected"] = float(corrected)
-        test["drifted"] = bool(corrected <= config.false_alarm_rate and test["size"] >= least)
 
 
 def _in_words(test: Findings, drifted: Sequence[Findings]) -> str:
@@ -518,3 +521,19 @@ def _thinned(films: pd.DataFrame, config: MonitorConfig) -> pd.DataFrame:
 
 
 _BY_NAME: Mapping[str, Variable] = {one.name: one for one in (*NUMBERS, *KINDS, SEEN_AGE, LOOK)}
+
+
+def figures_of(findings: Findings) -> dict[str, float | None]:
+    """Return the figures of findings by flat names, as a tracking server keeps them."""
+    flat: dict[str, float | None] = {
+        "drift.found": float(bool(findings["drifted"])),
+        "drift.changes": float(len(findings["drifted"])),
+        "drift.films": float(findings["window"]["films"]),
+    }
+    for test in findings["tests"]:
+        flat |= {f"drift.{test['name']}.{part}": test[part] for part in ("size", "p_corrected")}
+    for name, one in (findings.get("performance") or {}).items():
+        flat[f"drift.{name}.value"] = one["window"]["value"]
+    if prevalence := findings.get("prevalence"):
+        flat["drift.prevalence"] = prevalence["window, estimated"]["value"]
+    return flat

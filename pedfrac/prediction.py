@@ -89,7 +89,7 @@ def predict_films(
     if config.output:
         ScoreFile(Path(config.output), NUMBERS)  # refuses a wrong suffix before anything is done
     films = find_films(config.films, ages, Path(config.labels) if config.labels else None)
-    folder = _bundle_folder(config)
+    folder = bundle_folder(config.bundle, config.artifacts)
     on_cpu = (config.runtime, config.device) == ("onnx", "auto")
     device = resolve_device("cpu" if on_cpu else config.device)
     bundle = Bundle.load(folder, device, config.runtime)
@@ -115,10 +115,11 @@ def predict_films(
     return Prediction(rows, refused)
 
 
-def _bundle_folder(config: PredictionConfig) -> Path:
-    folder = Path(config.bundle)
-    if not folder.exists() and config.bundle.startswith("bundle/"):
-        return ArtifactStore(artifact_root(config.artifacts)).get(config.bundle).path
+def bundle_folder(bundle: str, artifacts: str) -> Path:
+    """Return the folder of a bundle that is named by it, or by its key among the artifacts."""
+    folder = Path(bundle)
+    if not folder.exists() and bundle.startswith("bundle/"):
+        return ArtifactStore(artifact_root(artifacts)).get(bundle).path
     return folder
 
 

@@ -50,12 +50,13 @@ def write_report(path: Path, findings: dict[str, Any], montages: Mapping[str, Pa
     """
     # as a file holds it, so that a page made again from metrics.json is the same
     findings = json.loads(json.dumps(findings, sort_keys=True))
-    page = _environment().get_template(TEMPLATE).render(_context(findings, montages)).lstrip()
+    page = environment().get_template(TEMPLATE).render(_context(findings, montages)).lstrip()
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Return Jinja as all pages use it: what is missing or not escaped is an error."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -71,6 +72,7 @@ def _environment() -> Environment:
         "plain": _plain,
         "signed": _signed,
         "percent": _percent,
+        "percent_of": lambda share: f"{100 * share:g}\N{NO-BREAK SPACE}%",
         "capital": _capital,
         "unbroken": _unbroken,
         "no_film": lambda name: f"No film: {name}",
@@ -87,7 +89,7 @@ def _environment() -> Environment:
 def _context(findings: Findings, montages: Mapping[str, Path]) -> dict[str, Any]:
     names = [group["name"] for group in findings["cohort"]["groups"]]
     whole = findings["groups"][0]
-    script = _beside(SCRIPT)
+    script = beside(SCRIPT)
     return {
         "f": findings,
         "names": names,
@@ -110,13 +112,14 @@ def _context(findings: Findings, montages: Mapping[str, Path]) -> dict[str, Any]
         "pictures": _pictures(findings, whole, names),
         "montages": _in_order(fit_montages(montages), names),
         "config": yaml.safe_dump(findings["config"], sort_keys=False, allow_unicode=True),
-        "looks": Markup(_beside(LOOKS)),
+        "looks": Markup(beside(LOOKS)),
         "script": Markup(script),
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     }
 
 
-def _beside(name: str) -> str:
+def beside(name: str) -> str:
+    """Return the text of a file that lies beside this module."""
     return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 

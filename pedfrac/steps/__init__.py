@@ -13,6 +13,12 @@ from pedfrac.steps.evaluation import (
 )
 from pedfrac.steps.folds import FoldScoring, cut_folds, fold_in_words, pool_folds
 from pedfrac.steps.keys import Evaluated, Prepared, Progress, Trained, store_of
+from pedfrac.steps.monitoring import (
+    Monitored,
+    drift_figures,
+    drift_findings,
+    monitor_window,
+)
 from pedfrac.steps.results import (
     finished_retraining,
     headline_figures,
@@ -26,6 +32,7 @@ from pedfrac.steps.training import Training, age_training, fracture_training, va
 __all__ = [
     "Evaluated",
     "FoldScoring",
+    "Monitored",
     "Prepared",
     "Progress",
     "Trained",
@@ -35,12 +42,15 @@ __all__ = [
     "check_robustness",
     "count_listed",
     "cut_folds",
+    "drift_figures",
+    "drift_findings",
     "evaluate_bundle",
     "explain_bundle",
     "finished_retraining",
     "fold_in_words",
     "fracture_training",
     "headline_figures",
+    "monitor_window",
     "pack_films",
     "pool_folds",
     "publish_heat_maps",
