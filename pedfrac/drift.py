@@ -78,7 +78,7 @@ NUMBERS = (
         "sharper films",
         WHAT,
     ),
-    Variable("film_noise", "Noise", "smoother films", "noisier films", WHAT),
+    Variable("film_noise", "Noise in grey levels of 255", "smoother films", "noisier films", WHAT),
     Variable(
         "film_long_side",
         "Long side in pixels",
@@ -137,8 +137,7 @@ class Pair:
         """Return the films as a comparison of a variable needs them."""
         stratum = np.zeros(len(self.films), np.int64)
         if within := self.held_still(variable):
-            kinds = self.films[within].astype(str).agg("|".join, axis=1)
-            stratum = pd.factorize(kinds)[0]
+            stratum = self.films.groupby(within, sort=False).ngroup().to_numpy(np.int64)
         patient = self.films["patient"].to_numpy(np.int64)
         return Films(
             self.is_window, patient, stratum, self.known, self.config.draws, self.config.seed
@@ -178,8 +177,9 @@ def find_drift(profile: Profile, window: Window, config: MonitorConfig) -> Findi
     tests = decided(pair)
     drifted = [test for test in tests if test["drifted"]]
     words = [_in_words(test, drifted) for test in drifted]
+    performance = _performance(pair)
     for test in tests:
-        test["row"] = _described(pair, test)
+        test["row"] = (performance or {}).get(test["name"]) or _described(pair, test)
     return found | {
         "verdict": "changed" if drifted else "no change found",
         "drifted": [test["name"] for test in drifted],
@@ -190,7 +190,7 @@ def find_drift(profile: Profile, window: Window, config: MonitorConfig) -> Findi
             "patients": int(pair.films.loc[pair.is_window, "patient"].nunique()),
         },
         "prevalence": _prevalence(pair),
-        "performance": _performance(pair),
+        "performance": performance,
         "distributions": {test["name"]: _distribution(pair, test["name"]) for test in drifted},
     }
 

@@ -34,8 +34,8 @@ def write_page(path: Path, findings: Findings) -> None:
         "sizes": figures.draw(_sizes, findings["tests"]),
         "pictures": {
             name: figures.draw(_distribution, one)
-            for name, one in findings.get("distributions", {}).items()
-            if one
+            for name in findings["drifted"]
+            if (one := findings["distributions"][name])
         },
         "comparisons": [_row(test) for test in findings["tests"]],
         "by_name": {test["name"]: test for test in findings["tests"]},
@@ -48,7 +48,7 @@ def write_page(path: Path, findings: Findings) -> None:
 
 def _row(test: Findings) -> dict[str, Any]:
     """Return a comparison as the table shows it."""
-    seen = test.get("row") or {}
+    seen = test["row"] or {}
     of = called(seen["of"]) if seen.get("of") else ""
     return {
         "title": f"{test['title']}: {of}" if of else test["title"],
@@ -103,12 +103,12 @@ def _sizes(tests: list[Findings]) -> Figure | None:
         axes.plot([], [], marker=marker, color=colour, linewidth=1.6, label=label)
     figures.name_rows(axes, [test["title"].split(",")[0] for test in shown])
     axes.set_xscale("symlog", linthresh=0.1)
-    axes.set_xlim(left=0)
-    top = max(0.2, *(test["size"] for test in shown))
-    ticks = [tick for tick in (0, 0.05, 0.1, 0.3, 1, 3, 10, 30) if tick <= 1.5 * top]
+    top = 1.4 * max(0.2, *(test["size"] for test in shown))
+    axes.set_xlim(0, top)
+    ticks = [tick for tick in (0, 0.05, 0.1, 0.3, 1, 3, 10, 30) if tick <= top]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
-    axes.set_xlabel("Population stability index beyond chance")
+    axes.set_xlabel("Size of the change")
     figures.legend(figure, 1)
     return figure
 

@@ -26,9 +26,9 @@ def film_statistics(film: NDArray[np.uint8], shape: tuple[int, int]) -> Floats:
     Only the film inside its letterbox counts. brightness: mean of the film without background;
     contrast: standard deviation of the same; background: share of pixels that show nothing, all in
     0…1. sharpness: log10 of fine over coarse detail (bands of a Laplacian pyramid), which contrast
-    does not move. noise: standard deviation as Immerkær has it (CVIU 1996), in 0…1, from the
-    smoother half of the film so that edges count little. long_side in pixels of the film as it came
-    and aspect, width over height.
+    does not move. noise: standard deviation as Immerkær has it (CVIU 1996), in grey levels of 255,
+    from the smoother half of the film so that edges count little. long_side in pixels of the film
+    as it came and aspect, width over height.
     """
     placed = Placement.of(*shape, film.shape[0])
     height, width = placed.inner
@@ -41,7 +41,7 @@ def film_statistics(film: NDArray[np.uint8], shape: tuple[int, int]) -> Floats:
             body.std() / 255,
             1 - seen.mean(),
             _sharpness(inner),
-            _noise(inner, seen) / 255,
+            _noise(inner, seen),
             max(shape),
             shape[1] / shape[0],
         ],
