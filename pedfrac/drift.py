@@ -137,7 +137,7 @@ class Pair:
         """Return the films as a comparison of a variable needs them."""
         stratum = np.zeros(len(self.films), np.int64)
         if within := self.held_still(variable):
-            stratum = self.films.groupby(within, sort=False).ngroup().to_numpy(np.int64)
+            stratum = self.films.groupby(within, sort=False).ngroup().to_numpy().astype(np.int64)
         patient = self.films["patient"].to_numpy(np.int64)
         return Films(
             self.is_window, patient, stratum, self.known, self.config.draws, self.config.seed
