@@ -15,6 +15,7 @@ Weights = NDArray[np.float32]
 
 CHUNK = 4_000_000  # film weights held at a time
 BINS = 10  # of the population stability index
+NOISE = 1e-5  # of sums of weights in single precision: what is less is nothing
 EMPTY = 0.5  # films that an empty bin counts for, so that its logarithm exists
 
 
@@ -122,7 +123,7 @@ def kolmogorov_smirnov(values: ArrayLike) -> Statistic:
 
     def distance(window: Weights, reference: Weights) -> Floats:
         gaps = (window - reference)[:, order].cumsum(axis=1)[:, ends]
-        return np.asarray(np.abs(gaps).max(axis=1), np.float64)
+        return _without_noise(np.abs(gaps).max(axis=1))
 
     return distance
 
@@ -134,8 +135,9 @@ def chi_square(kinds: NDArray[np.bool_]) -> Statistic:
     def distance(window: Weights, reference: Weights) -> Floats:
         ours, theirs = window @ columns, reference @ columns
         both = ours + theirs
-        gaps = np.divide((ours - theirs) ** 2, both, out=np.zeros_like(both), where=both > 0)
-        return np.asarray(gaps.sum(axis=1), np.float64)
+        squares = np.square(_without_noise(ours - theirs))
+        parts = np.divide(squares, both, out=np.zeros_like(squares), where=both > 0)
+        return np.asarray(parts.sum(axis=1), np.float64)
 
     return distance
 
@@ -158,7 +160,7 @@ def energy_distance(points: Floats) -> Statistic:
         within = np.einsum("cn,cn->c", window @ apart, window)
         within += np.einsum("cn,cn->c", far, reference)
         ratio = np.divide(within, between, out=np.full_like(within, np.nan), where=between > 0)
-        return np.asarray(2 * points.shape[1] * (2 - ratio), np.float64)
+        return 2 * points.shape[1] * _without_noise(2 - ratio)
 
     return distance
 
@@ -203,6 +205,11 @@ def compare(films: Films, some: NDArray[np.bool_], test: Statistic, size: Statis
         "p": (1 + as_far) / (1 + len(null)),
         "size": max(0.0, float(change - np.nanmean(by_chance))),
     }
+
+
+def _without_noise(gaps: Any) -> Floats:
+    """Return gaps without those that rounding makes: patients may have as much of each kind."""
+    return np.where(np.abs(gaps) < NOISE, 0.0, gaps).astype(np.float64)
 
 
 def _steps(values: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
