@@ -15,6 +15,7 @@ import typer
 from flows.artifacts import artifacts
 from flows.champion import promote, promotions, rollback
 from flows.export import export
+from flows.monitor_command import monitor
 from flows.output import as_table as _table
 from flows.output import out
 from flows.output import print_result as _print
@@ -44,9 +45,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object; log
 app.add_typer(artifacts, name="artifacts")
 app.add_typer(registry, name="registry")
 app.command()(export)
-for champion_command in (promote, rollback, promotions):
-    app.command()(champion_command)
-for command in (promote, rollback, promotions):
+for command in (monitor, promote, rollback, promotions):
     app.command()(command)
 
 

@@ -13,6 +13,12 @@ from pedfrac.steps.evaluation import (
 )
 from pedfrac.steps.folds import FoldScoring, cut_folds, fold_in_words, pool_folds
 from pedfrac.steps.keys import Evaluated, Prepared, Progress, Trained, store_of
+from pedfrac.steps.monitoring import (
+    Monitored,
+    drift_figures,
+    drift_findings,
+    monitor_window,
+)
 from pedfrac.steps.results import (
     finished_retraining,
     headline_figures,
@@ -31,6 +37,7 @@ __all__ = [
     "Attempt",
     "Evaluated",
     "FoldScoring",
+    "Monitored",
     "Prepared",
     "Progress",
     "Trained",
@@ -40,6 +47,8 @@ __all__ = [
     "check_robustness",
     "count_listed",
     "cut_folds",
+    "drift_figures",
+    "drift_findings",
     "evaluate_bundle",
     "explain_bundle",
     "finished_retraining",
@@ -47,6 +56,7 @@ __all__ = [
     "fracture_training",
     "headline_figures",
     "keep_search",
+    "monitor_window",
     "pack_films",
     "pool_folds",
     "publish_heat_maps",

@@ -18,6 +18,8 @@ from pedfrac.config import ModelConfig, RetrainConfig
 from pedfrac.errors import PedfracError
 from pedfrac.models import resolve_device
 from pedfrac.packing import TEXT, Pack
+from pedfrac.profiling import make_profile
+from pedfrac.reference_profile import save_profile
 from pedfrac.scoring import GENERALIST, SPECIALIST, fit_scorers, select_networks
 from pedfrac.steps.keys import Prepared, Trained, interval_settings, parents_of, store_of
 from pedfrac.storage import Artifact, ArtifactStore, code_digest, write_json
@@ -59,6 +61,7 @@ def assemble_bundle(config: RetrainConfig, prepared: Prepared, trained: Trained)
         write_info(
             folder, info.model_copy(update={"scorers": scorers, "selection": tuple(selection)})
         )
+        _write_profile(config, folder, parents)
 
     fitted = {
         *("threshold", "sensitivity", "fixed", "threshold_shrinkage", "selection_margin"),
@@ -243,6 +246,15 @@ def _validation_answers(
         left = pd.read_csv(parents[model].file("validation.csv"), dtype={"filestem": str})
         metadata = metadata.join(left.set_index("filestem")["p_1"].rename(column), on="filestem")
     return metadata
+
+
+def _write_profile(config: RetrainConfig, bundle: Path, parents: dict[str, Artifact]) -> None:
+    """Write what films and scores are like, so that others can be compared with them later."""
+    loaded = Bundle.load(bundle, resolve_device(config.runtime.device))
+    split = splitting.load_split(parents["split"].path)
+    fracture, age = (Pack.open(parents[name].path) for name in ("fracture_pack", "age_pack"))
+    films = split.films("validation"), split.films("train")
+    save_profile(bundle, make_profile(loaded, fracture, age, *films))
 
 
 def _network(config: RetrainConfig, model: ModelConfig) -> Network:
