@@ -126,12 +126,13 @@ def _ask_person(config: PromoteConfig, key: str, decision: Decision) -> Approval
 
 
 def _description(decision: Decision, deadline: datetime | None) -> str:
-    from pedfrac.gate_page import in_markdown  # matplotlib is slow to import
+    from pedfrac.gate_page import in_brief  # matplotlib is slow to import
 
     until = f"{deadline:%d %B %Y, %H:%M} UTC" if deadline else "any time"
     return (
         f"Shall version {decision.challenger} become the champion? The gate lets it through. "
-        f"Undecided until {until}, it is not promoted.\n\n{in_markdown(decision)}"
+        f"Undecided until {until}, it is not promoted. All figures: artifact *gate* of this run."
+        f"\n\n{in_brief(decision)}"
     )
 
 

@@ -3,6 +3,7 @@
 Not here: any criterion (gate). The page needs no network and no other file.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,29 @@ def in_markdown(decision: Decision) -> str:
         "| " + " | ".join(_escaped(str(cell)) for cell in row.values()) + " |" for row in rows
     ]
     return "\n".join(lines) + "\n"
+
+
+def in_brief(decision: Decision) -> str:
+    """Return the comparison as Markdown for a narrow form: a small table for each part."""
+    lines = [f"**{_escaped(decision.title)}**", ""]
+    if decision.films is not None:
+        lines += [f"Compared on {decision.films} test films of {decision.patients} patients.", ""]
+    for part, criteria in by_part(decision.criteria).items():
+        change = any(one.is_difference for one in criteria)
+        lines += [f"| {part} | {'challenger less champion' if change else 'found'} |", "|---|---|"]
+        lines += [f"| {_brief_name(one)} | {_brief(one)} |" for one in criteria]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _brief_name(criterion: Criterion) -> str:
+    name = re.sub(r" (not worse|floor)$", "", criterion.name)
+    return _escaped(f"{name}, {called(criterion.of)}")
+
+
+def _brief(criterion: Criterion) -> str:
+    found = criterion.found or criterion.reason[:MOST]
+    return _escaped(f"{MARKS[criterion.state][0]} {found}")
 
 
 def _words(interval: dict[str, Any] | None) -> str:

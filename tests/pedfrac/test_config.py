@@ -2,7 +2,7 @@
 
 import pytest
 
-from pedfrac.config import load_config
+from pedfrac.config import load_config, load_promotion
 from pedfrac.errors import PedfracError
 
 
@@ -86,3 +86,15 @@ def test_the_environment_names_the_artifacts_where_the_configuration_does_not(mo
     monkeypatch.setenv("PEDFRAC_ARTIFACTS", "s3://bucket/prefix")
     assert default.artifact_root == "s3://bucket/prefix" and named.artifact_root == "b"
     assert str(default.tracking_folder) == "results" and str(named.tracking_folder) == "b"
+
+
+def test_a_promotion_takes_its_sections_from_the_file_of_a_retraining(tmp_path):
+    file = tmp_path / "retraining.yaml"
+    file.write_text("data: {root: films}\nartifacts: kept\npromotion: {gate: {patients: 7}}\n")
+    config = load_promotion(str(file), ["promotion.gate.may_change=data,network"])
+    assert (config.artifacts, config.promotion.gate.patients) == ("kept", 7)
+    assert config.promotion.gate.may_change == ("data", "network")
+    with pytest.raises(PedfracError, match=r"promotion\.gate\.floor: there is no such field"):
+        load_promotion(str(file), ["promotion.gate.floor=1"])
+    with pytest.raises(PedfracError, match=r"may_change.*'weather'"):
+        load_promotion(None, ["promotion.gate.may_change=weather"])

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,8 +20,8 @@ LEARNING = {"epochs": 4, "batch_size": 16, "learning_rate": 0.005, "warmup_epoch
 LEARNING |= {"ema_decay": 0, "augment": NOTHING | {"erasing": 0, "flip": 0}}
 NETWORK = {"backbone": "resnet10t", "weights": "none", "size": 48}
 GATE = {
-    # wide: some fifty test films tell no more
-    "margins": {"auroc": 0.1, "auroc_of_group": 0.3, "sensitivity": 0.3, "specificity": 0.3},
+    # wide: some thirty test films tell no more
+    "margins": {"auroc": 0.35, "auroc_of_group": 0.5, "sensitivity": 0.4, "specificity": 0.4},
     "floors": {
         **{"sensitivity": 0.5, "specificity": 0.5},
         **{f"{kind}_no_cast": 0.4 for kind in ("sensitivity", "specificity")},
@@ -34,7 +33,6 @@ GATE = {
     "pointing": 1.0,
     "above_chance": False,
 }
-RESUME = "Resume"
 
 
 @pytest.fixture(scope="module")
@@ -172,14 +170,14 @@ def test_a_person_approves_in_the_browser(stage, waiting, browser, tmp_path_fact
     folder.mkdir(parents=True, exist_ok=True)
     page = browser.new_page(viewport={"width": 1500, "height": 1200})
     page.goto(f"http://127.0.0.1:{stage.prefect}/runs/flow-run/{run}")
-    page.get_by_role("button", name=RESUME).first.click(timeout=300_000)
+    page.get_by_role("button", name="Resume").first.click(timeout=300_000)
     form = page.get_by_role("dialog")
     form.get_by_text("Shall version 2 become the champion?").wait_for(timeout=300_000)
     page.screenshot(path=folder / "approval-empty.png")
     assert form.locator("table tr").count() > 10
     _fill_in(page, form)
     page.screenshot(path=folder / "approval.png")
-    form.get_by_role("button", name=re.compile("Submit|Resume")).click()
+    form.get_by_role("button", name="Submit").click()
     state = stage.finish(run)
     page.close()
     assert state["name"] == "Promoted", state["message"]
@@ -189,9 +187,9 @@ def test_a_person_approves_in_the_browser(stage, waiting, browser, tmp_path_fact
 
 
 def _fill_in(page, form):
-    form.get_by_label("Reason").fill("more films, as good everywhere")
-    form.get_by_label("Your name").fill("Grace Hopper")
-    form.get_by_label("Decision").click()
+    for place, text in enumerate(("more films, as good everywhere", "Grace Hopper")):
+        form.locator("textarea").nth(place).fill(text)
+    form.locator("fieldset button").first.press("Space")
     page.get_by_text("approve", exact=True).last.click()
 
 
