@@ -1,4 +1,4 @@
-"""A change of films at work, as a deployed monitoring sees it, starts one retraining and no second."""
+"""A change of films at work, as deployed monitoring sees it, starts one retraining, no second."""
 
 import subprocess
 import sys
