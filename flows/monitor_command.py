@@ -49,6 +49,7 @@ def monitor(
     from pydantic import ValidationError
 
     from pedfrac.config import MonitorConfig, explain_invalid
+    from pedfrac.windows import check_files
 
     try:
         config = MonitorConfig(
@@ -63,6 +64,7 @@ def monitor(
         )
     except ValidationError as error:
         raise PedfracError(f"monitor: {explain_invalid(error, MonitorConfig)}") from None
+    check_files(config)
     from flows.monitoring import monitor as run
     from pedfrac.steps import drift_findings
 

@@ -39,24 +39,25 @@ class Films:
     def weights(self, some: NDArray[np.bool_]) -> Iterator[tuple[Weights, Weights]]:
         """Yield weights of window and reference (c, k) for some films (n,), in parts.
 
-        The first row is what was seen. In the others there is no change. Where the window's
-        patients are known, all patients are dealt out anew, as many to each side: an exact test if
-        patients, each with all films, are exchangeable. Where they are not, films of a window may
-        belong together without our knowing; both sides are then drawn from the reference's
-        patients with replacement, the window with as many films: so films are taken to come in
-        patients of as many films as in the reference. Each side sums to 1, the reference with the
+        The first row is what was seen. In the others there is no change within strata. Where the
+        window's patients are known, those of a stratum (that of most of their films) are dealt out
+        anew, as many to each side: an exact test if patients of a stratum, each with all films,
+        are exchangeable. Where they are not, films of a window may belong together without our
+        knowing. Both sides are then drawn from the reference's patients with replacement, the
+        window with its own number of films and mix of strata: so its films are taken to come in
+        patients of as many films as the reference's. Each side sums to 1, the reference with the
         strata's shares of the window; strata that one side lacks do not count.
         """
         patient = np.unique(self.patient[some], return_inverse=True)[1]
-        window, stratum = self.window[some], self.stratum[some]
-        strata = stratum[:, None] == np.unique(stratum)
+        window, stratum = self.window[some], np.unique(self.stratum[some], return_inverse=True)[1]
+        strata = stratum[:, None] == np.arange(stratum.max() + 1)
         random = np.random.default_rng(self.seed)
-        deal = self._dealt if self.known else self._drawn
+        deal = _deal if self.known else _draw
         yield self.seen(some)
         step = max(1, CHUNK // max(1, len(window)))
         for start in range(0, self.draws, step):
             rows = min(step, self.draws - start)
-            yield balanced(*deal(random, rows, patient, window), strata)
+            yield balanced(*deal(random, rows, patient, window, strata), strata)
 
     def seen(self, some: NDArray[np.bool_]) -> tuple[Weights, Weights]:
         """Return the weights of window and reference (1, k) as they were seen."""
@@ -64,34 +65,53 @@ class Films:
         stratum = self.stratum[some]
         return balanced(first, 1 - first, stratum[:, None] == np.unique(stratum))
 
-    @staticmethod
-    def _dealt(
-        random: np.random.Generator,
-        rows: int,
-        patient: NDArray[np.int64],
-        window: NDArray[np.bool_],
-    ) -> tuple[Weights, Weights]:
-        owner = np.zeros(patient.max() + 1, np.float32)
-        owner[patient[window]] = 1
-        dealt = random.permuted(np.tile(owner, (rows, 1)), axis=1)[:, patient]
-        return dealt, 1 - dealt
 
-    @staticmethod
-    def _drawn(
-        random: np.random.Generator,
-        rows: int,
-        patient: NDArray[np.int64],
-        window: NDArray[np.bool_],
-    ) -> tuple[Weights, Weights]:
-        owners, patient_of = np.unique(patient[~window], return_inverse=True)
-        share = np.full(len(owners), 1 / len(owners))
-        number = max(1, round(window.sum() / (~window).sum() * len(owners)))
-        sides = []
-        for count in (number, len(owners)):
-            side = np.zeros((rows, len(window)), np.float32)
-            side[:, ~window] = random.multinomial(count, share, size=rows)[:, patient_of]
-            sides.append(side)
-        return sides[0], sides[1]
+def _deal(
+    random: np.random.Generator,
+    rows: int,
+    patient: NDArray[np.int64],
+    window: NDArray[np.bool_],
+    strata: NDArray[np.bool_],
+) -> tuple[Weights, Weights]:
+    """Deal patients out to both sides, stratum by stratum; return sides of films (rows, n)."""
+    owner = np.zeros(patient.max() + 1, np.float32)
+    owner[patient[window]] = 1
+    own = _stratum_of_patients(patient, strata)
+    dealt = np.tile(owner, (rows, 1))
+    for stratum in np.unique(own):
+        dealt[:, own == stratum] = random.permuted(dealt[:, own == stratum], axis=1)
+    return dealt[:, patient], 1 - dealt[:, patient]
+
+
+def _draw(
+    random: np.random.Generator,
+    rows: int,
+    patient: NDArray[np.int64],
+    window: NDArray[np.bool_],
+    strata: NDArray[np.bool_],
+) -> tuple[Weights, Weights]:
+    """Draw both sides from the reference's patients; return films' counts (rows, n)."""
+    owners, patient_of = np.unique(patient[~window], return_inverse=True)
+    ours, theirs = (strata[side].mean(axis=0) for side in (window, ~window))
+    odds = np.divide(ours, theirs, out=np.zeros_like(ours), where=theirs > 0)
+    share = odds[_stratum_of_patients(patient_of, strata[~window])]
+    if not share.any():
+        share = np.ones(len(owners))
+    number = max(1, round(window.sum() / (~window).sum() * len(owners)))
+    sides = []
+    for count, shares in ((number, share), (len(owners), np.ones(len(owners)))):
+        side = np.zeros((rows, len(window)), np.float32)
+        counts = random.multinomial(count, shares / shares.sum(), size=rows)
+        side[:, ~window] = counts[:, patient_of]
+        sides.append(side)
+    return sides[0], sides[1]
+
+
+def _stratum_of_patients(patient: NDArray[np.int64], strata: NDArray[np.bool_]) -> Any:
+    """Return the stratum of most films of each patient, the first of those with as many."""
+    films = np.zeros((patient.max() + 1, strata.shape[1]))
+    np.add.at(films, patient, strata)
+    return films.argmax(axis=1)
 
 
 def balanced(
@@ -159,7 +179,7 @@ def energy_distance(points: Floats) -> Statistic:
         between = np.einsum("cn,cn->c", far, window)
         within = np.einsum("cn,cn->c", window @ apart, window)
         within += np.einsum("cn,cn->c", far, reference)
-        ratio = np.divide(within, between, out=np.full_like(within, np.nan), where=between > 0)
+        ratio = np.divide(within, between, out=np.full_like(within, 2), where=between > 0)
         return 2 * points.shape[1] * _without_noise(2 - ratio)
 
     return distance
@@ -199,11 +219,11 @@ def compare(films: Films, some: NDArray[np.bool_], test: Statistic, size: Statis
     if not films.seen(some)[0].any():
         return {"p": 1.0, "size": 0.0}  # the sides share no stratum
     null, by_chance = np.concatenate(tests[1:]), np.concatenate(sizes[1:])
-    # equal distances may differ in their last digit; one that is undefined counts as far
-    as_far = int((~(null < seen * (1 - 1e-6))).sum())
+    # equal distances may differ in their last digit
+    as_far = int((null >= seen * (1 - 1e-6)).sum())
     return {
         "p": (1 + as_far) / (1 + len(null)),
-        "size": max(0.0, float(change - np.nanmean(by_chance))),
+        "size": max(0.0, float(change - by_chance.mean())),
     }
 
 

@@ -65,6 +65,13 @@ def read_window(config: MonitorConfig, digest: str, features: Sequence[str]) -> 
     return Window(films, known, counts, since, until)
 
 
+def check_files(config: MonitorConfig) -> None:
+    """Raise PedfracError for tables here that do not exist: what a glance shows to be wrong."""
+    for path in (*config.scores, *([config.labels] if config.labels else [])):
+        if not is_remote(path) and not Path(path).is_file():
+            raise PedfracError(f"{path}: no such file")
+
+
 def _read(path: str, features: Sequence[str]) -> pd.DataFrame:
     rows = _remote(path) if is_remote(path) else read_scores(Path(path))
     if missing := [name for name in NEEDED if name not in rows]:
