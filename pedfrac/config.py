@@ -437,6 +437,9 @@ class ExplanationConfig(Section):
     )
 
 
+DEFAULT_MODEL = "pedfrac"
+
+
 class TrackingConfig(Section):
     """Where MLflow keeps the runs, and the models that came of them."""
 
@@ -450,7 +453,7 @@ class TrackingConfig(Section):
         True, description="Register the bundle of a finished retraining as a version of the model"
     )
     model: str = Field(
-        "pedfrac", pattern="^[^/:]+$", description="Name of the model in MLflow's registry"
+        DEFAULT_MODEL, pattern="^[^/:]+$", description="Name of the model in MLflow's registry"
     )
 
 
@@ -704,7 +707,10 @@ class PredictionConfig(Section):
     films: tuple[str, ...] = Field(
         min_length=1, description="Films, folders, CSV tables (column file) or s3://bucket/prefix"
     )
-    bundle: str = Field(description="Folder of a bundle, or its key in the artifact store")
+    bundle: str = Field(
+        description="Folder of a bundle, or its key in the artifact store; champion: the one "
+        "that was promoted last"
+    )
     output: str | None = Field(
         None, description="Scores to write: .parquet, .csv or .json, here or at s3://"
     )
@@ -734,7 +740,10 @@ class MonitorConfig(Section):
     scores: tuple[str, ...] = Field(
         min_length=1, description="Tables that predict wrote: .parquet, .csv or .json, or at s3://"
     )
-    bundle: str = Field(description="Folder of the bundle, or its key in the artifact store")
+    bundle: str = Field(
+        description="Folder of the bundle, or its key in the artifact store; champion: the one "
+        "that was promoted last"
+    )
     labels: str | None = Field(
         None, description="CSV with the columns file and fractured (1, 0), when labels have come"
     )

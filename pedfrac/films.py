@@ -26,6 +26,10 @@ TEXT = CLASSES.index("text")
 NAN = float("nan")
 
 
+class NoFilm(PedfracError):
+    """There is no film where some were to be."""
+
+
 @dataclass(frozen=True)
 class Film:
     """A film to score: its file, the age in years if known, and its YOLO labels if there are.
@@ -82,13 +86,13 @@ def find_films(
     which are fetched into the cache. In folders films are told by their suffix, or by what DICOM
     files begin with. ``ages`` are years by file stem and come before those of a table; ``labels``
     is a folder of YOLO labels whose boxes of text are taken out of the films as in training.
-    Raises PedfracError where there is no film.
+    Raises NoFilm where there is none.
     """
     if labels is not None and not labels.is_dir():
         raise PedfracError(f"{labels}: no such folder of labels")
     found = {str(film): film for one in given for film in _films_of(one)}
     if not found:
-        raise PedfracError(
+        raise NoFilm(
             f"{', '.join(map(str, given))}: no film found; allowed are "
             f"{', '.join((*IMAGES, *SUFFIXES))}, and DICOM files without a suffix"
         )

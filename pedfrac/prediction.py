@@ -16,11 +16,12 @@ import pandas as pd
 
 from pedfrac.ages import AgeGroups
 from pedfrac.bundle import Bundle, bundle_digest
-from pedfrac.config import PredictionConfig, artifact_root
+from pedfrac.config import DEFAULT_MODEL, PredictionConfig, artifact_root
 from pedfrac.embedding import watched
 from pedfrac.errors import PedfracError
 from pedfrac.film_batches import prepared_batches
 from pedfrac.films import Film, PreparedFilm, find_films, prepare_film, read_ages
+from pedfrac.ledger import CHAMPION, champions_bundle
 from pedfrac.models import resolve_device
 from pedfrac.monitored import Observer
 from pedfrac.reference_profile import WATCHED, has_profile, load_profile
@@ -116,11 +117,17 @@ def predict_films(
 
 
 def bundle_folder(bundle: str, artifacts: str) -> Path:
-    """Return the folder of a bundle that is named by it, or by its key among the artifacts."""
-    folder = Path(bundle)
-    if not folder.exists() and bundle.startswith("bundle/"):
-        return ArtifactStore(artifact_root(artifacts)).get(bundle).path
-    return folder
+    """Return the folder of a bundle: a folder, a key in the store, or the champion's.
+
+    ``champion`` is that of the model ``pedfrac``, ``champion/NAME`` of another, as the ledger of
+    promotions has it. Raises PedfracError where there is none.
+    """
+    folder, (word, _, model) = Path(bundle), bundle.partition("/")
+    if folder.exists() or word not in ("bundle", CHAMPION):
+        return folder
+    store = ArtifactStore(artifact_root(artifacts))
+    key = champions_bundle(store, model or DEFAULT_MODEL) if word == CHAMPION else bundle
+    return store.get(key).path
 
 
 def predict(
