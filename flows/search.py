@@ -14,7 +14,7 @@ from flows.dispatch import dispatch
 from flows.preparation import prepare
 from pedfrac import steps, tracking
 from pedfrac.config import RetrainConfig, SearchConfig
-from pedfrac.search import Search, Trial, default_storage
+from pedfrac.search import Search, Trial, storage_of
 from pedfrac.steps import Attempt, Prepared
 from pedfrac.storage import export
 from tasks import search as tasks
@@ -72,9 +72,7 @@ def search(config: RetrainConfig, search: SearchConfig | None = None) -> Found:
     search = search or SearchConfig()
     prepared = prepare(config)
     monitor = steps.searched_training(config, prepared, search.model).training.monitor
-    study = Search(
-        search, config, monitor, search.storage or default_storage(config.tracking_folder)
-    )
+    study = Search(search, config, monitor, storage_of(config))
     settings = search.model_dump(mode="json")
     with tracking.start_run(config.tracking, config.tracking_folder, "search", settings) as run:
         _run_trials(config, prepared, study, run)

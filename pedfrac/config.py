@@ -858,9 +858,6 @@ class SearchConfig(Section):
         5, ge=1, description="Finished trainings before any is stopped, to know the median"
     )
     pruning_epochs: int = Field(3, ge=1, description="Epochs that every training gets")
-    storage: str | None = Field(
-        None, description="URL of Optuna's database; none: SQLite beside MLflow's"
-    )
     seed: int = Field(0, ge=0, description="Seed of the sampler")
 
     @model_validator(mode="after")

@@ -4,6 +4,7 @@ Optuna proposes and remembers; only validation figures are looked at. Not here: 
 is trained (training), and where (flows).
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,10 @@ from pydantic import BaseModel, ConfigDict
 
 from pedfrac.config import Range, RetrainConfig, SearchConfig, changed_config
 from pedfrac.errors import PedfracError
+from pedfrac.storage import is_remote
 from pedfrac.training import Epoch
+
+STORAGE = "PEDFRAC_SEARCH_STORAGE"  # not configuration, since it may hold a password
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -65,7 +69,8 @@ class Search:
                 direction="minimize" if monitor == "loss" else "maximize",
             )
         except Exception as error:  # each database has errors of its own
-            raise PedfracError(f"Optuna's storage {storage}: {error}") from error
+            told = " ".join(str(error).split())[:300]
+            raise PedfracError(f"Optuna's storage ({STORAGE}): {told}") from error
         # an own seed for each beginning, or one that goes on would propose the same again
         self._study.sampler = optuna.samplers.TPESampler(
             seed=search.seed + len(self._study.trials), constant_liar=True
@@ -167,10 +172,21 @@ def falls_behind(history: Sequence[Epoch], monitor: str, floor: Floor) -> bool:
     return least is not None and best < least
 
 
-def default_storage(folder: Path) -> str:
-    """Return the URL of a search's SQLite in a folder."""
+def storage_of(config: RetrainConfig) -> str:
+    """Return the URL of Optuna's database: PEDFRAC_SEARCH_STORAGE, or SQLite in the artifacts.
+
+    Raises PedfracError where artifacts are on S3 and the variable is not set.
+    """
+    if url := os.environ.get(STORAGE):
+        return url
+    if is_remote(config.artifact_root):
+        raise PedfracError(
+            f"artifacts are at {config.artifact_root}, where no database can lie: set {STORAGE} to "
+            "the URL of one, such as postgresql+psycopg2://HOST/search, to remember the trials in"
+        )
+    folder = Path(config.artifact_root).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{(folder / 'search.db').resolve()}"
+    return f"sqlite:///{folder / 'search.db'}"
 
 
 _WORDS = {

@@ -10,7 +10,7 @@ from pedfrac.films import NoFilm
 
 @pytest.fixture(scope="module", autouse=True)
 def server():
-    with prefect_test_harness():
+    with prefect_test_harness(server_startup_timeout=300):
         yield
 
 

@@ -5,14 +5,14 @@ import pytest
 
 from pedfrac.config import Range, RetrainConfig, SearchConfig, changed_config, load_config, to_yaml
 from pedfrac.errors import PedfracError
-from pedfrac.search import Outcome, Search, default_storage, falls_behind
+from pedfrac.search import STORAGE, Outcome, Search, falls_behind, storage_of
 
 BASE = RetrainConfig.model_validate({"data": {"root": "data"}})
 RATE = "fracture.training.learning_rate"
 
 
 def open_search(folder, monitor="auroc", **changes):
-    return Search(SearchConfig(**changes), BASE, monitor, default_storage(folder))
+    return Search(SearchConfig(**changes), BASE, monitor, f"sqlite:///{folder}/search.db")
 
 
 def ended(*figures, state="complete", hours=0.5, least=False):
@@ -130,7 +130,7 @@ def test_a_field_that_does_not_take_the_values_is_named_first(tmp_path, space):
 
 
 def test_storage_that_cannot_be_had_is_named():
-    with pytest.raises(PedfracError, match="Optuna's storage sqlite:////nowhere/"):
+    with pytest.raises(PedfracError, match=STORAGE):
         Search(SearchConfig(), BASE, "auroc", "sqlite:////nowhere/at/all.db")
 
 
@@ -139,3 +139,16 @@ def test_the_best_reads_back_from_yaml(tmp_path):
     (tmp_path / "best.yaml").write_text(to_yaml(best))
     assert load_config(str(tmp_path / "best.yaml"), []) == best
     assert optuna.logging.get_verbosity() == optuna.logging.WARNING
+
+
+def test_trials_are_remembered_beside_the_artifacts_or_where_the_environment_says(
+    tmp_path, monkeypatch
+):
+    monkeypatch.delenv(STORAGE, raising=False)
+    local = BASE.model_copy(update={"artifacts": str(tmp_path / "kept")})
+    assert storage_of(local) == f"sqlite:///{tmp_path}/kept/search.db"
+    remote = BASE.model_copy(update={"artifacts": "s3://bucket/prefix"})
+    with pytest.raises(PedfracError, match=f"set {STORAGE}"):
+        storage_of(remote)
+    monkeypatch.setenv(STORAGE, "sqlite:///here.db")
+    assert storage_of(remote) == "sqlite:///here.db"
