@@ -84,7 +84,9 @@ def in_brief(decision: Decision) -> str:
     lines = [f"**{_escaped(decision.title)}**", ""]
     if decision.films is not None:
         lines += [f"Compared on {decision.films} test films of {decision.patients} patients.", ""]
-    for part, criteria in by_part(decision.criteria).items():
+    parts = by_part(decision.criteria).items()
+    # figures first: the form shows a few lines at a time
+    for part, criteria in sorted(parts, key=lambda one: all(c.figure is None for c in one[1])):
         change = any(one.is_difference for one in criteria)
         lines += [f"| {part} | {'challenger less champion' if change else 'found'} |", "|---|---|"]
         lines += [f"| {_brief_name(one)} | {_brief(one)} |" for one in criteria]

@@ -6,12 +6,15 @@ Not here: the form in Prefect's UI, which needs a server (tests/system/platform/
 import json
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.states import Completed, Failed, Running, Suspended
 from prefect.testing.utilities import prefect_test_harness
 from registered import Registered
 from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.promotion import Approval, promote
+from pedfrac import challenge, ledger
 from pedfrac.config import PromotionConfig
 
 
@@ -89,6 +92,29 @@ def test_the_flow_ends_in_a_state_that_says_what_became_of_the_version(versions)
     assert (state.type.value, state.name) == ("FAILED", "Refused by the gate")
     assert "AUROC not worse (all common films): failed" in state.message
     assert run(versions, "promotions")["records"][0]["automatic"] is True
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize(
+    ("state", "ended"),
+    [
+        (Failed(message="The flow was paused and never resumed."), "Not promoted"),
+        (Suspended(timeout_seconds=3600), "Suspended"),
+        (Running(), "Running"),
+        (Completed(name="Rejected"), "Rejected"),
+    ],
+    ids=lambda one: getattr(one, "name", one),
+)
+def test_a_deadline_ends_only_what_nobody_decided(versions, state, ended):
+    versions.add()
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run(promote, {"config": versions.config.model_dump(mode="json")})
+        challenge.pin_challenger(versions.config, f"run {run.id}", None)
+        client.set_flow_run_state(run.id, state, force=True)
+        assert promote(versions.config, undecided=str(run.id), return_state=True).is_completed()
+        assert client.read_flow_run(run.id).state.name == ended
+    records = ledger.records_of(versions.store, versions.registry.name)
+    assert [one.event for one in records] == ["expiry"] * (ended == "Not promoted")
 
 
 @pytest.mark.parametrize("wrong", [{"decision": "maybe"}, {"name": " "}, {"reason": ""}])
