@@ -26,7 +26,7 @@ def test_every_entrypoint_is_a_flow_that_takes_the_parameters(deployment):
     keys = dict.fromkeys(Prepared.model_fields, "a")
     left = {"prepared": keys, "bundle": "a"} if deployment["name"] == "score-fold" else {}
     checked = flow.validate_parameters(deployment["parameters"] | left)
-    if deployment["name"] not in ("predict", "promote"):  # which have no children
+    if deployment["name"] not in ("predict", "promote", "monitor"):  # which have no children
         assert checked["config"].runtime.dispatch == "deployments"
 
 
@@ -40,14 +40,18 @@ def test_networks_run_on_the_gpu_pool_and_parents_do_not():
     }
 
 
-def test_the_schedule_knows_its_time_zone_and_is_left_as_it_is():
-    (weekly,) = (d for d in DEPLOYMENTS if d.get("schedules"))
+SCHEDULED = [deployment for deployment in DEPLOYMENTS if deployment.get("schedules")]
+
+
+@pytest.mark.parametrize("weekly", SCHEDULED, ids=lambda d: d["name"])
+def test_a_schedule_knows_its_time_zone_and_is_left_as_it_is(weekly):
     (schedule,) = weekly["schedules"]
     assert schedule["timezone"] == "Europe/Vienna"
     # that it is off at first and then stays as it was left: tests/system/platform
     (step,) = weekly["build"]
     kept = step["flows.schedules.as_left"]
-    assert kept["deployment"] == f"retrain/{weekly['name']}"
+    flow = load_flow_from_entrypoint(weekly["entrypoint"], use_placeholder_flow=False)
+    assert kept["deployment"] == f"{flow.name}/{weekly['name']}"
     assert schedule["slug"] == kept["slug"]
     assert schedule["active"] == f"{{{{ {kept['id']}.active }}}}"
 
