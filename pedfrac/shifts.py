@@ -14,6 +14,7 @@ Floats = NDArray[np.float64]
 Weights = NDArray[np.float32]
 
 CHUNK = 4_000_000  # film weights held at a time
+FEW = 20  # patients of the reference in a stratum that may be drawn from
 BINS = 10  # of the population stability index
 NOISE = 1e-5  # of sums of weights in single precision: what is less is nothing
 EMPTY = 0.5  # films that an empty bin counts for, so that its logarithm exists
@@ -49,8 +50,7 @@ class Films:
         strata's shares of the window; strata that one side lacks do not count.
         """
         patient = np.unique(self.patient[some], return_inverse=True)[1]
-        window, stratum = self.window[some], np.unique(self.stratum[some], return_inverse=True)[1]
-        strata = stratum[:, None] == np.arange(stratum.max() + 1)
+        window, strata = self.window[some], self._strata(some)
         random = np.random.default_rng(self.seed)
         deal = _deal if self.known else _draw
         yield self.seen(some)
@@ -62,8 +62,23 @@ class Films:
     def seen(self, some: NDArray[np.bool_]) -> tuple[Weights, Weights]:
         """Return the weights of window and reference (1, k) as they were seen."""
         first = self.window[some][None].astype(np.float32)
-        stratum = self.stratum[some]
-        return balanced(first, 1 - first, stratum[:, None] == np.unique(stratum))
+        return balanced(first, 1 - first, self._strata(some))
+
+    def _strata(self, some: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return the stratum of some films, (k, s).
+
+        Where both sides are drawn from the reference, its few patients of a rare stratum would
+        stand for all there may be: such strata are one then.
+        """
+        stratum = np.unique(self.stratum[some], return_inverse=True)[1]
+        if not self.known:
+            reference = ~self.window[some]
+            pairs = np.unique(
+                np.stack([stratum, self.patient[some]])[:, reference], axis=1
+            )  # of a stratum and a patient in it
+            patients = np.bincount(pairs[0], minlength=stratum.max() + 1)
+            stratum = np.where(patients[stratum] < FEW, stratum.max() + 1, stratum)
+        return np.asarray(stratum[:, None] == np.unique(stratum))
 
 
 def _deal(

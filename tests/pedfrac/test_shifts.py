@@ -106,17 +106,12 @@ def test_what_each_patient_has_as_much_of_is_no_change():
 @given(st.integers(0, 10**6))
 def test_weights_have_one_sum_and_one_mix(seed):
     random = np.random.default_rng(seed)
-    stratum = random.integers(0, 3, 60)
-    films = films_of(
-        np.arange(60) >= 40,
-        random.integers(0, 2, 60) + 2 * (np.arange(60) // 4),
-        stratum,
-        known=bool(seed % 2),
-        draws=20,
-    )
-    for window, reference in films.weights(np.ones(60, bool)):
+    window, stratum = np.arange(60) >= 40, random.integers(0, 3, 60)
+    patient = random.integers(0, 2, 60) + 2 * (np.arange(60) // 4)
+    films = films_of(window, patient, stratum, draws=20)
+    for ours, theirs in films.weights(np.ones(60, bool)):
         for kind in range(3):
-            shares = [side[:, stratum == kind].sum(axis=1) for side in (window, reference)]
+            shares = [side[:, stratum == kind].sum(axis=1) for side in (ours, theirs)]
             np.testing.assert_allclose(*shares, atol=1e-5)
 
 

@@ -63,7 +63,7 @@ def test_a_change_starts_one_retraining_and_a_second_one_does_not(stage, setting
     state = stage.finish(run)
     assert state["type"] == "COMPLETED", state["message"]
     wait_for(lambda: retrainings(stage), "the retraining")
-    (event,) = events(stage)
+    (event,) = wait_for(lambda: events(stage), "the event")  # told later than it acts
     assert event["resource"]["pedfrac.retraining"] == "due"
     assert "age" in event["payload"]["drifted"]
     assert "older children" in event["payload"]["said"]
