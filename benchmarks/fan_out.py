@@ -20,7 +20,7 @@ from statistics import mean
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
-from platforms import Platform, config, platform, seconds  # noqa: E402
+from platforms import Platform, config, platform, seconds, wait_for  # noqa: E402
 from servers import seaweed  # noqa: E402
 
 from pedfrac.config import PhantomConfig  # noqa: E402
@@ -107,8 +107,13 @@ def _child(stage: Platform, run: str, epochs: int) -> Child:
 
     def epoch(number: int, order: str) -> float:
         wanted = {"logs": {"flow_run_id": {"any_": [run]}}, "sort": f"TIMESTAMP_{order}"}
-        lines = stage.ask("POST", "/logs/filter", wanted)  # the first 200 in this order
-        (line,) = (one for one in lines if f"epoch {number}/{epochs} " in one["message"])
+
+        def told() -> list:
+            lines = stage.ask("POST", "/logs/filter", wanted)  # the first 200 in this order
+            return [one for one in lines if f"epoch {number}/{epochs} " in one["message"]]
+
+        # a run's last lines may reach the server after its state
+        (line,) = wait_for(told, f"the line of epoch {number}")
         return seconds(line["timestamp"])
 
     return Child(

@@ -15,6 +15,7 @@ import typer
 from flows.artifacts import artifacts
 from flows.champion import promote, promotions, rollback
 from flows.export import export
+from flows.monitor_command import monitor
 from flows.output import as_table as _table
 from flows.output import out
 from flows.output import print_result as _print
@@ -44,9 +45,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object; log
 app.add_typer(artifacts, name="artifacts")
 app.add_typer(registry, name="registry")
 app.command()(export)
-for champion_command in (promote, rollback, promotions):
-    app.command()(champion_command)
-for command in (promote, rollback, promotions):
+for command in (monitor, promote, rollback, promotions):
     app.command()(command)
 
 
@@ -330,6 +329,34 @@ def explain(
         for one in figures
     ]
     _print(result, as_json, [_table("Heat maps", rows)])
+
+
+@app.command()
+@configured
+def search(
+    given: Settings,
+    search_file: Annotated[
+        Path | None,
+        typer.Option("--search", help="YAML file with the search: space, trials, gpu_hours …"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search for better training settings by validation films; write the best as YAML.
+
+    A search of the same name goes on where it stopped. The figure of the best is flattered by
+    having been chosen; what it is worth, a retraining's test set tells.
+    """
+    settings = given.load()
+    from pedfrac.config import load_search
+
+    wanted = load_search(str(search_file) if search_file else None)
+    from flows.search import search as run
+    from pedfrac.steps import TRIALS, store_of
+
+    found = run(settings, wanted)
+    trials = store_of(settings).get(found.search).read_json(TRIALS)
+    result = found.model_dump() | ({"trials": trials} if as_json else {})
+    _print(result, as_json, [_table("Trials", trials)])
 
 
 @app.command()

@@ -18,14 +18,14 @@ from prefect.exceptions import ObjectNotFound
 from prefect.types._datetime import now
 
 from pedfrac.errors import PedfracError
-from pedfrac.steps import FoldScoring, Training
+from pedfrac.steps import Attempt, FoldScoring, Training
 from tasks.outage import patiently
 
 logger = logging.getLogger(__name__)
 
 POLL = 2.0  # seconds between looks at a child
 
-Work = Training | FoldScoring
+Work = Training | FoldScoring | Attempt
 
 
 def run_deployed(name: str, child: Flow[..., str], given: dict[str, Any], work: Work) -> None:

@@ -1,16 +1,27 @@
 """Scoring of films, as a flow of its own: for a worker with a GPU, or on a schedule."""
 
+from typing import Any
+
 from prefect import flow
+from prefect.states import Completed
 
 from pedfrac.config import PredictionConfig
+from pedfrac.films import NoFilm
 from tasks import prediction
 
 
 @flow(name="predict")
-def predict(config: PredictionConfig) -> str:
+def predict(config: PredictionConfig, watch: bool = False) -> str:
     """Score films with a bundle into a table; return how many were scored.
 
     Args:
         config: Which films, by which bundle, and where the scores go
+        watch: End well where no film has come yet, as a run on a schedule should
     """
-    return prediction.predict(config)
+    try:
+        return prediction.predict(config)
+    except NoFilm as error:
+        if not watch:
+            raise
+        state: Any = Completed(name="No film yet", message=str(error), data=str(error))
+        return state

@@ -54,7 +54,7 @@ def _no_better_than_metadata(findings: Figures, called: Callable[[str], str]) ->
     short = [
         "all test films" if row["name"] == "all" else called(row["name"])
         for row in rows
-        if row["images"] and not _above_metadata(row)
+        if row["images"] and not above_metadata(row)
     ]
     if short:
         yield Caution(
@@ -64,7 +64,8 @@ def _no_better_than_metadata(findings: Figures, called: Callable[[str], str]) ->
         )
 
 
-def _above_metadata(row: Figures) -> bool:
+def above_metadata(row: Figures) -> bool:
+    """Whether the bundle's AUROC on a row's films is shown to exceed that of metadata alone."""
     lows = [gain["low"] for gain in row["above_baselines"].values()]
     return all(low is not None and low > 0 for low in lows)
 

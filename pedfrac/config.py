@@ -5,11 +5,12 @@ Not here: credentials (they come from the environment) and anything that a run c
 
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Self, get_args
 
+import numpy as np
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -436,6 +437,9 @@ class ExplanationConfig(Section):
     )
 
 
+DEFAULT_MODEL = "pedfrac"
+
+
 class TrackingConfig(Section):
     """Where MLflow keeps the runs, and the models that came of them."""
 
@@ -449,7 +453,7 @@ class TrackingConfig(Section):
         True, description="Register the bundle of a finished retraining as a version of the model"
     )
     model: str = Field(
-        "pedfrac", pattern="^[^/:]+$", description="Name of the model in MLflow's registry"
+        DEFAULT_MODEL, pattern="^[^/:]+$", description="Name of the model in MLflow's registry"
     )
 
 
@@ -469,6 +473,18 @@ class RuntimeConfig(Section):
     )
     parallel: int = Field(
         1, ge=1, description="With 'local': age groups trained at the same time, in processes"
+    )
+    micro_batch: NoneOrCount = Field(
+        None,
+        ge=1,
+        description="Films of a batch that go through the network at once; none: all, or as many "
+        "as a GPU's memory holds",
+    )
+    compile: Literal["auto", "on", "off"] = Field(
+        "auto", description="Networks compiled for speed, after a minute or two; auto: on a GPU"
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="Less memory for about a third more time, for large networks"
     )
     attempts: int = Field(
         3, ge=1, description="With 'deployments': how often a training whose node dies is begun"
@@ -691,7 +707,10 @@ class PredictionConfig(Section):
     films: tuple[str, ...] = Field(
         min_length=1, description="Films, folders, CSV tables (column file) or s3://bucket/prefix"
     )
-    bundle: str = Field(description="Folder of a bundle, or its key in the artifact store")
+    bundle: str = Field(
+        description="Folder of a bundle, or its key in the artifact store; champion: the one "
+        "that was promoted last"
+    )
     output: str | None = Field(
         None, description="Scores to write: .parquet, .csv or .json, here or at s3://"
     )
@@ -712,11 +731,177 @@ class PredictionConfig(Section):
         return self
 
 
+MOST_TESTS = 20  # of one window, whose p values are corrected for their number
+
+
+class MonitorConfig(Section):
+    """Comparison of films that were scored at work with those that made the bundle."""
+
+    scores: tuple[str, ...] = Field(
+        min_length=1, description="Tables that predict wrote: .parquet, .csv or .json, or at s3://"
+    )
+    bundle: str = Field(
+        description="Folder of the bundle, or its key in the artifact store; champion: the one "
+        "that was promoted last"
+    )
+    labels: str | None = Field(
+        None, description="CSV with the columns file and fractured (1, 0), when labels have come"
+    )
+    since: str | None = Field(None, description="Only films scored from this date or time on")
+    until: str | None = Field(None, description="Only films scored before this date or time")
+    last_days: NoneOrNumber = Field(
+        None, gt=0, description="Only films scored in so many days before now"
+    )
+    false_alarm_rate: float = Field(
+        0.01,
+        gt=0,
+        lt=1,
+        description="How often, at most, a window without any change is called changed",
+    )
+    smallest_change: float = Field(
+        0.1,
+        ge=0,
+        description="Population stability index, beyond chance, from which a change matters",
+    )
+    smallest_fall: Fraction = Field(
+        0.05, description="Fall of AUROC, sensitivity, specificity or calibration that matters"
+    )
+    fewest_films: int = Field(50, ge=10, description="Films that a window needs to be compared")
+    most_films: int = Field(
+        2000, ge=100, description="Films of a larger window that are compared, of whole patients"
+    )
+    draws: int = Field(4999, ge=99, description="Random draws behind each p value")
+    output: str = Field("drift", description="Folder for copies of page and figures; empty: none")
+    artifacts: str = Field(DEFAULT_ARTIFACTS, description="The artifact store that keeps them")
+    tracking: TrackingConfig = Field(default_factory=TrackingConfig, description="Tracking")
+    seed: int = Field(0, ge=0, description="Seed of the draws")
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> Self:
+        if self.since and self.last_days is not None:
+            raise ValueError("choose either since or last_days, not both")
+        if self.draws * self.false_alarm_rate < MOST_TESTS:
+            least = int(np.ceil(MOST_TESTS / self.false_alarm_rate))
+            raise ValueError(
+                f"draws {self.draws} are too few to tell a change at false_alarm_rate "
+                f"{self.false_alarm_rate:g}; at least {least} are needed"
+            )
+        return self
+
+    @property
+    def artifact_root(self) -> str:
+        """The folder or URL of the artifacts, as configured or from the environment."""
+        return artifact_root(self.artifacts)
+
+    @property
+    def tracking_folder(self) -> Path:
+        """Where MLflow's SQLite lies if no tracking URI is given: a folder in any case."""
+        root = self.artifact_root
+        return Path((self.output or ".") if is_remote(root) else root)
+
+
 def artifact_root(configured: str = DEFAULT_ARTIFACTS) -> str:
     """Return the root as configured; where that is the default, PEDFRAC_ARTIFACTS if it is set."""
     if configured == DEFAULT_ARTIFACTS:
         return os.environ.get("PEDFRAC_ARTIFACTS") or configured
     return configured
+
+
+class Range(Section):
+    """Values that a search may give one field: from low to high, or one of some choices."""
+
+    low: float | None = Field(None, description="Least value")
+    high: float | None = Field(None, description="Greatest value")
+    log: bool = Field(False, description="Draw on a logarithmic scale")
+    whole: bool = Field(False, description="Whole numbers only")
+    choices: tuple[str | float | bool, ...] = Field((), description="Instead: the values allowed")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        bounded = self.low is not None and self.high is not None
+        if bounded == bool(self.choices):
+            raise ValueError("give either low and high, or choices")
+        if self.low is not None and self.high is not None and not self.low < self.high:
+            raise ValueError(f"low {self.low:g} must be below high {self.high:g}")
+        if self.log and self.low is not None and self.low <= 0:
+            raise ValueError(f"low {self.low:g} must be above 0 on a logarithmic scale")
+        return self
+
+
+class SearchConfig(Section):
+    """A search for better training settings, judged by validation films alone."""
+
+    name: str = Field("search", min_length=1, description="Name; the same goes on where it stopped")
+    model: str = Field(
+        "generalist", description="What is trained: generalist, age, or the name of an age group"
+    )
+    space: dict[str, Range] = Field(
+        default={
+            "fracture.training.learning_rate": Range(low=3e-5, high=1e-3, log=True),
+            "fracture.training.weight_decay": Range(low=0.005, high=0.2, log=True),
+        },
+        min_length=1,
+        description="Fields of fracture.training, fracture.specialist or age.training, each with "
+        "low and high (and log, whole), or choices",
+    )
+    trials: int = Field(20, ge=1, description="Trainings, at most")
+    gpu_hours: NoneOrNumber = Field(
+        None, gt=0, description="No further training begins once so many GPU hours were spent"
+    )
+    parallel: int = Field(
+        1,
+        ge=1,
+        description="With dispatch 'deployments': trainings at the same time (here, runtime's)",
+    )
+    pruning: bool = Field(True, description="Stop trainings that fall behind the median of others")
+    pruning_after: int = Field(
+        5, ge=1, description="Finished trainings before any is stopped, to know the median"
+    )
+    pruning_epochs: int = Field(3, ge=1, description="Epochs that every training gets")
+    seed: int = Field(0, ge=0, description="Seed of the sampler")
+
+    @model_validator(mode="after")
+    def _only_training(self) -> Self:
+        parts = ("fracture.training", "fracture.specialist", "age.training")
+        for name in self.space:
+            part, _, field = name.rpartition(".")
+            part = "fracture.training" if part == "fracture.training.augment" else part
+            part = "age.training" if part == "age.training.augment" else part
+            if part not in parts or field in ("monitor", "seed"):
+                raise ValueError(
+                    f"space: {name} cannot be searched; allowed are fields of {', '.join(parts)} "
+                    "but for monitor and seed, by which trainings are compared"
+                )
+        return self
+
+
+def load_search(path: str | None) -> SearchConfig:
+    """Read a search from YAML; none: the default. Raises PedfracError as ``load_config`` does."""
+    try:
+        return SearchConfig.model_validate(_read_yaml(Path(path)) if path else {})
+    except ValidationError as error:
+        raise PedfracError(f"{path}: {explain_invalid(error, SearchConfig)}") from None
+
+
+def changed_config(config: RetrainConfig, values: Mapping[str, object]) -> RetrainConfig:
+    """Return a configuration with other values at dotted names.
+
+    Raises PedfracError that names the field, the value and what is allowed.
+    """
+    tree = config.model_dump(mode="json")
+    for name, value in values.items():
+        _put(tree, name, value)
+    try:
+        return RetrainConfig.model_validate(tree)
+    except ValidationError as error:
+        raise PedfracError(explain_invalid(error, RetrainConfig)) from None
+
+
+def to_yaml(config: RetrainConfig) -> str:
+    """Return a configuration as YAML, without what is as by default."""
+    return yaml.safe_dump(
+        config.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True
+    )
 
 
 def tracking_folder(artifacts: str, results: str = DEFAULT_RESULTS) -> Path:
@@ -806,15 +991,25 @@ def _set(tree: dict[str, Any], override: str) -> None:
     name, equals, text = override.partition("=")
     if not equals or not name:
         raise PedfracError(f"--set {override}: must look like key.sub=value")
+    try:
+        _put(tree, name, yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise PedfracError(f"--set {override}: is not YAML ({_in_one_line(error)})") from None
+    except _NoSection as error:
+        raise PedfracError(f"--set {override}: {error} is a value and has no fields") from None
+
+
+class _NoSection(Exception):
+    """A name that leads on where there is a value."""
+
+
+def _put(tree: dict[str, Any], name: str, value: object) -> None:
     *branches, leaf = name.split(".")
     for branch in branches:
         tree = tree.setdefault(branch, {})
         if not isinstance(tree, dict):
-            raise PedfracError(f"--set {override}: {branch} is a value and has no fields")
-    try:
-        tree[leaf] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise PedfracError(f"--set {override}: is not YAML ({_in_one_line(error)})") from None
+            raise _NoSection(branch)
+    tree[leaf] = value
 
 
 def _in_one_line(error: Exception) -> str:

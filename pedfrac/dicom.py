@@ -1,12 +1,13 @@
 """DICOM radiographs read: a grey film, its age, side and view; whatever else, refused by name.
 
-Names, numbers and birth dates are not kept: of the header only the elements in ``_HEADER`` are
-read. Not here: what becomes of the pixels (pixels), and DICOM that is written (dicom_output).
+Names and birth dates are not kept, and the patient's number only in memory, to know films of one
+patient: of the header only the elements in ``_HEADER`` are read. Not here: what becomes of the
+pixels (pixels), and DICOM that is written (dicom_output).
 """
 
 import logging
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,7 @@ _HEADER = [
     *("SOPClassUID", "Modality", "PresentationIntentType", "BurnedInAnnotation"),
     *("PatientAge", "PatientBirthDate", "StudyDate", "BodyPartExamined", "AnatomicRegionSequence"),
     *("ImageLaterality", "Laterality", "ViewPosition", "ViewCodeSequence"),
+    *("PatientSex", "PatientID"),
     *_PIXELS,
 ]
 # One decoder for each syntax where several are installed: the strictest and fastest of them.
@@ -111,7 +113,8 @@ class Radiograph:
 
     ``age`` in years, NaN where it is not known; ``whole_years`` says that it was given in whole
     years, so that it may be nearly one more. ``laterality``: L, R or empty. ``note`` says what a
-    reader of the score should know.
+    reader of the score should know. ``sex``: M, F, O or empty. ``patient`` is the number, and
+    never shown or written.
     """
 
     pixels: NDArray[np.uint16]
@@ -120,6 +123,8 @@ class Radiograph:
     laterality: str
     view: str
     note: str
+    sex: str = ""
+    patient: str = field(default="", repr=False)
 
 
 def is_dicom(path: Path) -> bool:
@@ -168,6 +173,8 @@ def _read(path: Path) -> Radiograph:
         laterality=_laterality(header),
         view=_view(header),
         note="; ".join(note for note in (*notes, age_note) if note),
+        sex=_sex(header),
+        patient=_text(header, "PatientID"),
     )
 
 
@@ -343,6 +350,11 @@ def _body_part(header: Dataset) -> str:
 def _laterality(header: Dataset) -> str:
     side = _text(header, "ImageLaterality") or _text(header, "Laterality")
     return side if side in ("L", "R") else ""
+
+
+def _sex(header: Dataset) -> str:
+    sex = _text(header, "PatientSex")
+    return sex if sex in ("M", "F", "O") else ""
 
 
 def _view(header: Dataset) -> str:

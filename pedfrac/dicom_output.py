@@ -27,7 +27,7 @@ from pedfrac.films import PreparedFilm
 from pedfrac.heat_maps import METHOD_NAMES, maps_of_group
 from pedfrac.pictures import HEAT
 from pedfrac.pixels import Placement
-from pedfrac.storage import code_version
+from pedfrac.storage import code_digest, code_version
 
 logger = logging.getLogger(__name__)
 
@@ -266,7 +266,9 @@ def _maker(digest: str) -> dict[str, Any]:
 
 def _uids(source: Dataset, row: dict[Any, Any], digest: str, kind: str) -> tuple[str, str]:
     """Return series and instance: the same for the same score of the same image."""
-    said = [str(source.SOPInstanceUID), digest, repr(row["probability"]), row["call"], kind]
+    # what the score follows from, and not its last digits, which move with the films beside it
+    follows = [repr(row["age"]), row["markers"], row["call"]]
+    said = [str(source.SOPInstanceUID), digest, code_digest(), *follows, kind]
     return generate_uid(entropy_srcs=[*said, "series"]), generate_uid(entropy_srcs=said)
 
 

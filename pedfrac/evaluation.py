@@ -4,7 +4,7 @@ Not here: how films are scored (bundle) and how figures are computed (metrics) o
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -326,9 +326,8 @@ def _operating(
     films: pd.DataFrame, ages: AgeGroups, scorers: Mapping[str, Scorer], config: EvaluationConfig
 ) -> dict[str, Any]:
     """Return where films begin to be called, and the figures of films where some are not called."""
-    scorer, group = scorers["bundle"], films["group"].to_numpy()
-    parts = [np.ones(len(films), bool), *(group == index for index in range(len(ages)))]
-    low, high = scorer.bounds(group)
+    scorer = scorers["bundle"]
+    low, high = scorer.bounds(films["group"].to_numpy())
     return {
         "rule": config.threshold,
         "sensitivity_target": config.sensitivity if config.threshold == "sensitivity" else None,
@@ -355,18 +354,25 @@ def _operating(
                     low[some],
                     high[some],
                 )
-                for name, some in zip(["all", *ages.names], parts, strict=True)
+                for name, some in _all_and_groups(films, ages)
             ],
         },
     }
+
+
+def _all_and_groups(
+    films: pd.DataFrame, ages: AgeGroups
+) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Yield which films are of all, and of each age group, with its name."""
+    yield "all", np.ones(len(films), bool)
+    for index, name in enumerate(ages.names):
+        yield name, films["group"].to_numpy() == index
 
 
 def _calibration(
     films: pd.DataFrame, ages: AgeGroups, scorer: Scorer, config: EvaluationConfig
 ) -> dict[str, Any]:
     """Return how far the bundle's probabilities mean what they say, before and after its maps."""
-    group = films["group"].to_numpy()
-    parts = [np.ones(len(films), bool), *(group == index for index in range(len(ages)))]
     return {
         "method": config.calibration.method,
         "weights": list(scorer.calibrators.weights),
@@ -379,7 +385,7 @@ def _calibration(
                 films["bundle"][some],
                 config.calibration.bins,
             )
-            for name, some in zip(["all", *ages.names], parts, strict=True)
+            for name, some in _all_and_groups(films, ages)
         ],
     }
 

@@ -31,6 +31,7 @@ from pedfrac.models import FilmClassifier
 from pedfrac.onnx_network import EXPORT, FILMS, PROBABILITIES, YEARS, ExportInfo, OnnxNetwork
 from pedfrac.packing import Pack, build_pack
 from pedfrac.records import Progress, read_records
+from pedfrac.reference_profile import has_profile, load_profile, save_profile
 from pedfrac.storage import file_hash, partial_folder, write_json
 from pedfrac.training import to_films
 
@@ -115,6 +116,8 @@ def export_onnx(
             checks[name] = export_network(model, traced[kind], shown, part / f"{name}.onnx", int8)
             report(f"{name}: {_in_words(checks[name])}")
         shutil.copyfile(folder / INFO, part / INFO)
+        if has_profile(folder):
+            save_profile(part, load_profile(folder))
         info = ExportInfo(
             precision="int8" if int8 else "float32",
             opset=OPSET,

@@ -82,10 +82,10 @@ def areas(rows: Sequence[Figures], called: Callable[[str], str]) -> Figure | Non
         for place, (name, area) in enumerate(line.items()):
             step = 0.2 * (place - (len(line) - 1) / 2)
             _whisker(axes, area, y + step, LOOK[name], name if y == 0 else None)
-    _rows(axes, [called(row["name"]) for row in rows])
+    name_rows(axes, [called(row["name"]) for row in rows])
     axes.set_xlim(right=1.02)
     axes.set_xlabel("AUROC (95 % interval)")
-    _legend(figure, 2)
+    legend(figure, 2)
     return figure
 
 
@@ -133,7 +133,7 @@ def reliability(before: Sequence[Figures], after: Sequence[Figures]) -> Figure |
     _unit_square(axes)
     axes.set_xlabel("Predicted probability of a fracture")
     axes.set_ylabel("Observed share of fractures")
-    _legend(figure, 1)
+    legend(figure, 1)
     return figure
 
 
@@ -155,7 +155,7 @@ def decision(curve: Figures) -> Figure | None:
     axes.set_xlabel("Chance of a fracture from which one would treat")
     axes.set_ylabel("Net benefit per film")
     axes.grid()
-    _legend(figure, 2)
+    legend(figure, 2)
     return figure
 
 
@@ -180,11 +180,11 @@ def subgroups(
         axes.plot([], [], linestyle="", markersize=5, label=name, **look)
     if whole["value"] is not None:
         axes.axvline(whole["value"], color=INK, linestyle=DASH, linewidth=1, zorder=0)
-    _rows(axes, [called(row["name"]) for row in shown])
+    name_rows(axes, [called(row["name"]) for row in shown])
     axes.tick_params(axis="y", labelsize=8)
     axes.set_xlim(-0.02, 1.02)
     axes.set_xlabel(f"{figure_name.capitalize()} (95 % interval)")
-    _legend(figure, 1)
+    legend(figure, 1)
     return figure
 
 
@@ -209,7 +209,7 @@ def cohort(groups: Sequence[Figures], called: Callable[[str], str]) -> Figure | 
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.margins(y=0.1)
     axes.tick_params(axis="x", length=0)
-    _legend(figure, 2)
+    legend(figure, 2)
     return figure
 
 
@@ -236,7 +236,7 @@ def training(history: Sequence[Figures], monitor: str | None) -> Figure | None:
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.margins(x=0.03)
         axes.grid()
-    _legend(figure, 3)
+    legend(figure, 3)
     return figure
 
 
@@ -246,18 +246,25 @@ def _areas_of(row: Figures) -> dict[str, Interval]:
     return models | {"metadata alone": next(iter(row["baselines"].values()), nothing)}
 
 
+def new(height: float) -> tuple[Figure, Axes]:
+    """Return a figure so many inches high, and its axes."""
+    figure, (axes,) = _new(height)
+    return figure, axes
+
+
 def _new(height: float, columns: int = 1) -> tuple[Figure, Sequence[Axes]]:
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     return figure, figure.subplots(1, columns, squeeze=False)[0]
 
 
-def _legend(figure: Figure, columns: int) -> None:
+def legend(figure: Figure, columns: int) -> None:
     """Put one legend above the axes, where it can cover nothing."""
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=columns)
 
 
-def _rows(axes: Axes, names: Sequence[str]) -> None:
+def name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Give a horizontal row a name, first on top."""
     shown = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in names]
     axes.set_yticks(range(len(names)), shown)
     axes.set_ylim(len(names) - 0.4, -0.6)
@@ -291,7 +298,7 @@ def _curve_panel(curves: Figures, kind: str, x: str, y: str) -> tuple[Figure | N
         axes.plot(curve[x], curve[y], color=colour, linestyle=line, linewidth=1.6, label=name)
     _unit_square(axes)
     if known:
-        _legend(figure, 2)
+        legend(figure, 2)
     return figure if known else None, axes
 
 

@@ -5,7 +5,7 @@ Not here: networks (prediction), nor what a DICOM file says (dicom).
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pedfrac.config import Preparation
 from pedfrac.dicom import SUFFIXES, is_dicom, read_radiograph
 from pedfrac.errors import PedfracError
+from pedfrac.film_statistics import film_statistics
 from pedfrac.pixels import as_grey, decode, prepare, yolo_to_xyxy
 from pedfrac.records import CLASSES
 from pedfrac.storage import is_remote
@@ -25,12 +26,16 @@ TEXT = CLASSES.index("text")
 NAN = float("nan")
 
 
+class NoFilm(PedfracError):
+    """There is no film where some were to be."""
+
+
 @dataclass(frozen=True)
 class Film:
     """A film to score: its file, the age in years if known, and its YOLO labels if there are.
 
     ``name`` is what outputs call it, where that is not the path; ``version`` is another where the
-    file's content is another.
+    file's content is another. ``patient`` tells films of one patient, and is not written.
     """
 
     path: Path
@@ -38,6 +43,7 @@ class Film:
     labels: Path | None = None
     name: str = ""
     version: str = ""
+    patient: str = field(default="", repr=False)
 
     def __str__(self) -> str:
         return self.name or str(self.path)
@@ -48,17 +54,21 @@ class PreparedFilm:
     """A film as the networks take it, uint8 (size,size) each, or the ``error`` that kept it back.
 
     ``age`` in years, NaN if unknown; ``whole_years`` where it may be nearly one more. ``shape`` is
-    the film's own (height,width); ``note`` says what a reader of the score should know.
+    the film's own (height,width), ``statistics`` (7,) those of ``film_statistics``; ``note`` says
+    what a reader of the score should know; ``patient`` is not to be written anywhere.
     """
 
     film: Film
     fracture_film: NDArray[np.uint8] | None = None
     age_film: NDArray[np.uint8] | None = None
     shape: tuple[int, int] = (0, 0)
+    statistics: NDArray[np.float64] | None = None
     age: float = NAN
     whole_years: bool = False
+    sex: str = ""
     laterality: str = ""
     view: str = ""
+    patient: str = field(default="", repr=False)
     note: str = ""
     dicom: bool = False
     error: str = ""
@@ -72,17 +82,17 @@ def find_films(
     """Return the films that are given, in order of their names.
 
     ``given``: files, folders (searched through), tables (CSV with the column ``file``, relative to
-    the table, and perhaps ``age``) and prefixes such as ``s3://bucket/films``, which are fetched
-    into the cache. In folders films are told by their suffix, or by what DICOM files begin with.
-    ``ages`` are years by file stem and come before those of a table; ``labels`` is a folder of YOLO
-    labels whose boxes of text are taken out of the films as in training. Raises PedfracError where
-    there is no film.
+    the table, and perhaps ``age`` and ``patient``) and prefixes such as ``s3://bucket/films``,
+    which are fetched into the cache. In folders films are told by their suffix, or by what DICOM
+    files begin with. ``ages`` are years by file stem and come before those of a table; ``labels``
+    is a folder of YOLO labels whose boxes of text are taken out of the films as in training.
+    Raises NoFilm where there is none.
     """
     if labels is not None and not labels.is_dir():
         raise PedfracError(f"{labels}: no such folder of labels")
     found = {str(film): film for one in given for film in _films_of(one)}
     if not found:
-        raise PedfracError(
+        raise NoFilm(
             f"{', '.join(map(str, given))}: no film found; allowed are "
             f"{', '.join((*IMAGES, *SUFFIXES))}, and DICOM files without a suffix"
         )
@@ -94,7 +104,7 @@ def read_ages(path: Path) -> dict[str, float]:
 
     An empty age means unknown. Raises PedfracError naming the line of an age that is no number.
     """
-    table = _read_table(path, ("filestem", "age"))
+    table = read_table(path, ("filestem", "age"))
     return dict(zip(table["filestem"], _years(path, table), strict=True))
 
 
@@ -119,21 +129,25 @@ def text_boxes(labels: Path | None, shape: tuple[int, ...]) -> NDArray[np.float6
 
 
 def _prepare(film: Film, fracture: Preparation, age: Preparation) -> PreparedFilm:
-    years, more = film.age, dict[str, Any]()
+    years, more = film.age, dict[str, Any](patient=film.patient)
     if dicom := is_dicom(film.path):
         found = read_radiograph(film.path)
         grey = as_grey(found.pixels, str(film.path))
         if np.isnan(years):
             years, more["whole_years"] = found.age, found.whole_years
-        more |= {"laterality": found.laterality, "view": found.view, "note": found.note}
+        names = ("sex", "laterality", "view", "note")
+        more |= {name: getattr(found, name) for name in names}
+        more["patient"] = film.patient or found.patient
     else:
         grey = decode(film.path)
     boxes = text_boxes(film.labels, grey.shape)
+    fracture_film = prepare(grey, boxes, fracture)[0]
     return PreparedFilm(
         film,
-        prepare(grey, boxes, fracture)[0],
+        fracture_film,
         prepare(grey, boxes, age)[0],
         shape=(grey.shape[0], grey.shape[1]),
+        statistics=film_statistics(fracture_film, (grey.shape[0], grey.shape[1])),
         age=years,
         dicom=dicom,
         **more,
@@ -163,7 +177,7 @@ def _is_film(path: Path) -> bool:
 
 
 def _listed_films(table: Path) -> list[Film]:
-    rows = _read_table(table, ("file",))
+    rows = read_table(table, ("file",))
     years = _years(table, rows) if "age" in rows else np.full(len(rows), NAN)
     for number, name in enumerate(rows["file"], start=2):
         if not name or is_remote(name):
@@ -174,8 +188,10 @@ def _listed_films(table: Path) -> list[Film]:
     if (again := rows["file"].duplicated()).any():
         line = int(np.flatnonzero(again)[0]) + 2
         raise PedfracError(f"{table} line {line}: {rows['file'][line - 2]} is listed twice")
+    patients = rows["patient"] if "patient" in rows else [""] * len(rows)
     return [
-        Film(table.parent / name, float(age)) for name, age in zip(rows["file"], years, strict=True)
+        Film(table.parent / name, float(age), patient=patient)
+        for name, age, patient in zip(rows["file"], years, patients, strict=True)
     ]
 
 
@@ -192,11 +208,10 @@ def _remote_films(url: str) -> Iterator[Film]:
 
 def _complete(film: Film, ages: Mapping[str, float], labels: Path | None) -> Film:
     stem = film.path.stem
-    return Film(
-        path=film.path,
+    return replace(
+        film,
         age=ages.get(stem, film.age),
         labels=labels and labels / f"{stem}.txt",
-        name=film.name,
         version=film.version or _version(film.path),
     )
 
@@ -209,7 +224,8 @@ def _version(path: Path) -> str:
     return f"{status.st_size}-{status.st_mtime_ns}"
 
 
-def _read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Read a CSV as text; raise PedfracError where it is none or lacks one of the columns."""
     try:
         table = pd.read_csv(path, dtype=str, encoding="utf-8-sig", keep_default_na=False)
     except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:

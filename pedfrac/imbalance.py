@@ -38,18 +38,21 @@ def class_weights(labels: Tensor) -> Tensor:
 
 
 def make_loss(labels: Tensor, classes: int, config: TrainingConfig) -> Loss:
-    """Return the loss of logits (batch, classes) and labels (batch,), a mean over the batch."""
+    """Return the loss of logits (batch, classes) and labels (batch,), a mean over the batch.
+
+    ``labels`` (n,) are those of all films; the loss is for the device that they are on.
+    """
     if config.imbalance == "focal":
         return lambda logits, target: focal_loss(logits, target, config.focal_gamma)
     weight = None
     if config.imbalance == "weighted":
-        weight = torch.zeros(classes)
+        weight = torch.zeros(classes, device=labels.device)
         found = class_weights(labels)
         weight[: len(found)] = found
     return lambda logits, target: functional.cross_entropy(
         logits,
         target,
-        weight=None if weight is None else weight.to(logits.device, logits.dtype),
+        weight=None if weight is None else weight.to(logits.dtype),
         label_smoothing=config.label_smoothing,
     )
 

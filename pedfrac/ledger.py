@@ -18,6 +18,7 @@ from pedfrac.errors import PedfracError
 from pedfrac.storage import Artifact, ArtifactStore, write_json
 
 KIND, RECORD = "promotion", "record.json"
+CHAMPION = "champion"
 Event = Literal["promotion", "rollback", "rejection", "refusal", "expiry"]
 CHANGES = ("promotion", "rollback")
 DONE = {
@@ -91,6 +92,14 @@ def champion_of(records: Sequence[Record]) -> int | None:
 def last_change(records: Sequence[Record]) -> Record | None:
     """Return the record that made the present champion."""
     return next((one for one in reversed(records) if one.event in CHANGES), None)
+
+
+def champions_bundle(store: ArtifactStore, model: str) -> str:
+    """Return the key of the champion's bundle; raise PedfracError where there is no champion."""
+    made = last_change(records_of(store, model))
+    if made is None:
+        raise PedfracError(f"model {model} has no champion yet: pedfrac promote makes one")
+    return made.artifacts["bundle"]
 
 
 def found(store: ArtifactStore, model: str, request: str) -> Record | None:

@@ -39,6 +39,19 @@ class FilmClassifier(nn.Module):
         """Return the head's output (batch, m) of films (batch, 1, size, size) in 0…1."""
         return self.head(self.network((films - self.mean) / self.std))
 
+    def keep_few_activations(self) -> None:
+        """Compute activations again in the backward pass: less memory, about a third more time.
+
+        Raises PedfracError where the network cannot.
+        """
+        try:
+            self.network.set_grad_checkpointing(True)  # type: ignore[operator]
+        except (AttributeError, AssertionError):
+            raise PedfracError(
+                f"runtime.gradient_checkpointing: {type(self.network).__name__} cannot; set it to "
+                "false"
+            ) from None
+
     def answers(self, films: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the classes' probabilities (batch, k) and the ages in years (batch,), if any."""
         output = self(films).float()

@@ -16,11 +16,15 @@ import pandas as pd
 
 from pedfrac.ages import AgeGroups
 from pedfrac.bundle import Bundle, bundle_digest
-from pedfrac.config import PredictionConfig, artifact_root
+from pedfrac.config import DEFAULT_MODEL, PredictionConfig, artifact_root
+from pedfrac.embedding import watched
 from pedfrac.errors import PedfracError
 from pedfrac.film_batches import prepared_batches
 from pedfrac.films import Film, PreparedFilm, find_films, prepare_film, read_ages
+from pedfrac.ledger import CHAMPION, champions_bundle
 from pedfrac.models import resolve_device
+from pedfrac.monitored import Observer
+from pedfrac.reference_profile import WATCHED, has_profile, load_profile
 from pedfrac.score_files import ScoreFile, local_output
 from pedfrac.storage import ArtifactStore, code_digest, content_hash
 
@@ -86,7 +90,7 @@ def predict_films(
     if config.output:
         ScoreFile(Path(config.output), NUMBERS)  # refuses a wrong suffix before anything is done
     films = find_films(config.films, ages, Path(config.labels) if config.labels else None)
-    folder = _bundle_folder(config)
+    folder = bundle_folder(config.bundle, config.artifacts)
     on_cpu = (config.runtime, config.device) == ("onnx", "auto")
     device = resolve_device("cpu" if on_cpu else config.device)
     bundle = Bundle.load(folder, device, config.runtime)
@@ -96,6 +100,7 @@ def predict_films(
         rows = predict(bundle, films, **options)
     else:
         digest = bundle_digest(folder)
+        options["observer"] = Observer(load_profile(folder).basis if has_profile(folder) else None)
         if config.dicom_out:
             from pedfrac.dicom_output import DicomFolder
 
@@ -111,11 +116,18 @@ def predict_films(
     return Prediction(rows, refused)
 
 
-def _bundle_folder(config: PredictionConfig) -> Path:
-    folder = Path(config.bundle)
-    if not folder.exists() and config.bundle.startswith("bundle/"):
-        return ArtifactStore(artifact_root(config.artifacts)).get(config.bundle).path
-    return folder
+def bundle_folder(bundle: str, artifacts: str) -> Path:
+    """Return the folder of a bundle: a folder, a key in the store, or the champion's.
+
+    ``champion`` is that of the model ``pedfrac``, ``champion/NAME`` of another, as the ledger of
+    promotions has it. Raises PedfracError where there is none.
+    """
+    folder, (word, _, model) = Path(bundle), bundle.partition("/")
+    if folder.exists() or word not in ("bundle", CHAMPION):
+        return folder
+    store = ArtifactStore(artifact_root(artifacts))
+    key = champions_bundle(store, model or DEFAULT_MODEL) if word == CHAMPION else bundle
+    return store.get(key).path
 
 
 def predict(
@@ -137,10 +149,10 @@ def predict(
     of the score should know), ``error`` (why a film has no score). NaN and empty text: no value.
     """
     parts = []
-    for batch, rows in _scored(bundle, films, batch_size, progress):
+    for batch, rows in _scored(bundle, films, batch_size, progress, Observer(None)):
         witness(batch, rows)
         parts.append(rows)
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat(parts, ignore_index=True)[list(COLUMNS)]
 
 
 def predict_to(
@@ -153,15 +165,17 @@ def predict_to(
     progress: Callable[[int, int], None] | None = None,
     witness: Witness = lambda films, rows: None,
     is_whole: Callable[[str], bool] = lambda key: True,
+    observer: Observer | None = None,
 ) -> pd.DataFrame:
     """Score films into a file (see ScoreFile) and return its rows, in the films' order.
 
     A film that a finished or killed run left a score of is not scored again while film, age,
     labels, bundle (``digest``) and code are the same, and ``is_whole(key)``. Beside those of
-    ``predict`` the columns are ``bundle``, the start of its digest, and ``key``, the film's name
-    in all else that is written of it.
+    ``predict`` the columns are ``bundle``, the start of its digest, ``key``, the film's name in all
+    else that is written of it, and what the ``observer`` keeps for monitoring.
     """
-    table = ScoreFile(output, NUMBERS)
+    observer = observer or Observer(None)
+    table = ScoreFile(output, NUMBERS, observer.numbers)
     with table.opened():
         keys = _keys(films, digest)
         done = table.rows()
@@ -170,14 +184,14 @@ def predict_to(
             logger.info("%d of %d films have their score", len(films) - len(missing), len(films))
         names = {str(film): key for key, film in keys.items()}
         failed = []
-        for batch, rows in _scored(bundle, missing, batch_size, progress):
+        for batch, rows in _scored(bundle, missing, batch_size, progress, observer):
             rows = rows.assign(bundle=digest[:16], key=[names[str(one.film)] for one in batch])
             witness(batch, rows)
             table.add(rows)
             failed.append(rows[rows["error"] != ""])
         whole = pd.concat([table.rows().reset_index(), *failed]).drop_duplicates("key", keep="last")
         whole = whole.set_index("key", drop=False).loc[list(keys)].reset_index(drop=True)
-        whole = whole[[*COLUMNS, "bundle", "key"]]
+        whole = whole[[*COLUMNS, "bundle", "key", *observer.columns]]
         table.finish(whole)
         return whole
 
@@ -200,6 +214,7 @@ def _scored(
     films: Sequence[Film],
     batch_size: int,
     progress: Callable[[int, int], None] | None,
+    observer: Observer,
 ) -> Iterator[tuple[Batch, pd.DataFrame]]:
     done, info = 0, bundle.info
     prepare = partial(prepare_film, fracture=info.fracture.preparation, age=info.age.preparation)
@@ -207,13 +222,13 @@ def _scored(
         for one in batch:
             if one.error:
                 logger.warning("%s", one.error)
-        yield batch, _score(bundle, batch)
+        yield batch, _score(bundle, batch, observer)
         done += len(batch)
         if progress:
             progress(done, len(films))
 
 
-def _score(bundle: Bundle, batch: Batch) -> pd.DataFrame:
+def _score(bundle: Bundle, batch: Batch, observer: Observer) -> pd.DataFrame:
     years, notes = zip(*(_routable_age(bundle.ages, one) for one in batch), strict=True)
     frame = pd.DataFrame(
         {
@@ -232,13 +247,16 @@ def _score(bundle: Bundle, batch: Batch) -> pd.DataFrame:
             np.stack([film for one in batch if (film := getattr(one, name)) is not None])
             for name in ("fracture_film", "age_film")
         )
-        scores = bundle.score(fracture, age, np.array(years)[usable])
+        with watched(bundle.networks[WATCHED]) as features:
+            scores = bundle.score(fracture, age, np.array(years)[usable])
         scores.index = usable
-        frame = frame.join(_calls(bundle, scores))
-    frame = frame.reindex(columns=list(COLUMNS))
-    texts = [name for name in COLUMNS if name not in NUMBERS]
+        seen = observer.describe([batch[row] for row in usable], features).set_index(usable)
+        frame = frame.join(routed_calls(bundle, scores)).join(seen)
+    columns, numbers = [*COLUMNS, *observer.columns], [*NUMBERS, *observer.numbers]
+    frame = frame.reindex(columns=columns)
+    texts = [name for name in columns if name not in numbers]
     return (
-        frame.astype(dict.fromkeys(NUMBERS, float))
+        frame.astype(dict.fromkeys(numbers, float))
         .fillna(dict.fromkeys(texts, ""))
         .astype(dict.fromkeys(texts, str))
     )
@@ -259,8 +277,11 @@ def _routable_age(ages: AgeGroups, film: PreparedFilm) -> tuple[float, str]:
     return age, "; ".join(notes)
 
 
-def _calls(bundle: Bundle, scores: pd.DataFrame) -> pd.DataFrame:
-    """Route each film by its age where that is known, else by what the film shows."""
+def routed_calls(bundle: Bundle, scores: pd.DataFrame) -> pd.DataFrame:
+    """Return what is made of scores (see ``Bundle.score``): columns of ``predict`` on the call.
+
+    Each film is routed by its age where that is known, else by what the film shows.
+    """
     names = np.array([*bundle.info.ages.names, ""])  # -1, no group, is the empty name
     known = (scores["group"] >= 0).to_numpy()
     used = np.where(known, scores["group"], scores["group_seen"])

@@ -10,13 +10,22 @@ from collections.abc import Sequence
 
 from pedfrac.errors import PedfracError
 from pedfrac.gate import Decision
-from pedfrac.ledger import CHANGES, Record, Wish, append, champion_of, last_change, records_of
+from pedfrac.ledger import (
+    CHAMPION,
+    CHANGES,
+    Record,
+    Wish,
+    append,
+    champion_of,
+    last_change,
+    records_of,
+)
 from pedfrac.registry import Registry, Version
 from pedfrac.storage import ArtifactStore
 
 logger = logging.getLogger(__name__)
 
-CHAMPION, CHALLENGER = "champion", "challenger"
+CHALLENGER = "challenger"
 IMAGED = "promotion"  # the version's tag that says which record its alias is the image of
 
 

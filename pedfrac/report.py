@@ -72,6 +72,7 @@ def page_environment() -> Environment:
         "plain": _plain,
         "signed": _signed,
         "percent": _percent,
+        "percent_of": lambda share: f"{100 * share:g}\N{NO-BREAK SPACE}%",
         "capital": _capital,
         "unbroken": _unbroken,
         "no_film": lambda name: f"No film: {name}",
@@ -88,7 +89,7 @@ def page_environment() -> Environment:
 def _context(findings: Findings, montages: Mapping[str, Path]) -> dict[str, Any]:
     names = [group["name"] for group in findings["cohort"]["groups"]]
     whole = findings["groups"][0]
-    script = _beside(SCRIPT)
+    script = beside(SCRIPT)
     return {
         "f": findings,
         "names": names,
@@ -111,13 +112,14 @@ def _context(findings: Findings, montages: Mapping[str, Path]) -> dict[str, Any]
         "pictures": _pictures(findings, whole, names),
         "montages": _in_order(fit_montages(montages), names),
         "config": yaml.safe_dump(findings["config"], sort_keys=False, allow_unicode=True),
-        "looks": Markup(_beside(LOOKS)),
+        "looks": Markup(beside(LOOKS)),
         "script": Markup(script),
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     }
 
 
-def _beside(name: str) -> str:
+def beside(name: str) -> str:
+    """Return the text of a file that lies beside this module."""
     return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 

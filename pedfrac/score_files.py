@@ -23,13 +23,14 @@ class ScoreFile:
     """A table of scores: Parquet, CSV or JSON by its suffix.
 
     Rows that are added lie in a folder beside it until ``finish`` puts the whole in its place.
-    ``numbers`` are the columns that hold numbers; all others hold text.
+    ``numbers`` are the columns that hold numbers, ``optional`` such as an older table may lack; all
+    others hold text.
     """
 
-    def __init__(self, path: Path, numbers: Sequence[str]):
+    def __init__(self, path: Path, numbers: Sequence[str], optional: Sequence[str] = ()):
         if path.suffix.lower() not in SUFFIXES:
             raise PedfracError(f"{path}: allowed suffixes of scores are {', '.join(SUFFIXES)}")
-        self.path, self._numbers = path, list(numbers)
+        self.path, self._numbers, self._optional = path, list(numbers), list(optional)
         self._parts = path.with_name(f"{path.name}.parts")
 
     @contextmanager
@@ -76,7 +77,9 @@ class ScoreFile:
             rows = _read(self.path)
             if not {"key", "error", *self._numbers} <= set(rows.columns):
                 raise ValueError("its columns are others")
-            rows[self._numbers] = rows[self._numbers].replace("", None).astype(float)
+            rows = rows.reindex(columns=list(dict.fromkeys([*rows, *self._optional])))
+            numbers = [*self._numbers, *self._optional]
+            rows[numbers] = rows[numbers].replace("", None).astype(float)
             return rows
         except (OSError, ValueError) as error:
             raise PedfracError(
@@ -123,6 +126,16 @@ def _write(rows: pd.DataFrame, path: Path) -> None:
         path.write_text(json.dumps(as_records(rows), indent=1, allow_nan=False) + "\n")
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def read_scores(path: Path) -> pd.DataFrame:
+    """Read a table of scores; raise PedfracError where there is none."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise PedfracError(f"{path}: allowed suffixes of scores are {', '.join(SUFFIXES)}")
+    try:
+        return _read(path)
+    except (OSError, ValueError) as error:
+        raise PedfracError(f"{path}: cannot be read as scores ({error})") from None
 
 
 def _read(path: Path) -> pd.DataFrame:

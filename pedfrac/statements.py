@@ -12,9 +12,10 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from pedfrac.cautions import FEW_PATIENTS, above_metadata
+from pedfrac.evaluation import ALL
+
 TEMPLATE = "statements.md.j2"
-ALL = -1  # the age group that stands for all films
-FEW = 30  # patients below which a group is named as small
 AGE_GROUP = re.compile(r"\b([0-9.]+)-([0-9.]+)y\b")
 SHOWN = 0.5  # a rate whose interval reaches down to this is not shown to beat a coin
 NAMES = {"all": "all ages", "age": "age network"}
@@ -49,13 +50,13 @@ class Facts:
     @property
     def small_tests(self) -> list[Found]:
         """Age groups with few patients in the test set."""
-        return [row for row in self.groups if row["patients"] < FEW]
+        return [row for row in self.groups if row["patients"] < FEW_PATIENTS]
 
     @property
     def small_trainings(self) -> list[Found]:
         """Age groups with few patients to learn from."""
         parts = self.findings["split"]["groups"]
-        return [part for part in parts if part["train"]["patients"] < FEW]
+        return [part for part in parts if part["train"]["patients"] < FEW_PATIENTS]
 
     @property
     def poor(self) -> list[tuple[Found, list[str]]]:
@@ -66,14 +67,14 @@ class Facts:
 
     @property
     def no_better_than_metadata(self) -> list[tuple[Found, str]]:
-        """Rows whose AUROC is not shown to beat the best baseline's value, and that baseline."""
+        """Rows whose AUROC is not shown to beat metadata's, and the baseline that is nearest."""
         rows = [*self.findings["groups"], *self.findings["subsets"]]
         return [
             (row, name)
             for row in rows
-            if (name := _best(row["baselines"])) is not None
-            and (low := row["models"]["bundle"]["auroc"]["low"]) is not None
-            and low <= row["baselines"][name]["value"]
+            if row["images"]
+            and not above_metadata(row)
+            and (name := _best(row["baselines"])) is not None
         ]
 
     @property
@@ -163,7 +164,7 @@ def environment(findings: Found) -> Environment:
         "plural": _plural,
     }
     made.globals |= {"f": findings, "config": findings["config"], "facts": Facts(findings)}
-    made.globals |= {"FEW": FEW, "SHOWN": SHOWN}
+    made.globals |= {"FEW": FEW_PATIENTS, "SHOWN": SHOWN}
     made.globals["say"] = made.get_template(TEMPLATE).module
     return made
 

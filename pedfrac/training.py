@@ -7,11 +7,10 @@ import json
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,15 +18,15 @@ import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from timm.utils import ModelEmaV3
 from torch import Generator, Tensor, nn
 
-from pedfrac.augmentation import augment
-from pedfrac.config import TrainingConfig
+from pedfrac.config import RuntimeConfig, TrainingConfig
 from pedfrac.distributed import ALONE, MappedArray, Ranks, Tell, run_together
 from pedfrac.errors import PedfracError
+from pedfrac.feed import Feed
 from pedfrac.heads import Head
-from pedfrac.imbalance import Loss, epoch_order, film_weights, make_loss
+from pedfrac.imbalance import epoch_order
+from pedfrac.learner import Learner, Network, to_input
 from pedfrac.metrics import classification_figures
 from pedfrac.models import FilmClassifier
 from pedfrac.storage import write_json
@@ -36,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.safetensors"
 MODEL = "model.safetensors"
+MACHINE = RuntimeConfig()
 
 Epoch = dict[str, Any]
 OnEpoch = Callable[[Epoch], None]
@@ -80,9 +80,9 @@ class FilmSet:
             years=None if self.years is None else self.years[chosen],
         )
 
-    def films(self, positions: Tensor, device: torch.device) -> Tensor:
-        """Return films (batch, 1, size, size) as float in 0…1 on the device."""
-        return to_films(self.images[self.rows[positions.numpy()]], device)
+    def feed(self, device: torch.device) -> Feed:
+        """Return the feed of these films to a device."""
+        return Feed(self.images, self.rows, device)
 
     def summary(self, classes: int) -> dict[str, Any]:
         """Return how many films, patients and films of each class there are."""
@@ -127,7 +127,7 @@ class TrainingData:
 
 def to_films(images: NDArray[np.uint8], device: torch.device) -> Tensor:
     """Return uint8 images (n, size, size) as network input: float (n, 1, size, size) in 0…1."""
-    return torch.from_numpy(images).to(device, non_blocking=True)[:, None].float() / 255
+    return to_input(torch.from_numpy(images).to(device, non_blocking=True))
 
 
 def train(
@@ -137,6 +137,7 @@ def train(
     folder: Path,
     *,
     device: torch.device,
+    runtime: RuntimeConfig = MACHINE,
     on_epoch: OnEpoch = lambda epoch: None,
     ranks: Ranks = ALONE,
 ) -> None:
@@ -149,7 +150,7 @@ def train(
     PedfracError where the network's output is no number, or where validation cannot give the figure
     that chooses the epoch.
     """
-    run = _Run(model, data, config, folder, device, ranks)
+    run = _Run(model, data, config, folder, device, runtime, ranks)
     for epoch in run.history:
         on_epoch(epoch)
     while not run.finished:
@@ -164,6 +165,7 @@ def train_on(
     config: TrainingConfig,
     folder: Path,
     *,
+    runtime: RuntimeConfig = MACHINE,
     on_epoch: OnEpoch = lambda epoch: None,
 ) -> None:
     """Train, as ``train`` does, on one device here or on several, with a process for each.
@@ -174,14 +176,16 @@ def train_on(
     devices, or a process dies.
     """
     if len(devices) == 1:
-        train(build(), data, config, folder, device=devices[0], on_epoch=on_epoch)
+        (device,) = devices
+        train(build(), data, config, folder, device=device, runtime=runtime, on_epoch=on_epoch)
         return
     if config.batch_size < len(devices):
         raise PedfracError(
             f"{data.name}: batch_size {config.batch_size} cannot be shared among {len(devices)} "
             "devices; set it to that at least, or runtime.devices: one"
         )
-    run_together(partial(_train_share, build, data, config, folder), devices, data.name, on_epoch)
+    share = partial(_train_share, build, data, config, folder, runtime)
+    run_together(share, devices, data.name, on_epoch)
 
 
 def _train_share(
@@ -189,6 +193,7 @@ def _train_share(
     data: TrainingData,
     config: TrainingConfig,
     folder: Path,
+    runtime: RuntimeConfig,
     ranks: Ranks,
     device: torch.device,
     tell: Tell,
@@ -196,17 +201,32 @@ def _train_share(
     """Be one process of a training; the first one tells of the epochs."""
     seed_weights(config.seed)
     on_epoch = tell if ranks.first else lambda epoch: None
-    train(build(), data, config, folder, device=device, on_epoch=on_epoch, ranks=ranks)
+    shared: Any = {"device": device, "runtime": runtime, "ranks": ranks}
+    train(build(), data, config, folder, on_epoch=on_epoch, **shared)
 
 
 @torch.inference_mode()
 def predict_output(
-    model: FilmClassifier, films: FilmSet, *, device: torch.device, batch_size: int = 64
+    model: FilmClassifier,
+    films: FilmSet,
+    *,
+    device: torch.device,
+    batch_size: int = 64,
+    compiled: Network | None = None,
 ) -> Tensor:
-    """Return the network's output (n, m) of films, in their order, on the device."""
+    """Return the network's output (n, m) of films, in their order, on the device.
+
+    ``compiled`` is the model compiled for whole batches; the last one may go through the model.
+    """
     model.eval()
-    batches = torch.arange(len(films)).split(batch_size)
-    return torch.cat([model(films.films(positions, device)).float() for positions in batches])
+    places = torch.arange(len(films)).split(batch_size)
+    whole = model if compiled is None else compiled  # a compiled one has no truth value
+    return torch.cat(
+        [
+            (whole if len(batch) == batch_size else model)(to_input(batch)).float()
+            for batch in films.feed(device).batches(places)
+        ]
+    )
 
 
 def predict_probabilities(
@@ -237,27 +257,20 @@ class _Run:
         config: TrainingConfig,
         folder: Path,
         device: torch.device,
+        runtime: RuntimeConfig,
         ranks: Ranks,
     ):
         self.data, self.config, self.folder, self.device = data, config, folder, device
         self.ranks = ranks
-        model = model.to(device).to(memory_format=torch.channels_last)
-        self.model = cast(FilmClassifier, ranks.with_batch_norm(model))
-        self.average = ModelEmaV3(self.model, config.ema_decay, use_warmup=True)
-        self.optimizer = torch.optim.AdamW(
-            _decayed_groups(self.model, config.weight_decay), lr=config.learning_rate
-        )
-        labels = torch.from_numpy(data.train.labels)
-        self.labels = labels
-        self.weights = film_weights(labels, config)
-        self.loss: Loss = make_loss(labels, len(data.classes), config)
-        self.years = _years(data.train) if self.model.head.tells_age else None
+        self.labels = torch.from_numpy(data.train.labels)
+        self.years = _years(data.train) if model.head.tells_age else None
+        self.learner = Learner(model, self.labels, self.years, config, device, runtime, ranks)
+        self.feed = data.train.feed(device)
         self.history: list[Epoch] = []
-        self.updates = 0
         if (folder / CHECKPOINT).exists():
             self._resume()
         # last, since the ranks wait here for each other: none may write before all have resumed
-        self.joined = ranks.joined(self.model)
+        self.learner.join()
 
     @property
     def finished(self) -> bool:
@@ -275,7 +288,7 @@ class _Run:
     def train_epoch(self) -> Epoch:
         """Run one epoch, validate it, save the state and return its figures."""
         number = len(self.history) + 1
-        rate = self._learning_rate(self.updates)
+        rate = self._learning_rate(self.learner.updates)
         epoch: Epoch = {
             "epoch": number,
             "learning_rate": rate,
@@ -287,7 +300,7 @@ class _Run:
         if not self.ranks.first:
             return epoch
         if epoch["best"]:
-            _save(self.folder / MODEL, self._evaluated.state_dict())
+            _save(self.folder / MODEL, self.learner.evaluated.state_dict())
         self._save_checkpoint()
         return epoch
 
@@ -295,11 +308,13 @@ class _Run:
         """Write what the artifact keeps and remove the checkpoint, last."""
         data, best = self.data, self.best
         self.ranks.wait()  # until the first one has written the weights
-        self._evaluated.load_state_dict(load_file(self.folder / MODEL, device=str(self.device)))
+        self.learner.evaluated.load_state_dict(
+            load_file(self.folder / MODEL, device=str(self.device))
+        )
         output = self._output()
         if not self.ranks.first:
             return
-        head, films = self._evaluated.head, data.validation
+        head, films = self.learner.evaluated.head, data.validation
         frame = pd.DataFrame({"filestem": films.filestems, "truth": films.labels})
         for k, probability in enumerate(_probabilities(head, output).T):
             frame[f"p_{k}"] = probability
@@ -321,11 +336,6 @@ class _Run:
             },
         )
         (self.folder / CHECKPOINT).unlink(missing_ok=True)
-
-    @property
-    def _evaluated(self) -> FilmClassifier:
-        average = cast(FilmClassifier, self.average.module)
-        return average if self.config.ema_decay > 0 else self.model
 
     @property
     def _batches(self) -> int:
@@ -360,49 +370,24 @@ class _Run:
         if self.ranks.size > 1:
             # each rank draws for its own films; the place of a rank is never 0, which says nothing
             generator = _seeded(self.config.seed, number, self.ranks.rank + 1)
-        outputs, places = [], []
-        self.model.train()
-        for batch, last in self._accumulated(len(order)):
-            own = self.ranks.share(batch)
-            outputs.append(self._step(order, batch, own, last, generator)[: len(own)])
-            places.append(own)
+        batches = list(self._accumulated(len(order)))
+        places = [self.ranks.share(batch) for batch, _ in batches]
+        feed = self.feed.batches(
+            [
+                # a rank that gets no film of a short batch goes along with one that counts nothing
+                order[own if len(own) else batch[:1]]
+                for own, (batch, _) in zip(places, batches, strict=True)
+            ]
+        )
+        outputs = []
+        self.learner.model.train()
+        for films, own, (batch, last) in zip(feed, places, batches, strict=True):
+            output = self.learner.learn(films, order[own], order[batch], generator, now=last)
+            outputs.append(output[: len(own)])
             if last:
-                self._update()
+                self.learner.update(self._learning_rate(self.learner.updates))
         whole = self._gathered(torch.cat(outputs), torch.cat(places), len(order))
-        return _figures(self.model.head, whole, self.data.train, order)
-
-    def _step(
-        self, order: Tensor, batch: Tensor, own: Tensor, last: bool, generator: Generator
-    ) -> Tensor:
-        """Add the gradients of one batch, of which this rank has ``own``; return its output.
-
-        ``batch`` and ``own`` are places in the order of the epoch.
-        """
-        # a rank that gets no film of a short batch goes along with one that counts nothing
-        learned = order[own if len(own) else batch[:1]]
-        films = augment(
-            self.data.train.films(learned, self.device), self.config.augment, generator
-        ).contiguous(memory_format=torch.channels_last)
-        with self.ranks.gathering(self.joined, now=last):
-            with self._autocast():
-                output = self.joined(films)
-            loss = self._loss(output.float(), learned) * self._part(order[own], order[batch])
-            (loss / self.config.accumulation).backward()
-        return output.detach().float()
-
-    def _loss(self, output: Tensor, learned: Tensor) -> Tensor:
-        """Return the mean loss of training films at some positions, weighted as they count."""
-        if self.years is None:
-            return self.loss(output, self.labels[learned].to(self.device))
-        weights = self.weights[learned].to(self.device)
-        losses = self.model.head.losses(output, self.years[learned].to(self.device))
-        return (losses * weights).sum() / weights.sum()
-
-    def _part(self, own: Tensor, batch: Tensor) -> float:
-        """Return the factor that makes the ranks' mean gradient that of the batch's mean loss."""
-        if self.ranks.size == 1:
-            return 1.0
-        return self.ranks.size * float(self.weights[own].sum() / self.weights[batch].sum())
+        return _figures(self.learner.model.head, whole, self.data.train, order)
 
     def _accumulated(self, count: int) -> Iterator[tuple[Tensor, bool]]:
         """Yield batches of places, each with whether the gradients so far are to be applied."""
@@ -413,33 +398,25 @@ class _Run:
         for k, batch in enumerate(batches, start=1):
             yield batch, k % self.config.accumulation == 0 or k == len(batches)
 
-    def _update(self) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate(self.updates)
-        if self.config.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.updates += 1
-        if self.config.ema_decay > 0:
-            self.average.update(self.model, step=self.updates)
-
     def _validate(self) -> dict[str, float | None]:
-        films, output = self.data.validation, self._output()
+        films = self.data.validation
+        with self.learner.autocast():
+            output = self._output(self.learner.compiled_average)
         if self.years is not None:
             # the training network's head, too, whose figures on training films are made by it
-            for network in (self.model, self._evaluated):
+            for network in (self.learner.model, self.learner.evaluated):
                 network.head.fit(output, _years(films).to(self.device))
-        return _figures(self._evaluated.head, output, films, torch.arange(len(films)))
+        return _figures(self.learner.evaluated.head, output, films, torch.arange(len(films)))
 
-    def _output(self) -> Tensor:
+    def _output(self, compiled: Network | None = None) -> Tensor:
         """Return the output (n, m) of the validation films, of which each rank does its share."""
         films = self.data.validation
         places = self.ranks.share(torch.arange(len(films)))
         # a rank without a film takes one for the shape of its output
         asked = films.part(places if len(places) else torch.zeros(1, dtype=torch.long))
-        own = predict_output(self._evaluated, asked, device=self.device)[: len(places)]
-        return self._gathered(own, places, len(films))
+        model, device = self.learner.evaluated, self.device
+        output = predict_output(model, asked, device=device, compiled=compiled)
+        return self._gathered(output[: len(places)], places, len(films))
 
     def _gathered(self, part: Tensor, places: Tensor, count: int) -> Tensor:
         """Return the output (count, m) of which each rank has a part, on this rank's device."""
@@ -451,21 +428,15 @@ class _Run:
             )
         return whole
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        gpu = self.device.type == "cuda"
-        auto = self.config.precision == "auto" and gpu and torch.cuda.is_bf16_supported()
-        if auto or self.config.precision == "bf16":
-            return torch.autocast(self.device.type, torch.bfloat16)
-        return nullcontext()
-
     def _save_checkpoint(self) -> None:
-        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        for name, value in self.average.module.state_dict().items():
+        learner = self.learner
+        tensors = {f"model.{name}": value for name, value in learner.model.state_dict().items()}
+        for name, value in learner.average.module.state_dict().items():
             tensors[f"average.{name}"] = value
-        for index, state in self.optimizer.state_dict()["state"].items():
+        for index, state in learner.optimizer.state_dict()["state"].items():
             for name, value in state.items():
                 tensors[f"optimizer.{index}.{name}"] = value
-        progress = {"history": json.dumps(self.history), "updates": str(self.updates)}
+        progress = {"history": json.dumps(self.history), "updates": str(learner.updates)}
         _save(self.folder / CHECKPOINT, tensors, progress)
 
     def _resume(self) -> None:
@@ -473,16 +444,16 @@ class _Run:
         with safe_open(path, framework="pt") as file:
             progress = file.metadata()
         tensors = load_file(path, device=str(self.device))
-        self.model.load_state_dict(_below("model.", tensors))
-        self.average.module.load_state_dict(_below("average.", tensors))
+        self.learner.model.load_state_dict(_below("model.", tensors))
+        self.learner.average.module.load_state_dict(_below("average.", tensors))
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in _below("optimizer.", tensors).items():
             index, field = name.split(".")
             state.setdefault(int(index), {})[field] = value
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        groups = self.learner.optimizer.state_dict()["param_groups"]
+        self.learner.optimizer.load_state_dict({"state": state, "param_groups": groups})
         self.history = json.loads(progress["history"])
-        self.updates = int(progress["updates"])
+        self.learner.updates = int(progress["updates"])
         if self.ranks.first:
             logger.info("%s: goes on after epoch %d", self.data.name, len(self.history))
 
@@ -522,16 +493,6 @@ def _seeded(*numbers: int) -> Generator:
     number = int(np.random.SeedSequence(numbers).generate_state(1)[0])
     torch.manual_seed(number)
     return Generator().manual_seed(number)
-
-
-def _decayed_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Return parameter groups: matrices and kernels decay, biases and norms do not."""
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    free = [p for p in model.parameters() if p.ndim <= 1]
-    return [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": free, "weight_decay": 0.0},
-    ]
 
 
 def _save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:

@@ -60,8 +60,8 @@ def _train(training: Training, section: Any, parent_run: str | None) -> str:
             if not runs:
                 runs.append(stack.enter_context(_open_run(config, name, section, parent_run)))
             runs[0].log_epoch(epoch)
-            show(epoch["epoch"], epochs, _in_words(epoch))
-            logger.info("%s: epoch %d/%d %s", name, epoch["epoch"], epochs, _in_words(epoch))
+            show(epoch["epoch"], epochs, in_words(epoch))
+            logger.info("%s: epoch %d/%d %s", name, epoch["epoch"], epochs, in_words(epoch))
 
         key = training.run(on_epoch, refuse_cancelled_surely)
         if runs:
@@ -78,7 +78,8 @@ def _open_run(config: RetrainConfig, name: str, section: Any, parent_run: str | 
     )
 
 
-def _in_words(epoch: Epoch) -> str:
+def in_words(epoch: Epoch) -> str:
+    """Return the validation figures of an epoch, starred where it is the best so far."""
     figures = epoch["validation"]
     words = [
         f"{name} {figures[name]:.3f}"

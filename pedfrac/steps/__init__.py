@@ -13,6 +13,12 @@ from pedfrac.steps.evaluation import (
 )
 from pedfrac.steps.folds import FoldScoring, cut_folds, fold_in_words, pool_folds
 from pedfrac.steps.keys import Evaluated, Prepared, Progress, Trained, store_of
+from pedfrac.steps.monitoring import (
+    Monitored,
+    drift_figures,
+    drift_findings,
+    monitor_window,
+)
 from pedfrac.steps.results import (
     finished_retraining,
     headline_figures,
@@ -22,11 +28,16 @@ from pedfrac.steps.results import (
     version_tags,
     write_report,
 )
+from pedfrac.steps.search import BEST, TRIALS, Attempt, keep_search, searched_training
 from pedfrac.steps.training import Training, age_training, fracture_training, validation_confusion
 
 __all__ = [
+    "BEST",
+    "TRIALS",
+    "Attempt",
     "Evaluated",
     "FoldScoring",
+    "Monitored",
     "Prepared",
     "Progress",
     "Trained",
@@ -36,18 +47,23 @@ __all__ = [
     "check_robustness",
     "count_listed",
     "cut_folds",
+    "drift_figures",
+    "drift_findings",
     "evaluate_bundle",
     "explain_bundle",
     "finished_retraining",
     "fold_in_words",
     "fracture_training",
     "headline_figures",
+    "keep_search",
+    "monitor_window",
     "pack_films",
     "pool_folds",
     "publish_heat_maps",
     "publish_results",
     "read_records",
     "record_retraining",
+    "searched_training",
     "select_cohort",
     "split_patients",
     "store_of",

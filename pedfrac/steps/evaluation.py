@@ -18,9 +18,11 @@ from pedfrac.config import ModelConfig, RetrainConfig
 from pedfrac.errors import PedfracError
 from pedfrac.models import resolve_device
 from pedfrac.packing import TEXT, Pack
+from pedfrac.profiling import make_profile
+from pedfrac.reference_profile import save_profile
 from pedfrac.scoring import GENERALIST, SPECIALIST, fit_scorers, select_networks
 from pedfrac.steps.keys import Prepared, Trained, interval_settings, parents_of, store_of
-from pedfrac.storage import Artifact, code_digest, write_json
+from pedfrac.storage import Artifact, ArtifactStore, code_digest, write_json
 from pedfrac.studies import STUDY
 from pedfrac.training import MODEL
 
@@ -59,6 +61,7 @@ def assemble_bundle(config: RetrainConfig, prepared: Prepared, trained: Trained)
         write_info(
             folder, info.model_copy(update={"scorers": scorers, "selection": tuple(selection)})
         )
+        _write_profile(config, folder, parents)
 
     fitted = {
         *("threshold", "sensitivity", "fixed", "threshold_shrinkage", "selection_margin"),
@@ -104,11 +107,7 @@ def explain_bundle(config: RetrainConfig, prepared: Prepared, bundle: str, evalu
     from pedfrac.explanation import explain_group  # matplotlib and grad-cam are slow to import
 
     store = store_of(config)
-    parents = {
-        "bundle": store.peek(bundle),
-        "evaluation": store.peek(evaluation),
-        "fracture_pack": store.peek(prepared.fracture_pack),
-    }
+    parents = _scored_and_packed(store, prepared, bundle, evaluation)
 
     def make(folder: Path) -> None:
         device = resolve_device(config.runtime.device)
@@ -142,11 +141,7 @@ def check_robustness(
 ) -> str:
     """Score disturbed test films, and such without bones: robustness.json and shortcuts.json."""
     store = store_of(config)
-    parents = {
-        "bundle": store.peek(bundle),
-        "evaluation": store.peek(evaluation),
-        "fracture_pack": store.peek(prepared.fracture_pack),
-    }
+    parents = _scored_and_packed(store, prepared, bundle, evaluation)
 
     def make(folder: Path) -> None:
         loaded = Bundle.load(parents["bundle"].path, resolve_device(config.runtime.device))
@@ -169,6 +164,14 @@ def check_robustness(
     return store.produce(
         "robustness", make, config=settings, sources={"code": code_digest()}, parents=parents
     ).key
+
+
+def _scored_and_packed(
+    store: ArtifactStore, prepared: Prepared, bundle: str, evaluation: str
+) -> dict[str, Artifact]:
+    """Return what the films of an evaluation can be asked anew with, by role."""
+    keys = {"bundle": bundle, "evaluation": evaluation, "fracture_pack": prepared.fracture_pack}
+    return {role: store.peek(key) for role, key in keys.items()}
 
 
 class Scored(NamedTuple):
@@ -243,6 +246,15 @@ def _validation_answers(
         left = pd.read_csv(parents[model].file("validation.csv"), dtype={"filestem": str})
         metadata = metadata.join(left.set_index("filestem")["p_1"].rename(column), on="filestem")
     return metadata
+
+
+def _write_profile(config: RetrainConfig, bundle: Path, parents: dict[str, Artifact]) -> None:
+    """Write what films and scores are like, so that others can be compared with them later."""
+    loaded = Bundle.load(bundle, resolve_device(config.runtime.device))
+    split = splitting.load_split(parents["split"].path)
+    fracture, age = (Pack.open(parents[name].path) for name in ("fracture_pack", "age_pack"))
+    films = split.films("validation"), split.films("train")
+    save_profile(bundle, make_profile(loaded, fracture, age, *films))
 
 
 def _network(config: RetrainConfig, model: ModelConfig) -> Network:

@@ -167,7 +167,7 @@ class Training:
                 store.checkpoint(folder)
                 on_epoch(epoch)
 
-            train_on(devices, build, data, self.training, folder, on_epoch=keep)
+            train_on(devices, build, data, self.training, folder, runtime=runtime, on_epoch=keep)
             before_publishing()
 
         return store.produce(self.kind, make, resumable=True, **self._inputs).key

@@ -24,9 +24,19 @@ def test_every_entrypoint_is_a_flow_that_takes_the_parameters(deployment):
     pool = deployment["work_pool"]
     assert pool["work_queue_name"] in POOLS[pool["name"]]["queues"]
     keys = dict.fromkeys(Prepared.model_fields, "a")
-    left = {"prepared": keys, "bundle": "a"} if deployment["name"] == "score-fold" else {}
+    left = {
+        "score-fold": {"prepared": keys, "bundle": "a"},
+        "try-training": {
+            "prepared": keys,
+            "model": "age",
+            "search": "a",
+            "number": 0,
+            "floor": [None],
+        },
+    }.get(deployment["name"], {})
     checked = flow.validate_parameters(deployment["parameters"] | left)
-    if deployment["name"] not in ("predict", "promote"):  # which have no children
+    own = ("predict", "predict-watch", "promote", "monitor")  # which have no children
+    if deployment["name"] not in own:
         assert checked["config"].runtime.dispatch == "deployments"
 
 
@@ -36,20 +46,28 @@ def test_networks_run_on_the_gpu_pool_and_parents_do_not():
         "train-age",
         "train-fracture",
         "score-fold",
+        "try-training",
         "predict",
+        "predict-watch",
     }
 
 
-def test_the_schedule_knows_its_time_zone_and_is_left_as_it_is():
-    (weekly,) = (d for d in DEPLOYMENTS if d.get("schedules"))
-    (schedule,) = weekly["schedules"]
-    assert schedule["timezone"] == "Europe/Vienna"
+SCHEDULED = [one for one in DEPLOYMENTS if one.get("schedules")]
+
+
+@pytest.mark.parametrize("deployment", SCHEDULED, ids=lambda d: d["name"])
+def test_a_schedule_is_left_as_it_is(deployment):
+    (schedule,) = deployment["schedules"]
+    assert schedule["timezone"] == "Europe/Vienna" if "cron" in schedule else schedule["interval"]
     # that it is off at first and then stays as it was left: tests/system/platform
-    (step,) = weekly["build"]
+    (step,) = deployment["build"]
     kept = step["flows.schedules.as_left"]
-    assert kept["deployment"] == f"retrain/{weekly['name']}"
+    flow = load_flow_from_entrypoint(deployment["entrypoint"], use_placeholder_flow=False)
+    assert kept["deployment"] == f"{flow.name}/{deployment['name']}"
     assert schedule["slug"] == kept["slug"]
     assert schedule["active"] == f"{{{{ {kept['id']}.active }}}}"
+    # one that takes longer is not overtaken by the next
+    assert deployment["concurrency_limit"]["collision_strategy"] == "CANCEL_NEW"
 
 
 @pytest.mark.parametrize("kind", ("docker", "kubernetes"))

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from made_pages import each_interval
 from sklearn import metrics as oracle
 
 from pedfrac.ages import AgeGroups
@@ -86,17 +87,6 @@ def evaluated(predictions, training=None, config=CONFIG):
     figures = evaluate(predictions, training, AGES, SCORERS, config)
     json.dumps(figures, allow_nan=False)
     return figures
-
-
-def each_interval(tree):
-    if isinstance(tree, dict):
-        if {"value", "low", "high"} <= tree.keys():
-            yield tree
-        for branch in tree.values():
-            yield from each_interval(branch)
-    elif isinstance(tree, list):
-        for branch in tree:
-            yield from each_interval(branch)
 
 
 @pytest.fixture(scope="module")

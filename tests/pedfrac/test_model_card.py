@@ -7,9 +7,10 @@ import pytest
 from made_findings import make_config, make_findings
 from rendered import assert_whole, table
 
+from pedfrac.cautions import FEW_PATIENTS
 from pedfrac.findings import Findings
 from pedfrac.model_card import write_model_card
-from pedfrac.statements import FEW, environment
+from pedfrac.statements import environment
 
 WRITTEN = environment({"config": {}}).filters["interval"]
 
@@ -96,7 +97,7 @@ def test_missing_figures_stand_as_their_reasons(bare, write):
 
 def test_small_groups_and_generalists_are_named_as_limits(found, write):
     limits = write(found).split("## Limitations")[1]
-    small = [row for row in found["groups"][1:] if row["patients"] < FEW]
+    small = [row for row in found["groups"][1:] if row["patients"] < FEW_PATIENTS]
     assert small
     (told,) = re.findall(r"Tested on fewer than 30 patients: (.*)\. Read", limits)
     assert told.split(", ") == [

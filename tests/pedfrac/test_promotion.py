@@ -5,6 +5,7 @@ from registries import BY, Writer, decision, make_registry, wish
 
 from pedfrac.errors import PedfracError
 from pedfrac.ledger import champion_of, found, records_of
+from pedfrac.prediction import bundle_folder
 from pedfrac.promotion import note, promote, reconcile, rollback
 from pedfrac.storage import ArtifactStore, write_json
 
@@ -210,3 +211,13 @@ def test_a_promotion_that_is_killed_is_whole_or_was_not(how, lines, registry, tm
         assert "no version holds the alias champion" in reconcile(store, registry)
     else:
         assert promoted(store, registry, 1, None).champion_after == 1
+
+
+def test_the_champion_is_what_films_are_scored_by(store, registry, tmp_path):
+    named = f"champion/{registry.name}"
+    with pytest.raises(PedfracError, match="has no champion yet"):
+        bundle_folder(named, str(tmp_path / "artifacts"))
+    kept = store.produce("bundle", lambda folder: write_json(folder / "bundle.json", {}))
+    registry.set_tags(2, {"bundle": kept.key})
+    promoted(store, registry, 2, None)
+    assert bundle_folder(named, str(tmp_path / "artifacts")) == kept.path

@@ -2,24 +2,12 @@
 
 from pathlib import Path
 
-from safetensors.torch import save_file
+import small_bundles
+from small_bundles import write_random_bundle
 
-from pedfrac.bundle import BundleInfo, weight_names, write_bundle
-from pedfrac.config import ModelConfig
-from pedfrac.heads import make_head
-from pedfrac.models import build_model
-from pedfrac.training import seed_weights
+from pedfrac.bundle import BundleInfo
 
-PLAIN = {"method": "none"}
-SCORER = {
-    "calibrators": {"pooled": PLAIN, "groups": (PLAIN,) * 3, "weights": (0, 0, 0)},
-    "pooled_threshold": 0.5,
-    "thresholds": (0.3, 0.5, 0.7),
-    "threshold_weights": (0, 0, 0),
-    "study_thresholds": (0.3, 0.5, 0.7),
-    "low": (0.3, 0.5, 0.7),
-    "high": (0.3, 0.5, 0.7),
-}
+SCORER = small_bundles.SCORER | {"low": (0.3, 0.5, 0.7), "high": (0.3, 0.5, 0.7)}
 CHOICES = {
     "bundle": ("specialist", "average", "generalist"),
     "specialist": ("specialist",) * 3,
@@ -47,20 +35,4 @@ def mixed_bundle(
             **more,
         }
     )
-    folder.mkdir(parents=True)
-    weights = {}
-    for number, name in enumerate(weight_names(info.ages)):
-        seed_weights(seed + number)
-        own = make_head(info.age_head, info.ages) if name == "age" else 2
-        config = ModelConfig(**network(*(age if name == "age" else fracture))["model"])
-        model = build_model(config, own)
-        # ages rise by a number that moves the odds of every bound: a large one makes all certain
-        spread = 0.01 if model.head.tells_age else 0.5
-        for parameter in model.network.get_classifier().parameters():
-            parameter.data.normal_(std=spread)
-        weights[name] = folder / f"{name}.weights"
-        save_file(model.state_dict(), weights[name])
-    write_bundle(folder, info, weights)
-    for path in weights.values():
-        path.unlink()
-    return folder
+    return write_random_bundle(folder, info, seed)

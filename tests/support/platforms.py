@@ -238,6 +238,7 @@ def _environment(folder: Path, prefect: int, mlflow: int) -> dict[str, str]:
     leases = "prefect.server.concurrency.lease_storage.filesystem"
     return os.environ | {
         "PREFECT_HOME": str(folder / "prefect"),
+        "PEDFRAC_SEARCH_STORAGE": f"sqlite:///{folder}/search.db",
         "PREFECT_API_URL": f"http://127.0.0.1:{prefect}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_V2_ENABLED": "false",

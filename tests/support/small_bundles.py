@@ -39,18 +39,28 @@ INFO = BundleInfo.model_validate(
 
 
 def write_small_bundle(tmp_path, info=INFO):
+    return write_random_bundle(tmp_path / "bundle", info)
+
+
+def write_random_bundle(folder, info, seed=0):
+    """Write a bundle of networks with random weights, whose answers differ from film to film."""
+    folder.mkdir(parents=True)
     weights = {}
-    for seed, name in enumerate(weight_names(info.ages)):
-        seed_weights(seed)
-        model = build_model(MODEL, make_head(info.age_head, info.ages) if name == "age" else 2)
+    for number, name in enumerate(weight_names(info.ages), start=seed):
+        seed_weights(number)
+        network = info.age if name == "age" else info.fracture
+        head = make_head(info.age_head, info.ages) if name == "age" else 2
+        model = build_model(network.model, head)
+        # ages rise by a number that moves the odds of every bound: a large one makes all certain
+        spread = 0.01 if model.head.tells_age else 0.5
         for parameter in model.network.get_classifier().parameters():
-            parameter.data.normal_(std=0.5)
-        weights[name] = tmp_path / f"{name}.weights"
+            parameter.data.normal_(std=spread)
+        weights[name] = folder / f"{name}.weights"
         save_file(model.state_dict(), weights[name])
-    target = tmp_path / "bundle"
-    target.mkdir()
-    write_bundle(target, info, weights)
-    return target
+    write_bundle(folder, info, weights)
+    for path in weights.values():
+        path.unlink()
+    return folder
 
 
 def write_film(path, seed=0):

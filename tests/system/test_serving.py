@@ -17,6 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from packaging.requirements import Requirement
 from servers import free_ports
 from small_bundles import write_film, write_small_bundle
@@ -59,8 +60,9 @@ def folder(tmp_path_factory):
 def environment(folder):
     """An environment that knows the registry, and this package by the model alone."""
     own = {"MLFLOW_TRACKING_URI": tracking_uri(TrackingConfig(), folder)}
-    quiet = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
-    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | own | quiet
+    own |= {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+    own |= {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # sums in another order are others
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | own
 
 
 @pytest.fixture(scope="module")

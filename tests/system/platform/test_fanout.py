@@ -52,9 +52,10 @@ def test_the_server_has_the_bundle_as_a_version_that_can_be_loaded(stage, first,
         registry.name, str(versions[bundle.key].number)
     )
     files = mlflow.artifacts.download_artifacts(
-        f"{there}/artifacts/bundle", dst_path=str(tmp_path), tracking_uri=tracking.uri
+        there, dst_path=str(tmp_path), tracking_uri=tracking.uri
     )
-    assert bundle_digest(Path(files)) == bundle_digest(bundle.path)
+    (info,) = Path(files).rglob("bundle.json")
+    assert bundle_digest(info.parent) == bundle_digest(bundle.path)
 
 
 def test_a_scheduled_run_with_nothing_new_ends_at_once(stage, first):

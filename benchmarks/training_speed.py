@@ -1,0 +1,208 @@
+"""What feed and augmentation cost a training, and what each trick of the step gains.
+
+The bound is the same step on a batch that is already on the device. Every variant takes its turn
+in each round, so that other work on the machine slows all alike; figures are ratios within a round:
+median and middle 80 %. Films are random bytes, which changes no speed. ``--profile`` shows where a
+step's time goes instead.
+Run: ``python benchmarks/training_speed.py`` on a CPU, and on a GPU
+``python benchmarks/training_speed.py --backbone convnextv2_tiny --size 384 --films 4096 --compile``
+"""
+
+import argparse
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from pedfrac import learner
+from pedfrac.config import ModelConfig, RuntimeConfig, TrainingConfig
+from pedfrac.distributed import ALONE
+from pedfrac.feed import Feed
+from pedfrac.models import build_model, resolve_device
+from pedfrac.training import FilmSet, TrainingData, _Run, seed_weights
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to train: in what it differs from the default."""
+
+    name: str
+    fixed_batch: bool = False
+    precision: str = "auto"
+    channels_last: bool = True
+    compile: str = "off"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--backbone", default="convnextv2_atto")
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--films", type=int, default=192)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--compile", action="store_true", help="Try torch.compile, too")
+    parser.add_argument("--profile", action="store_true")
+    given = parser.parse_args()
+    device = resolve_device(given.device)
+    if device.type == "cpu":
+        torch.set_num_threads(os.cpu_count() or 1)
+    print(f"{_name(device)}, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}\n")
+    with tempfile.TemporaryDirectory() as folder:
+        if given.profile:
+            _profile(_epoch_of(Variant("default"), given, device, Path(folder)), device)
+            return
+        variants = _variants(given.compile, device)
+        epochs = {
+            one.name: _epoch_of(one, given, device, Path(folder) / one.name) for one in variants
+        }
+        seconds = _take_turns(epochs, given.rounds, device)
+    _print(seconds, given.films)
+
+
+def _variants(compiled: bool, device: torch.device) -> list[Variant]:
+    other = "fp32" if device.type == "cuda" else "bf16"
+    found = [
+        Variant("default"),
+        Variant("default, fixed batch", fixed_batch=True),
+        Variant(other, precision=other),
+        Variant("without channels_last", channels_last=False),
+    ]
+    if compiled:
+        found += [
+            Variant("compiled", compile="on"),
+            Variant("compiled, fixed batch", compile="on", fixed_batch=True),
+        ]
+    return found
+
+
+def _epoch_of(
+    variant: Variant, given: argparse.Namespace, device: torch.device, folder: Path
+) -> Callable[[int], None]:
+    """Return what trains one epoch of a number, without validation."""
+    folder.mkdir(exist_ok=True)
+    config = TrainingConfig(batch_size=given.batch, precision=variant.precision)
+    seed_weights(0)
+    model = build_model(ModelConfig(backbone=given.backbone, size=given.size, weights="none"), 2)
+    runtime = RuntimeConfig(compile=variant.compile)
+    with _layout(variant.channels_last):
+        run = _Run(model, _data(given.films, given.size), config, folder, device, runtime, ALONE)
+    return partial(_epoch, run, variant, device)
+
+
+def _epoch(run: _Run, variant: Variant, device: torch.device, number: int) -> None:
+    with _layout(variant.channels_last), _fixed(run.data, device, variant.fixed_batch):
+        run._fit(number)
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+@contextmanager
+def _fixed(data: TrainingData, device: torch.device, fixed: bool):
+    """Let every batch be the same one, already on the device and not augmented."""
+    if not fixed:
+        yield
+        return
+    films = torch.from_numpy(data.train.images).to(device)
+
+    def batches(feed: Feed, places):
+        return (films[: len(own)] for own in places)
+
+    with (
+        mock.patch.object(Feed, "batches", batches),
+        mock.patch.object(learner, "augment", lambda films, *_: films),
+    ):
+        yield
+
+
+@contextmanager
+def _layout(channels_last: bool):
+    """Let tensors lie as they do by default, where channels_last is off."""
+    kept = torch.channels_last if channels_last else torch.contiguous_format
+    with mock.patch.object(torch, "channels_last", kept):
+        yield
+
+
+def _data(count: int, size: int) -> TrainingData:
+    def films(name: str, count: int, first: int) -> FilmSet:
+        images = np.random.default_rng(first).integers(0, 256, (count, size, size), np.uint8)
+        return FilmSet(
+            name=name,
+            images=images,
+            rows=np.arange(count),
+            labels=(np.arange(count) % 2).astype(np.int64),
+            filestems=[str(number) for number in range(count)],
+            patients=first + np.arange(count),
+        )
+
+    return TrainingData(
+        "films", ("normal", "fractured"), films("training", count, 0), films("rest", 2, count)
+    )
+
+
+def _take_turns(
+    epochs: dict[str, Callable[[int], None]], rounds: int, device: torch.device
+) -> dict[str, np.ndarray]:
+    for epoch in epochs.values():
+        epoch(1)
+    seconds: dict[str, list[float]] = {name: [] for name in epochs}
+    for number in range(rounds):
+        # backwards every other time, so that no variant always follows the same other
+        for name in list(epochs)[:: (-1) ** number]:
+            began = time.perf_counter()
+            epochs[name](number + 2)
+            seconds[name].append(time.perf_counter() - began)
+    return {name: np.array(each) for name, each in seconds.items()}
+
+
+def _print(seconds: dict[str, np.ndarray], films: int) -> None:
+    print("| variant | images/s | images/s over default's |\n|---|---|---|")
+    for name, each in seconds.items():
+        ratio = _spread(seconds["default"] / each)
+        print(f"| {name} | {films / np.median(each):.0f} | {ratio} |")
+    for name in ("default", "compiled"):
+        if name in seconds:
+            ratio = _spread(seconds[f"{name}, fixed batch"] / seconds[name])
+            print(f"\n{name}: images/s with feed and augmentation over a fixed batch's: {ratio}")
+
+
+def _spread(ratios: np.ndarray) -> str:
+    low, middle, high = np.quantile(ratios, [0.1, 0.5, 0.9])
+    return f"{middle:.3f} ({low:.3f}–{high:.3f})"
+
+
+def _profile(epoch: Callable[[int], None], device: torch.device) -> None:
+    """Print the operators that take most of an epoch, in percent."""
+    epoch(1)
+    gpu = device.type == "cuda"
+    activities = [ProfilerActivity.CUDA if gpu else ProfilerActivity.CPU]
+    with profile(activities=activities) as seen:
+        epoch(2)
+    rows = [
+        (row.self_device_time_total if gpu else row.self_cpu_time_total, row.key)
+        for row in seen.key_averages()
+    ]
+    whole = sum(time for time, _ in rows)
+    print("| operator | share of the time |\n|---|---|")
+    for spent, name in sorted(rows, reverse=True)[:14]:
+        print(f"| `{name}` | {100 * spent / whole:.1f} % |")
+
+
+def _name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{os.cpu_count()} cores ({platform.machine()})"
+
+
+if __name__ == "__main__":
+    main()

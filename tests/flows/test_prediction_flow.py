@@ -1,0 +1,25 @@
+"""The flow that scores films: a run on a schedule that finds no film yet ends well."""
+
+import pytest
+from prefect.testing.utilities import prefect_test_harness
+
+from flows.prediction import predict
+from pedfrac.config import PredictionConfig
+from pedfrac.films import NoFilm
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server():
+    with prefect_test_harness(server_startup_timeout=300):
+        yield
+
+
+def test_an_empty_folder_is_no_failure_for_one_that_watches(tmp_path):
+    config = PredictionConfig(
+        films=(str(tmp_path),), bundle="bundle", output=str(tmp_path / "a.csv")
+    )
+    with pytest.raises(NoFilm):
+        predict(config)
+    state = predict(config, watch=True, return_state=True)
+    assert (state.name, state.type.value) == ("No film yet", "COMPLETED")
+    assert "no film found" in state.message
