@@ -108,7 +108,7 @@ def test_the_flow_ends_in_a_state_that_says_what_became_of_the_version(versions)
 def test_a_deadline_ends_only_what_nobody_decided(versions, state, ended):
     versions.add()
     with get_client(sync_client=True) as client:
-        run = client.create_flow_run(promote, {"config": versions.config.model_dump(mode="json")})
+        run = client.create_flow_run(promote, parameters={"config": {}})
         challenge.pin_challenger(versions.config, f"run {run.id}", None)
         client.set_flow_run_state(run.id, state, force=True)
         assert promote(versions.config, undecided=str(run.id), return_state=True).is_completed()
