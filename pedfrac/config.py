@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import numpy as np
 import yaml
@@ -47,6 +47,7 @@ Qualities = Annotated[
     tuple[Annotated[int, Field(ge=1, le=100)], ...], BeforeValidator(_comma_separated)
 ]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Read = TypeVar("Read", bound=BaseModel)
 
 
 def _keep_order(schema: dict[str, Any]) -> None:
@@ -877,10 +878,7 @@ class SearchConfig(Section):
 
 def load_search(path: str | None) -> SearchConfig:
     """Read a search from YAML; none: the default. Raises PedfracError as ``load_config`` does."""
-    try:
-        return SearchConfig.model_validate(_read_yaml(Path(path)) if path else {})
-    except ValidationError as error:
-        raise PedfracError(f"{path}: {explain_invalid(error, SearchConfig)}") from None
+    return _validated(SearchConfig, _read_yaml(Path(path)) if path else {}, path)
 
 
 def changed_config(config: RetrainConfig, values: Mapping[str, object]) -> RetrainConfig:
@@ -891,10 +889,7 @@ def changed_config(config: RetrainConfig, values: Mapping[str, object]) -> Retra
     tree = config.model_dump(mode="json")
     for name, value in values.items():
         _put(tree, name, value)
-    try:
-        return RetrainConfig.model_validate(tree)
-    except ValidationError as error:
-        raise PedfracError(explain_invalid(error, RetrainConfig)) from None
+    return _validated(RetrainConfig, tree)
 
 
 def to_yaml(config: RetrainConfig) -> str:
@@ -918,11 +913,7 @@ def load_config(path: str | None, overrides: list[str]) -> RetrainConfig:
     for override in overrides:
         _set(tree, override)
     tree.setdefault("data", {})  # so that its field is named where nothing is given
-    try:
-        return RetrainConfig.model_validate(tree)
-    except ValidationError as error:
-        faults = explain_invalid(error, RetrainConfig)
-        raise PedfracError(f"{path or 'configuration'}: {faults}") from None
+    return _validated(RetrainConfig, tree, path)
 
 
 def load_promotion(path: str | None, overrides: list[str]) -> PromoteConfig:
@@ -936,10 +927,14 @@ def load_promotion(path: str | None, overrides: list[str]) -> PromoteConfig:
     tree = {name: value for name, value in tree.items() if name not in of_retraining}
     for override in overrides:
         _set(tree, override)
+    return _validated(PromoteConfig, tree, path)
+
+
+def _validated(model: type[Read], tree: dict[str, Any], path: str | None = None) -> Read:
     try:
-        return PromoteConfig.model_validate(tree)
+        return model.model_validate(tree)
     except ValidationError as error:
-        faults = explain_invalid(error, PromoteConfig)
+        faults = explain_invalid(error, model)
         raise PedfracError(f"{path or 'configuration'}: {faults}") from None
 
 
