@@ -19,6 +19,7 @@ from pedfrac.metrics import PatientBootstrap
 from pedfrac.prevalence import estimated_prevalence
 from pedfrac.reference_profile import Profile
 from pedfrac.shifts import (
+    FEW,
     Films,
     Statistic,
     balanced,
@@ -289,8 +290,22 @@ def _of_numbers(pair: Pair, variable: Variable) -> tuple[Statistic, Statistic]:
 
 def _of_kinds(pair: Pair, variable: Variable) -> tuple[Statistic, Statistic]:
     has = pair.has(variable)
-    kinds = _kinds(pair.films.loc[has, variable.name])
+    kinds = _kinds(_common(pair, pair.films.loc[has, ["patient", variable.name]]))
     return chi_square(kinds), stability_index(kinds, *_sizes(pair, has))
+
+
+def _common(pair: Pair, films: pd.DataFrame) -> pd.Series:
+    """Return kinds of films, where patients are not known without the reference's rare ones.
+
+    Both sides are drawn from the reference then, which cannot show how often what it hardly holds
+    comes by chance: kinds that few of its patients have count as its most frequent one.
+    """
+    values = films.iloc[:, 1].astype(str)
+    if pair.known:
+        return values
+    reference = ~pair.is_window[films.index]
+    counts = films["patient"][reference].groupby(values[reference]).nunique()
+    return values.where(values.isin(counts.index[counts >= FEW]), str(counts.idxmax()))
 
 
 def _sizes(pair: Pair, has: NDArray[np.bool_]) -> tuple[int, int]:
