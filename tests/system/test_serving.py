@@ -61,6 +61,8 @@ def environment(folder):
     """An environment that knows the registry, and this package by the model alone."""
     own = {"MLFLOW_TRACKING_URI": tracking_uri(TrackingConfig(), folder)}
     own |= {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+    # as in an environment that is activated: MLflow starts uvicorn by its name
+    own |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     own |= {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # sums in another order are others
     return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | own
 
@@ -90,7 +92,8 @@ def ask(folder, environment):
         _wait_until_up(process, f"http://127.0.0.1:{port}/ping", folder / "serve.log")
         yield ask
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
         process.wait()
 
 
