@@ -69,7 +69,8 @@ def test_age_groups_are_those_of_the_bounds_everywhere(folder, result):
     assert bundle["age_bounds"] == [0, 6, 12, 19]
     assert len(bundle["scorers"]["bundle"]["thresholds"]) == 3
     names = {path.stem for path in (folder / "results/bundle").glob("*.safetensors")}
-    assert names == {"age", "generalist", *(f"specialist-{name}" for name in GROUPS)}
+    networks = {"age", "generalist", *(f"specialist-{name}" for name in GROUPS)}
+    assert names == networks | {"profile"}
 
 
 def test_networks_and_pixels_are_as_configured(folder, result):
