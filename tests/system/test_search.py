@@ -54,6 +54,7 @@ def left(folder) -> set:
     return {path.parent.name for path in trials.glob("*/manifest.json")}
 
 
+@pytest.mark.platform  # for its minutes
 def test_a_killed_search_goes_on_and_writes_the_best(folder, left):
     done = tiny(folder, "search", "--search", "space.yaml", "--json")
     assert done.returncode == 0, done.stderr[-3000:]
@@ -72,6 +73,7 @@ def test_a_killed_search_goes_on_and_writes_the_best(folder, left):
     assert not (folder / "artifacts/evaluation").exists()
 
 
+@pytest.mark.platform
 def test_the_best_is_a_configuration_whose_model_is_there(folder, left):
     done = tiny(folder, "train-fracture", "--config", "results/search/best.yaml", "--json")
     assert done.returncode == 0, done.stderr[-3000:]
