@@ -129,24 +129,20 @@ def phantom(
     """Write synthetic wrist films in the published layout of GRAZPEDWRI-DX."""
     from dataclasses import asdict
 
-    from pydantic import ValidationError
-
-    from pedfrac.config import PhantomConfig, explain_invalid
+    from pedfrac.config import PhantomConfig, validated
     from pedfrac.phantoms import write_phantoms
     from tasks.progress import progress
 
-    try:
-        config = PhantomConfig(
-            images=images,
-            seed=seed,
-            scale=scale,
-            shortcut=shortcut,
-            lesion=lesion,
-            faults=faults,
-            workers=workers,
-        )
-    except ValidationError as error:
-        raise PedfracError(f"phantom: {explain_invalid(error, PhantomConfig)}") from None
+    given = {
+        "images": images,
+        "seed": seed,
+        "scale": scale,
+        "shortcut": shortcut,
+        "lesion": lesion,
+        "faults": faults,
+        "workers": workers,
+    }
+    config = validated(PhantomConfig, given, "phantom")
     with progress("phantoms", "drawing phantoms") as show:
         planted = write_phantoms(folder, config, lambda done: show(done, images, ""))
     faulty = [asdict(fault) for fault in planted]
@@ -351,7 +347,8 @@ def search(
 
     wanted = load_search(str(search_file) if search_file else None)
     from flows.search import search as run
-    from pedfrac.steps import TRIALS, store_of
+    from pedfrac.steps import store_of
+    from pedfrac.steps.search import TRIALS
 
     found = run(settings, wanted)
     trials = store_of(settings).get(found.search).read_json(TRIALS)
@@ -476,26 +473,22 @@ def predict(
     on; the command fails only where none could be scored or the input is wrong. No name, number or
     birth date of a patient goes into logs or scores; films are called by their paths.
     """
-    from pydantic import ValidationError
-
-    from pedfrac.config import PredictionConfig, explain_invalid
+    from pedfrac.config import PredictionConfig, validated
     from pedfrac.prediction import predict_films
     from pedfrac.score_files import as_records
     from tasks.progress import progress
 
-    try:
-        config = PredictionConfig(
-            films=tuple(films),
-            bundle=bundle,
-            ages=ages,
-            labels=labels,
-            output=output,
-            dicom_out=dicom_out,
-            device=device,
-            runtime=runtime,
-        )
-    except ValidationError as error:
-        raise PedfracError(f"predict: {explain_invalid(error, PredictionConfig)}") from None
+    given = {
+        "films": tuple(films),
+        "bundle": bundle,
+        "ages": ages,
+        "labels": labels,
+        "output": output,
+        "dicom_out": dicom_out,
+        "device": device,
+        "runtime": runtime,
+    }
+    config = validated(PredictionConfig, given, "predict")
     with progress("prediction", "scoring films") as show:
         done = predict_films(config, lambda count, total: show(count, total, ""))
     rows: Any = as_records(done.rows)

@@ -6,7 +6,7 @@ import itertools
 import logging
 import time
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from prefect import Flow
@@ -17,15 +17,33 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.types._datetime import now
 
+from pedfrac.config import RetrainConfig
 from pedfrac.errors import PedfracError
-from pedfrac.steps import Attempt, FoldScoring, Training
 from tasks.outage import patiently
 
 logger = logging.getLogger(__name__)
 
 POLL = 2.0  # seconds between looks at a child
 
-Work = Training | FoldScoring | Attempt
+
+class Work(Protocol):
+    """Something that a child makes: an artifact whose key is known before it is there."""
+
+    @property
+    def config(self) -> RetrainConfig:
+        """What it is part of."""
+
+    @property
+    def name(self) -> str:
+        """What it is, in words."""
+
+    @property
+    def key(self) -> str:
+        """The key under which it will lie."""
+
+    @property
+    def done(self) -> bool:
+        """Whether it is there."""
 
 
 def run_deployed(name: str, child: Flow[..., str], given: dict[str, Any], work: Work) -> None:

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 import typer
 
 from flows.output import as_table, out, print_result
-from pedfrac.errors import PedfracError
 
 
 def monitor(
@@ -46,24 +45,20 @@ def monitor(
     whether something has changed or not, and fails only where its input is wrong. A change is also
     an event on the Prefect server, `pedfrac.drift`.
     """
-    from pydantic import ValidationError
-
-    from pedfrac.config import MonitorConfig, explain_invalid
+    from pedfrac.config import MonitorConfig, validated
     from pedfrac.windows import check_files
 
-    try:
-        config = MonitorConfig(
-            scores=tuple(scores),
-            bundle=bundle,
-            labels=labels,
-            since=since,
-            until=until,
-            last_days=last_days,
-            false_alarm_rate=rate,
-            output=str(output),
-        )
-    except ValidationError as error:
-        raise PedfracError(f"monitor: {explain_invalid(error, MonitorConfig)}") from None
+    given = {
+        "scores": tuple(scores),
+        "bundle": bundle,
+        "labels": labels,
+        "since": since,
+        "until": until,
+        "last_days": last_days,
+        "false_alarm_rate": rate,
+        "output": str(output),
+    }
+    config = validated(MonitorConfig, given, "monitor")
     check_files(config)
     from flows.monitoring import monitor as run
     from pedfrac.steps import drift_findings

@@ -12,10 +12,11 @@ from pydantic import BaseModel, ConfigDict
 
 from flows.dispatch import dispatch
 from flows.preparation import prepare
-from pedfrac import steps, tracking
+from pedfrac import tracking
 from pedfrac.config import RetrainConfig, SearchConfig
 from pedfrac.search import Search, Trial, storage_of
-from pedfrac.steps import Attempt, Prepared
+from pedfrac.steps import Prepared
+from pedfrac.steps.search import BEST, Attempt, searched_training
 from pedfrac.storage import export
 from tasks import search as tasks
 from tasks.cancellation import RunCancelled
@@ -71,7 +72,7 @@ def search(config: RetrainConfig, search: SearchConfig | None = None) -> Found:
     """
     search = search or SearchConfig()
     prepared = prepare(config)
-    monitor = steps.searched_training(config, prepared, search.model).training.monitor
+    monitor = searched_training(config, prepared, search.model).training.monitor
     study = Search(search, config, monitor, storage_of(config))
     settings = search.model_dump(mode="json")
     with tracking.start_run(config.tracking, config.tracking_folder, "search", settings) as run:
@@ -80,9 +81,9 @@ def search(config: RetrainConfig, search: SearchConfig | None = None) -> Found:
         number, figure, _ = study.best()
         run.log_figures({f"best.{monitor}": figure, "hours": study.hours_spent})
         run.log_files(kept.path)
-    best = kept.file(steps.BEST)
+    best = kept.file(BEST)
     if config.results:
-        best = Path(config.results) / "search" / steps.BEST
+        best = Path(config.results) / "search" / BEST
         export(kept.path, best.parent)
     return Found(
         search=kept.key,

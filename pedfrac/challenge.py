@@ -11,7 +11,7 @@ from pedfrac import gate, ledger, promotion, splitting
 from pedfrac.bundle import BundleInfo
 from pedfrac.config import GateConfig, PromoteConfig
 from pedfrac.errors import PedfracError
-from pedfrac.registry import Registry, Version
+from pedfrac.registry import CHALLENGER, Registry, Version
 from pedfrac.storage import Artifact, ArtifactStore, code_digest, write_json
 
 DECISION, PAGE = "decision.json", "gate.html"
@@ -39,7 +39,7 @@ def find_challenger(config: PromoteConfig, version: int | None) -> Version:
     registry = registry_of(config)
     if version is not None:
         found = registry.version(version)
-    elif (holder := registry.holder(promotion.CHALLENGER)) is not None:
+    elif (holder := registry.holder(CHALLENGER)) is not None:
         found = holder
     else:
         raise PedfracError(f"no version of {registry.name} is the challenger; name one")
@@ -150,7 +150,6 @@ def ask_gate(config: PromoteConfig, challenger: Version, champion: Version | Non
     faults = {
         f"{role} {name}": fault for role, one in found.items() for name, fault in one.faults.items()
     }
-
     let_through, earlier = _earlier_criteria(store, registry)
 
     def make(folder: Path) -> None:

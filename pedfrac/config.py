@@ -4,13 +4,13 @@ Not here: credentials (they come from the environment) and anything that a run c
 """
 
 import difflib
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-import numpy as np
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -782,7 +782,7 @@ class MonitorConfig(Section):
         if self.since and self.last_days is not None:
             raise ValueError("choose either since or last_days, not both")
         if self.draws * self.false_alarm_rate < MOST_TESTS:
-            least = int(np.ceil(MOST_TESTS / self.false_alarm_rate))
+            least = math.ceil(MOST_TESTS / self.false_alarm_rate)
             raise ValueError(
                 f"draws {self.draws} are too few to tell a change at false_alarm_rate "
                 f"{self.false_alarm_rate:g}; at least {least} are needed"
@@ -864,11 +864,10 @@ class SearchConfig(Section):
     @model_validator(mode="after")
     def _only_training(self) -> Self:
         parts = ("fracture.training", "fracture.specialist", "age.training")
+        below = ("fracture.training.augment", "age.training.augment")
         for name in self.space:
             part, _, field = name.rpartition(".")
-            part = "fracture.training" if part == "fracture.training.augment" else part
-            part = "age.training" if part == "age.training.augment" else part
-            if part not in parts or field in ("monitor", "seed"):
+            if part not in (*parts, *below) or field in ("monitor", "seed"):
                 raise ValueError(
                     f"space: {name} cannot be searched; allowed are fields of {', '.join(parts)} "
                     "but for monitor and seed, by which trainings are compared"
@@ -878,7 +877,7 @@ class SearchConfig(Section):
 
 def load_search(path: str | None) -> SearchConfig:
     """Read a search from YAML; none: the default. Raises PedfracError as ``load_config`` does."""
-    return _validated(SearchConfig, _read_yaml(Path(path)) if path else {}, path)
+    return validated(SearchConfig, _read_yaml(Path(path)) if path else {}, path)
 
 
 def changed_config(config: RetrainConfig, values: Mapping[str, object]) -> RetrainConfig:
@@ -889,7 +888,7 @@ def changed_config(config: RetrainConfig, values: Mapping[str, object]) -> Retra
     tree = config.model_dump(mode="json")
     for name, value in values.items():
         _put(tree, name, value)
-    return _validated(RetrainConfig, tree)
+    return validated(RetrainConfig, tree)
 
 
 def to_yaml(config: RetrainConfig) -> str:
@@ -913,7 +912,7 @@ def load_config(path: str | None, overrides: list[str]) -> RetrainConfig:
     for override in overrides:
         _set(tree, override)
     tree.setdefault("data", {})  # so that its field is named where nothing is given
-    return _validated(RetrainConfig, tree, path)
+    return validated(RetrainConfig, tree, path)
 
 
 def load_promotion(path: str | None, overrides: list[str]) -> PromoteConfig:
@@ -927,10 +926,11 @@ def load_promotion(path: str | None, overrides: list[str]) -> PromoteConfig:
     tree = {name: value for name, value in tree.items() if name not in of_retraining}
     for override in overrides:
         _set(tree, override)
-    return _validated(PromoteConfig, tree, path)
+    return validated(PromoteConfig, tree, path)
 
 
-def _validated(model: type[Read], tree: dict[str, Any], path: str | None = None) -> Read:
+def validated(model: type[Read], tree: Mapping[str, Any], path: str | None = None) -> Read:
+    """Return the model of a tree of values; raise PedfracError that names path, field and value."""
     try:
         return model.model_validate(tree)
     except ValidationError as error:

@@ -1,6 +1,6 @@
 """Gate: may a challenger replace the champion? Criteria set beforehand, each with its figure.
 
-Pure: it takes what evaluations hold. Not here: where that lies (steps.promotion), how it is shown
+Pure: it takes what evaluations hold. Not here: where that lies (challenge), how it is shown
 (gate_page), and who then decides (promotion).
 """
 
@@ -354,9 +354,11 @@ def _changes(before: Any, after: Any, name: str = "") -> list[str]:
         ]
     if before == after:
         return []
-    told = [", ".join(map(str, one)) if isinstance(one, list | tuple) else str(one)
-            for one in (before, after)]  # fmt: skip
-    return [f"{name} {told[0]} → {told[1]}".strip()]
+    was, now = (
+        ", ".join(map(str, one)) if isinstance(one, list | tuple) else str(one)
+        for one in (before, after)
+    )
+    return [f"{name} {was} → {now}".strip()]
 
 
 def _not_worse(
@@ -551,8 +553,10 @@ def _heat_maps(
             state="not known",
             reason="the explanation is not there",
         )
-    for name, found in (challenger.explanation or {}).items():
-        yield _heat_maps_of(name, found, champion, config)
+    explanation = challenger.explanation or {}
+    ages = [row["name"] for row in (challenger.figures or {}).get("groups", [])]
+    for name in sorted(explanation, key=lambda one: ages.index(one) if one in ages else len(ages)):
+        yield _heat_maps_of(name, explanation[name], champion, config)
 
 
 def _heat_maps_of(

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from pedfrac.gate import Criterion, Decision
 from pedfrac.metrics import interval_in_words
-from pedfrac.report import LOOKS, called, page_environment
+from pedfrac.report import LOOKS, beside, called, page_environment
 
 TEMPLATE = "gate.html.j2"
 MARKS = {
@@ -26,7 +26,6 @@ MOST = 60  # letters of a reason in a table of Markdown
 
 def write_page(path: Path, decision: Decision, provenance: dict[str, str]) -> None:
     """Write the page; ``provenance``: keys of what was compared. Equal input, equal bytes."""
-    looks = (Path(__file__).parent / LOOKS).read_text(encoding="utf-8")
     page = (
         page_environment()
         .get_template(TEMPLATE)
@@ -35,7 +34,7 @@ def write_page(path: Path, decision: Decision, provenance: dict[str, str]) -> No
             parts=by_part(decision.criteria),
             marks=MARKS,
             provenance=sorted(provenance.items()),
-            looks=Markup(looks),
+            looks=Markup(beside(LOOKS)),
         )
     )
     path.write_text(page.lstrip(), encoding="utf-8")

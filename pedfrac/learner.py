@@ -88,24 +88,23 @@ class Learner:
         nothing. Micro-batches add up to the mean loss of the batch, whose gradients the ranks share
         where it is to be applied ``now``.
         """
-        counted = self._weights[own].sum() if len(own) else torch.zeros(())
         learned = own if len(own) else batch[:1]
         size = self._micro_batch = self._micro_batch or self._fitting(films)
         change = self._change if len(films) == self.config.batch_size else change_films
         films = augment(to_input(films), self.config.augment, generator, change)
         films = films.contiguous(memory_format=torch.channels_last)
+        whole = self._weights[batch].sum()
         parts = list(zip(films.split(size), learned.split(size), strict=True))
         outputs = []
         for number, (part, places) in enumerate(parts, start=1):
             with self.ranks.gathering(self._joined, now=now and number == len(parts)):
                 with self.autocast():
                     output = (self._compiled if len(part) == size else self._joined)(part)
-                weight = self._weights[places].sum() if len(own) else counted
-                # the mean of the ranks' gradients is to be that of the batch's mean loss
-                share = self.ranks.size * float(weight / self._weights[batch].sum())
-                (
-                    self._losses(output.float(), places) * (share / self.config.accumulation)
-                ).backward()
+                # the mean of the ranks' gradients is to be that of the batch's mean loss; a rank
+                # without a film of it goes along with one that counts nothing
+                share = self.ranks.size * float(self._weights[places].sum() / whole)
+                part_of_update = share * bool(len(own)) / self.config.accumulation
+                (self._losses(output.float(), places) * part_of_update).backward()
             outputs.append(output.detach().float())
         return torch.cat(outputs)
 

@@ -20,12 +20,11 @@ from pedfrac.ledger import (
     last_change,
     records_of,
 )
-from pedfrac.registry import Registry, Version
+from pedfrac.registry import CHALLENGER, Registry, Version
 from pedfrac.storage import ArtifactStore
 
 logger = logging.getLogger(__name__)
 
-CHALLENGER = "challenger"
 IMAGED = "promotion"  # the version's tag that says which record its alias is the image of
 
 

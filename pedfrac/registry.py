@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import mlflow
 import pandas as pd
@@ -23,11 +23,10 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
 from pedfrac.config import TrackingConfig
 from pedfrac.errors import PedfracError
+from pedfrac.ledger import CHAMPION
 from pedfrac.tracking import tracking_uri
 
-Alias = Literal["challenger", "champion"]
-CHALLENGER: Alias = "challenger"
-CHAMPION: Alias = "champion"
+CHALLENGER = "challenger"
 BUNDLE = "bundle"  # tag with the key of the artifact that tells one version from another
 MODEL = "logged model"  # tag with the id of MLflow's entry for the files of a version
 REQUIREMENTS = (

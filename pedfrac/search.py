@@ -73,20 +73,20 @@ class Search:
             raise PedfracError(f"Optuna's storage ({STORAGE}): {told}") from error
         # an own seed for each beginning, or one that goes on would propose the same again
         self._study.sampler = optuna.samplers.TPESampler(
-            seed=search.seed + len(self._study.trials), constant_liar=True
+            seed=search.seed + len(self._trials), constant_liar=True
         )
 
     @property
     def hours_spent(self) -> float:
         """GPU hours of all trials that have ended."""
-        return sum(trial.user_attrs.get("hours", 0.0) for trial in self._study.trials)
+        return sum(trial.user_attrs.get("hours", 0.0) for trial in self._trials)
 
     @property
     def exhausted(self) -> bool:
         """Whether no further trial may begin."""
         budget = self.search.gpu_hours
         spent = budget is not None and self.hours_spent >= budget
-        return spent or len(self._study.trials) >= self.search.trials
+        return spent or len(self._trials) >= self.search.trials
 
     def unfinished(self) -> list[Trial]:
         """Return the trials that an earlier process began and did not end."""
@@ -100,7 +100,7 @@ class Search:
 
     def tell(self, number: int, outcome: Outcome) -> None:
         """Note how a trial ended."""
-        trial = optuna.trial.Trial(self._study, self._study.trials[number]._trial_id)
+        trial = optuna.trial.Trial(self._study, self._trials[number]._trial_id)
         for step, figure in enumerate(outcome.figures, start=1):
             trial.report(figure, step)
         for name in ("figure", "best_epoch", "hours"):
@@ -134,7 +134,7 @@ class Search:
                 **{name: one.user_attrs.get(name) for name in ("figure", "best_epoch", "hours")},
                 **one.params,
             }
-            for one in self._study.trials
+            for one in self._trials
         ]
 
     def _trial(self, number: int, values: Mapping[str, Any]) -> Trial:
@@ -160,8 +160,12 @@ class Search:
         free = min(self.search.pruning_epochs, epochs)
         return [None] * free + np.median(filled, axis=0)[free:].tolist()
 
-    def _of(self, *states: TrialState) -> list[optuna.trial.FrozenTrial]:
-        return self._study.get_trials(deepcopy=False, states=states)
+    @property
+    def _trials(self) -> list[optuna.trial.FrozenTrial]:
+        return self._study.get_trials(deepcopy=False)
+
+    def _of(self, state: TrialState) -> list[optuna.trial.FrozenTrial]:
+        return [one for one in self._trials if one.state == state]
 
 
 def falls_behind(history: Sequence[Epoch], monitor: str, floor: Floor) -> bool:

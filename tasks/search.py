@@ -5,10 +5,10 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from pedfrac import steps
 from pedfrac.config import RetrainConfig
 from pedfrac.search import Search
-from pedfrac.steps import Attempt
+from pedfrac.steps import search as steps
+from pedfrac.steps.search import Attempt
 from pedfrac.storage import Artifact
 from pedfrac.training import Epoch
 from tasks.cancellation import refuse_cancelled

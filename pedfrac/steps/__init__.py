@@ -28,13 +28,9 @@ from pedfrac.steps.results import (
     version_tags,
     write_report,
 )
-from pedfrac.steps.search import BEST, TRIALS, Attempt, keep_search, searched_training
 from pedfrac.steps.training import Training, age_training, fracture_training, validation_confusion
 
 __all__ = [
-    "BEST",
-    "TRIALS",
-    "Attempt",
     "Evaluated",
     "FoldScoring",
     "Monitored",
@@ -55,7 +51,6 @@ __all__ = [
     "fold_in_words",
     "fracture_training",
     "headline_figures",
-    "keep_search",
     "monitor_window",
     "pack_films",
     "pool_folds",
@@ -63,7 +58,6 @@ __all__ = [
     "publish_results",
     "read_records",
     "record_retraining",
-    "searched_training",
     "select_cohort",
     "split_patients",
     "store_of",

@@ -18,7 +18,6 @@ from pedfrac.config import ModelConfig, RetrainConfig
 from pedfrac.errors import PedfracError
 from pedfrac.models import resolve_device
 from pedfrac.packing import TEXT, Pack
-from pedfrac.profiling import make_profile
 from pedfrac.reference_profile import save_profile
 from pedfrac.scoring import GENERALIST, SPECIALIST, fit_scorers, select_networks
 from pedfrac.steps.keys import Prepared, Trained, interval_settings, parents_of, store_of
@@ -250,6 +249,8 @@ def _validation_answers(
 
 def _write_profile(config: RetrainConfig, bundle: Path, parents: dict[str, Artifact]) -> None:
     """Write what films and scores are like, so that others can be compared with them later."""
+    from pedfrac.profiling import make_profile  # the readers of DICOM are slow to import
+
     loaded = Bundle.load(bundle, resolve_device(config.runtime.device))
     split = splitting.load_split(parents["split"].path)
     fracture, age = (Pack.open(parents[name].path) for name in ("fracture_pack", "age_pack"))

@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict
 from pedfrac.bundle import bundle_digest
 from pedfrac.config import MonitorConfig
 from pedfrac.drift import figures_of, find_drift
-from pedfrac.prediction import bundle_folder
 from pedfrac.reference_profile import load_profile
 from pedfrac.storage import Artifact, ArtifactStore, code_digest, export, write_json
 from pedfrac.windows import Window, read_window
@@ -38,6 +37,8 @@ def monitor_window(config: MonitorConfig) -> Monitored:
     Raises PedfracError where tables, labels or bundle are not what they should be, or the bundle
     has no profile.
     """
+    from pedfrac.prediction import bundle_folder  # the readers of DICOM are slow to import
+
     folder = bundle_folder(config.bundle, config.artifacts)
     profile, digest = load_profile(folder), bundle_digest(folder)
     window = read_window(config, digest, profile.features)

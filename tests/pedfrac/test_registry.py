@@ -14,7 +14,8 @@ from flows.cli import app
 from pedfrac import registry as module
 from pedfrac.config import TrackingConfig
 from pedfrac.errors import PedfracError
-from pedfrac.registry import CHALLENGER, CHAMPION, Registry
+from pedfrac.ledger import CHAMPION
+from pedfrac.registry import CHALLENGER, Registry
 from pedfrac.tracking import start_run, tracking_uri
 
 
