@@ -1,11 +1,13 @@
 """The command line: arguments in, flows run, one table or one JSON object out."""
 
+import atexit
 import inspect
 import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +16,7 @@ import typer
 
 from flows.artifacts import artifacts
 from flows.champion import promote, promotions, rollback
+from flows.embedded import run_flow
 from flows.export import export
 from flows.monitor_command import monitor
 from flows.output import as_table as _table
@@ -164,10 +167,9 @@ def records(
     settings = given.load({"data.images": images})
     import pandas as pd
 
-    from flows.preparation import cohort as run
     from pedfrac.steps import count_listed, store_of
 
-    keys = run(settings)
+    keys = run_flow("flows.preparation:cohort", settings)
     store = store_of(settings)
     found, counted = store.get(keys.records), store.get(keys.cohort)
     counts = counted.read_json("cohort.json")
@@ -208,10 +210,9 @@ def split(
 ) -> None:
     """Divide the patients into test, training and validation, and prove them disjoint."""
     settings = given.load({"data.images": images, "split.file": file})
-    from flows.preparation import split as run
     from pedfrac.steps import store_of
 
-    artifact = store_of(settings).get(run(settings))
+    artifact = store_of(settings).get(run_flow("flows.preparation:split", settings))
     report = artifact.read_json("split.json")
     result = {
         "artifact": artifact.key,
@@ -238,10 +239,9 @@ def pack(
 ) -> None:
     """Decode, clean and letterbox all films into one array for each size of network."""
     settings = given.load()
-    from flows.preparation import pack as run
     from pedfrac.steps import store_of
 
-    keys = run(settings)
+    keys = run_flow("flows.preparation:pack", settings)
     store = store_of(settings)
     paths = {
         name: str(store.get(getattr(keys, name)).path) for name in ("fracture_pack", "age_pack")
@@ -257,9 +257,7 @@ def train_age(
 ) -> None:
     """Train the network that tells the age group of a film."""
     settings = given.load()
-    from flows.training import train_age as run
-
-    _print_training(settings, run(settings), as_json)
+    _print_training(settings, run_flow("flows.training:train_age", settings), as_json)
 
 
 @app.command()
@@ -273,10 +271,10 @@ def train_fracture(
 ) -> None:
     """Train the fracture network of one age group, or the generalist of all ages."""
     settings = given.load()
-    from flows.training import train_fracture as run
-
     number = _group_number(group, settings.cohort.ages.names)
-    _print_training(settings, run(settings, group=number), as_json)
+    _print_training(
+        settings, run_flow("flows.training:train_fracture", settings, group=number), as_json
+    )
 
 
 @app.command()
@@ -287,9 +285,7 @@ def evaluate(
 ) -> None:
     """Score the fixed test set with all models; figures with 95 % intervals."""
     settings = given.load()
-    from flows.evaluation import evaluate as run
-
-    _print_evaluation(settings, run(settings), as_json)
+    _print_evaluation(settings, run_flow("flows.evaluation:evaluate", settings), as_json)
 
 
 @app.command()
@@ -300,9 +296,7 @@ def explain(
 ) -> None:
     """Write heat maps of the test films, and how often they meet the fractures."""
     settings = given.load()
-    from flows.evaluation import explain as run
-
-    evaluated, folder = run(settings)
+    evaluated, folder = run_flow("flows.evaluation:explain", settings)
     from pedfrac.metrics import interval_in_words
     from pedfrac.steps import store_of
 
@@ -346,11 +340,10 @@ def search(
     from pedfrac.config import load_search
 
     wanted = load_search(str(search_file) if search_file else None)
-    from flows.search import search as run
     from pedfrac.steps import store_of
     from pedfrac.steps.search import TRIALS
 
-    found = run(settings, wanted)
+    found = run_flow("flows.search:search", settings, wanted)
     trials = store_of(settings).get(found.search).read_json(TRIALS)
     result = found.model_dump() | ({"trials": trials} if as_json else {})
     _print(result, as_json, [_table("Trials", trials)])
@@ -369,9 +362,7 @@ def retrain(
     the test set.
     """
     settings = given.load()
-    from flows.retrain import retrain as run
-
-    done = run(settings)
+    done = run_flow("flows.retrain:retrain", settings)
     _print_evaluation(settings, done.evaluated, as_json, done.model_dump(mode="json"))
     if not as_json:
         out.print(f"Report             {done.report}")
@@ -418,9 +409,10 @@ def reproduce(
     settings = given.load({**protocol.settings, "split.file": str(file)})
     if settings.split.file != str(file):
         raise PedfracError("reproduce: the split is that of --split; leave split.file out")
-    from flows.retrain import retrain as run
 
-    _print_reproduction(settings, protocol, leakage, run(settings), as_json)
+    _print_reproduction(
+        settings, protocol, leakage, run_flow("flows.retrain:retrain", settings), as_json
+    )
 
 
 @app.command()
@@ -562,11 +554,34 @@ def main() -> None:
     # a bar for each file that MLflow copies hides what a run has to say
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     show_log()
+    with leaving_at_once():
+        try:
+            app()
+        except PedfracError as error:
+            print(f"pedfrac: {error}", file=sys.stderr)
+            sys.exit(1)
+
+
+@contextmanager
+def leaving_at_once() -> Iterator[None]:
+    """End the process when all that is to be done at its end is done.
+
+    Python would take torch and its compiler apart first, which takes seconds and changes nothing.
+    """
+    status = 1
+
+    def leave() -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+    atexit.register(leave)  # the first to be registered is the last to run
     try:
-        app()
-    except PedfracError as error:
-        print(f"pedfrac: {error}", file=sys.stderr)
-        sys.exit(1)
+        yield
+        status = 0
+    except SystemExit as exit:
+        status = exit.code if isinstance(exit.code, int) else int(exit.code is not None)
+        raise
 
 
 def show_log() -> None:

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.embedded import run_flow
 from flows.output import as_table, out, print_result
 
 
@@ -60,10 +61,9 @@ def monitor(
     }
     config = validated(MonitorConfig, given, "monitor")
     check_files(config)
-    from flows.monitoring import monitor as run
     from pedfrac.steps import drift_findings
 
-    found = run(config)
+    found = run_flow("flows.monitoring:monitor", config)
     findings = drift_findings(config, found)
     rows: list[dict[str, Any]] = [
         {

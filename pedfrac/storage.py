@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -190,7 +191,9 @@ class ArtifactStore:
                 logger.info("%s is there already", key)
                 return found
             with self._backend.partial(key, resumable) as folder:
+                began = time.monotonic()
                 make(folder)
+                seconds = time.monotonic() - began
             manifest = Manifest(
                 kind=kind,
                 schema_version=SCHEMA_VERSION,
@@ -206,7 +209,7 @@ class ArtifactStore:
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
             )
             published = self._backend.publish(folder, manifest, broken=there)
-            logger.info("%s made", key)
+            logger.info("%s made in %.1f s", key, seconds)
             return published
 
     @staticmethod
