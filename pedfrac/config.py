@@ -47,6 +47,8 @@ Qualities = Annotated[
     tuple[Annotated[int, Field(ge=1, le=100)], ...], BeforeValidator(_comma_separated)
 ]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Precision = Literal["auto", "fp32", "tf32", "bf16"]
+"""Arithmetic; tf32 is fp32 whose products a GPU rounds, and the same as fp32 on a CPU."""
 Read = TypeVar("Read", bound=BaseModel)
 
 
@@ -229,8 +231,8 @@ class TrainingConfig(Section):
         "sampler", description="The one correction of class imbalance"
     )
     focal_gamma: float = Field(2.0, ge=0, description="With 'focal': focusing exponent")
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="Arithmetic of the step; auto: bf16 on a GPU that has it, else fp32"
+    precision: Precision = Field(
+        "auto", description="Arithmetic of the step; auto: bf16 where the device has it, else tf32"
     )
     augment: AugmentConfig = Field(default_factory=AugmentConfig, description="Augmentation")
     seed: int = Field(0, ge=0, description="Seed of initial weights, order and augmentation")

@@ -6,13 +6,13 @@ Not here: epochs, validation and what is kept of a training (training), nor wher
 
 import logging
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import torch
 from timm.utils import ModelEmaV3
 from torch import Generator, Tensor, nn
 
+from pedfrac.arithmetic import autocast, can_compile
 from pedfrac.augmentation import augment, change_films
 from pedfrac.config import RuntimeConfig, TrainingConfig
 from pedfrac.distributed import Ranks
@@ -60,9 +60,7 @@ class Learner:
         self._years = None if years is None else years.to(device)
         self._loss = make_loss(self._labels, model.head.classes, config)
         self._micro_batch = runtime.micro_batch
-        self._compiles = runtime.compile == "on" or (
-            runtime.compile == "auto" and device.type == "cuda"
-        )
+        self._compiles = _compiles(runtime, device)
 
     def join(self) -> None:
         """Meet the other ranks, and compile; to be called once, when the weights are in place."""
@@ -98,7 +96,7 @@ class Learner:
         outputs = []
         for number, (part, places) in enumerate(parts, start=1):
             with self.ranks.gathering(self._joined, now=now and number == len(parts)):
-                with self.autocast():
+                with autocast(self.config.precision, self.device):
                     output = (self._compiled if len(part) == size else self._joined)(part)
                 # the mean of the ranks' gradients is to be that of the batch's mean loss; a rank
                 # without a film of it goes along with one that counts nothing
@@ -119,14 +117,6 @@ class Learner:
         self.updates += 1
         if self.config.ema_decay > 0:
             self.average.update(self.model, step=self.updates)
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        """Return the context of the configured arithmetic."""
-        gpu = self.device.type == "cuda"
-        auto = self.config.precision == "auto" and gpu and torch.cuda.is_bf16_supported()
-        if auto or self.config.precision == "bf16":
-            return torch.autocast(self.device.type, torch.bfloat16)
-        return nullcontext()
 
     def _losses(self, output: Tensor, places: Tensor) -> Tensor:
         """Return the mean loss of training films at some positions, weighted as they count."""
@@ -153,7 +143,8 @@ class Learner:
         """Send copies of a film forth and back, and leave no trace of it."""
         buffers = {name: value.clone() for name, value in self.model.named_buffers()}
         try:
-            with torch.random.fork_rng([self.device]), self.autocast():
+            arithmetic = autocast(self.config.precision, self.device)
+            with torch.random.fork_rng([self.device]), arithmetic:
                 output = self.model(to_input(film.expand(count, -1, -1)))
             output.float().sum().backward()
         finally:
@@ -179,6 +170,21 @@ def largest_that_fits(size: int, attempt: Callable[[int], None]) -> int:
                 ) from None
         size = -(-size // 2)
         logger.info("the batch does not fit into the GPU's memory: trying %d films at once", size)
+
+
+def _compiles(runtime: RuntimeConfig, device: torch.device) -> bool:
+    """Return whether networks are to be compiled; PedfracError where they cannot but must be."""
+    if runtime.compile == "off" or (runtime.compile == "auto" and device.type != "cuda"):
+        return False
+    if can_compile():
+        return True
+    if runtime.compile == "on":
+        raise PedfracError(
+            "runtime.compile on: needs a C++ compiler, and there is no g++ here; install it, "
+            "or choose off"
+        )
+    logger.warning("networks are not compiled, and so slower: there is no g++ here")
+    return False
 
 
 def to_input(films: Tensor) -> Tensor:

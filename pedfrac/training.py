@@ -20,6 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor, nn
 
+from pedfrac.arithmetic import autocast, float32
 from pedfrac.config import RuntimeConfig, TrainingConfig
 from pedfrac.distributed import ALONE, MappedArray, Ranks, Tell, run_together
 from pedfrac.errors import PedfracError
@@ -150,12 +151,13 @@ def train(
     PedfracError where the network's output is no number, or where validation cannot give the figure
     that chooses the epoch.
     """
-    run = _Run(model, data, config, folder, device, runtime, ranks)
-    for epoch in run.history:
-        on_epoch(epoch)
-    while not run.finished:
-        on_epoch(run.train_epoch())
-    run.write_results()
+    with float32(config.precision, device):
+        run = _Run(model, data, config, folder, device, runtime, ranks)
+        for epoch in run.history:
+            on_epoch(epoch)
+        while not run.finished:
+            on_epoch(run.train_epoch())
+        run.write_results()
 
 
 def train_on(
@@ -400,7 +402,7 @@ class _Run:
 
     def _validate(self) -> dict[str, float | None]:
         films = self.data.validation
-        with self.learner.autocast():
+        with autocast(self.config.precision, self.device):
             output = self._output(self.learner.compiled_average)
         if self.years is not None:
             # the training network's head, too, whose figures on training films are made by it
