@@ -14,7 +14,7 @@ from pedfrac.steps import Evaluated
 @flow(name="evaluate")
 def evaluate(config: RetrainConfig) -> Evaluated:
     """Score the test films with the trained models, training what is missing; return the keys."""
-    prepared = prepare(config)
+    prepared = prepare(config, age_pack=False)
     return train_and_evaluate(config, prepared, None)[1]
 
 

@@ -3,6 +3,7 @@
 from prefect import flow
 from pydantic import BaseModel, ConfigDict
 
+from pedfrac import steps
 from pedfrac.config import RetrainConfig
 from pedfrac.steps import Prepared
 from tasks.cohort import select_cohort
@@ -38,14 +39,19 @@ def pack(config: RetrainConfig) -> Prepared:
     return prepare(config)
 
 
-def prepare(config: RetrainConfig) -> Prepared:
-    """Run the steps before training inside a flow; what is there already is not done again."""
+def prepare(config: RetrainConfig, *, age_pack: bool = True) -> Prepared:
+    """Run the steps before training inside a flow; what is there already is not done again.
+
+    Without ``age_pack`` the films are not yet packed for the age classifier, which nothing but its
+    own training and what comes after needs; under which key they will lie is known.
+    """
     records = read_records(config)
     selected = select_cohort(config, records)
+    pack_age = pack_films if age_pack else steps.pack_key
     return Prepared(
         records=records,
         cohort=selected,
         split=split_patients(config, selected),
         fracture_pack=pack_films(config, records, config.fracture.model),
-        age_pack=pack_films(config, records, config.age.model),
+        age_pack=pack_age(config, records, config.age.model),
     )

@@ -1,9 +1,11 @@
 """The parent flow: a whole retraining, its trainings mapped over age groups."""
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 from prefect import Flow, flow
+from prefect.futures import PrefectConcurrentFuture, wait
 from prefect.runtime import deployment, flow_run
 from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -24,6 +26,7 @@ from tasks.bundle import assemble_bundle
 from tasks.evaluation import evaluate_bundle
 from tasks.explanation import explain_bundle
 from tasks.folds import cut_folds, pool_folds
+from tasks.packing import pack_films
 from tasks.registry import register_bundle
 from tasks.report import publish_results, write_report
 from tasks.robustness import check_robustness
@@ -80,7 +83,7 @@ def retrain(
 
 
 def _retrain(config: RetrainConfig, run: tracking.Run) -> Retrained:
-    prepared = prepare(config)
+    prepared = prepare(config, age_pack=False)
     trained, evaluated = train_and_evaluate(config, prepared, run.run_id)
     provenance = {
         "data fingerprint": steps.store_of(config).peek(prepared.records).digest,
@@ -131,30 +134,43 @@ def train_all(
     Raises PedfracError naming what failed.
     """
     given = [{"config": config, "prepared": one, "parent_run": parent_run} for one in splits]
-    # the specialists start from the generalists, so without them they need not be tried
-    generalists = _dispatch_all(
-        config,
-        [
-            _Job(train_fracture, steps.fracture_training(config, one), own)
-            for one, own in zip(splits, given, strict=True)
-        ],
-    )
-    jobs = []
-    for one, own, generalist in zip(splits, given, generalists, strict=True):
-        jobs.append(_Job(train_age, steps.age_training(config, one), own))
-        for group in range(len(config.cohort.ages)):
-            training = steps.fracture_training(config, one, group, generalist)
-            jobs.append(
-                _Job(train_fracture, training, own | {"generalist": generalist, "group": group})
-            )
-    keys = iter(_dispatch_all(config, jobs))
-    return [
-        Trained(
-            age=next(keys),
-            generalist=generalist,
-            specialists=tuple(next(keys) for _ in config.cohort.ages.names),
+    groups = range(len(config.cohort.ages))
+    with _runner(config, len(splits) * (2 + len(groups))) as runner:
+        generalists = _begin(
+            runner,
+            [
+                _Job(train_fracture, steps.fracture_training(config, one), own)
+                for one, own in zip(splits, given, strict=True)
+            ],
         )
-        for generalist in generalists
+        # beside the generalists' training, which needs no films of this size
+        pack_films(config, splits[0].records, config.age.model)
+        ages = _begin(
+            runner,
+            [
+                _Job(train_age, steps.age_training(config, one), own)
+                for one, own in zip(splits, given, strict=True)
+            ],
+        )
+        warm = config.fracture.specialist.start == "generalist"
+        starts = _keys(generalists) if warm else [None] * len(splits)
+        specialists = _begin(
+            runner,
+            [
+                _Job(
+                    train_fracture,
+                    steps.fracture_training(config, one, group, start),
+                    own | {"generalist": start, "group": group},
+                )
+                for one, own, start in zip(splits, given, starts, strict=True)
+                for group in groups
+            ],
+        )
+        keys = iter(_keys([*generalists, *ages, *specialists]))
+    first, second = (list(islice(keys, len(splits))) for _ in range(2))
+    return [
+        Trained(generalist=generalist, age=age, specialists=tuple(islice(keys, len(groups))))
+        for generalist, age in zip(first, second, strict=True)
     ]
 
 
@@ -167,27 +183,36 @@ def score_folds(
         bundle = assemble_bundle(config, fold, networks)
         given = {"config": config, "prepared": fold, "bundle": bundle}
         jobs.append(_Job(score_fold, steps.FoldScoring(config, fold, bundle), given))
-    return pool_folds(config, _dispatch_all(config, jobs, "folds"))
+    with _runner(config, len(jobs)) as runner:
+        return pool_folds(config, _keys(_begin(runner, jobs), "folds"))
 
 
-def _dispatch_all(
-    config: RetrainConfig, jobs: Sequence[_Job], what: str = "trainings"
-) -> list[str]:
-    """Return the keys that all jobs have made; raise PedfracError naming those that failed."""
-    at_a_time = len(jobs) if config.runtime.dispatch == "deployments" else config.runtime.parallel
-    # a runner of its own, since how many children run at a time is configuration
-    runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=at_a_time)
-    with runner:
-        futures = runner.map(
-            dispatch,
-            {
-                "name": [job.work.name for job in jobs],
-                "child": [job.child for job in jobs],
-                "work": [job.work for job in jobs],
-                "given": [job.given for job in jobs],
-            },
-        )
-        futures.wait()
+Future = PrefectConcurrentFuture[Any]
+
+
+def _runner(config: RetrainConfig, jobs: int) -> ThreadPoolTaskRunner[Any]:
+    """Return what runs children, as many at a time as the configuration has it."""
+    deployed = config.runtime.dispatch == "deployments"
+    return ThreadPoolTaskRunner(max_workers=jobs if deployed else config.runtime.parallel)
+
+
+def _begin(runner: ThreadPoolTaskRunner[Any], jobs: Sequence[_Job]) -> list[Future]:
+    """Have jobs done; they are under way or wait for their turn."""
+    futures: Any = runner.map(
+        dispatch,
+        {
+            "name": [job.work.name for job in jobs],
+            "child": [job.child for job in jobs],
+            "work": [job.work for job in jobs],
+            "given": [job.given for job in jobs],
+        },
+    )
+    return list(futures)
+
+
+def _keys(futures: Sequence[Future], what: str = "trainings") -> list[str]:
+    """Wait for jobs and return what they made; raise PedfracError naming those that failed."""
+    wait(list(futures))
     failed = [
         str(future.state.result(raise_on_failure=False))
         for future in futures
@@ -195,11 +220,10 @@ def _dispatch_all(
     ]
     if failed:
         raise PedfracError(
-            f"{len(failed)} of {len(jobs)} {what} failed ({'; '.join(failed)}). "
+            f"{len(failed)} of {len(futures)} {what} failed ({'; '.join(failed)}). "
             "The others are kept; another run does only what is missing"
         )
-    keys: list[Any] = futures.result()
-    return keys
+    return [future.result() for future in futures]
 
 
 def evaluate_and_explain(

@@ -4,7 +4,14 @@ What a step computes stands in its own module; here is only what goes in, under 
 and which files it leaves. No Prefect: a worker or a notebook may call any step by itself.
 """
 
-from pedfrac.steps.data import count_listed, pack_films, read_records, select_cohort, split_patients
+from pedfrac.steps.data import (
+    count_listed,
+    pack_films,
+    pack_key,
+    read_records,
+    select_cohort,
+    split_patients,
+)
 from pedfrac.steps.evaluation import (
     assemble_bundle,
     check_robustness,
@@ -53,6 +60,7 @@ __all__ = [
     "headline_figures",
     "monitor_window",
     "pack_films",
+    "pack_key",
     "pool_folds",
     "publish_heat_maps",
     "publish_results",

@@ -109,6 +109,12 @@ def pack_films(
     ).key
 
 
+def pack_key(config: RetrainConfig, records: str, model: ModelConfig) -> str:
+    """Return the key under which the films packed for a model lie, or will."""
+    store, settings = store_of(config), config.preparation(model).model_dump(mode="json")
+    return store.key("pack", config=settings, parents={"records": store.peek(records)})
+
+
 def _split_settings(config: RetrainConfig) -> dict[str, Any]:
     split = config.split.of_the_bundle
     # 0 stands for no fold, as in splits that are there already and whose test sets are followed
