@@ -6,7 +6,6 @@ normalisation to float and augmentation, which happen on the training device.
 
 import re
 import struct
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pedfrac import png
 from pedfrac.config import Preparation
 from pedfrac.errors import PedfracError
 
@@ -29,7 +29,6 @@ MARKER_MARGIN = 6
 RING = 5
 INPAINT_RADIUS = 5
 
-_PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
 # In a JPEG scan ff is data when 00 follows, a restart when d0-d7 follow, and padding before ff.
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
@@ -104,8 +103,12 @@ def decode_bytes(data: bytes, name: str) -> Film:
     that are truncated or damaged.
     """
     # OpenCV returns what it could read of a truncated file with no more than a warning.
-    if fault := _fault(data):
-        raise PedfracError(f"{name}: must be a whole PNG or JPEG, found {fault}")
+    try:
+        whole = _checked(data)
+    except png.PngFault as fault:
+        raise PedfracError(f"{name}: must be a whole PNG or JPEG, found {fault}") from None
+    if whole and (film := png.high_bytes(whole)) is not None:
+        return film
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
@@ -209,31 +212,15 @@ def _fill(film: Film, mask: NDArray[np.uint8]) -> None:
         window[inside] = np.uint8(np.median(window[ring])) if ring.any() else 0
 
 
-def _fault(data: bytes) -> str | None:
-    """Return what is wrong with the bytes of a film as a file, or None."""
-    if not data:
-        return "an empty file"
-    if data.startswith(_PNG):
-        return _png_fault(data)
-    if data.startswith(_JPEG):
-        return _jpeg_fault(data)
-    return f"a file that starts with {data[:8]!r}"
-
-
-def _png_fault(data: bytes) -> str | None:
-    """Walk the chunks of a PNG: each must be whole and match its checksum, the last be IEND."""
-    at = len(_PNG)
-    while at + 12 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, at)
-        end = at + 12 + length
-        if end > len(data):
-            break
-        if zlib.crc32(memoryview(data)[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end]):
-            return f"a damaged {kind.decode('latin-1')} chunk at byte {at}"
-        if kind == b"IEND":
-            return None
-        at = end
-    return f"a PNG truncated after {len(data)} bytes"
+def _checked(data: bytes) -> list[png.Chunk]:
+    """Return the chunks of a PNG, none of a JPEG; raise PngFault that says what else was found."""
+    if data.startswith(png.SIGNATURE):
+        return png.chunks(data)
+    if not data.startswith(_JPEG):
+        raise png.PngFault(f"a file that starts with {data[:8]!r}" if data else "an empty file")
+    if fault := _jpeg_fault(data):
+        raise png.PngFault(fault)
+    return []
 
 
 def _jpeg_fault(data: bytes) -> str | None:
