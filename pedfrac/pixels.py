@@ -4,20 +4,24 @@ Training, evaluation, explanation and prediction all come through ``prepare``. N
 normalisation to float and augmentation, which happen on the training device.
 """
 
+import math
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pedfrac import png
-from pedfrac.config import Preparation
 from pedfrac.errors import PedfracError
+
+if TYPE_CHECKING:
+    from pedfrac.config import Preparation
 
 Film = NDArray[np.uint8]
 Boxes = NDArray[np.float64]
@@ -76,7 +80,7 @@ class Placement:
 
 
 def prepare(
-    film: Path | Film, text_boxes: ArrayLike, preparation: Preparation
+    film: Path | Film, text_boxes: ArrayLike, preparation: "Preparation"
 ) -> tuple[Film, Placement]:
     """Return a film (size,size) ready for a network, and where the film lies in it.
 
@@ -142,17 +146,13 @@ def remove_markers(film: Film, boxes: ArrayLike, how: Literal["fill", "inpaint",
     Boxes are clipped to the film and grown by MARKER_MARGIN; pixels outside them do not change.
     """
     cleaned = film.copy()
-    mask = np.zeros(film.shape, np.uint8)
-    if how != "off":
-        for region in _regions(boxes, film.shape):
-            mask[region] = 1
-    if not mask.any():
-        return cleaned
-    if how == "inpaint":
+    regions = [] if how == "off" else _regions(boxes, film.shape)
+    if regions and how == "inpaint":
+        mask = _drawn(regions, _Region(0, 0, *film.shape))
         inside = mask.astype(bool)
         cleaned[inside] = cv2.inpaint(film, mask, INPAINT_RADIUS, cv2.INPAINT_TELEA)[inside]
-    else:
-        _fill(cleaned, mask)
+    elif regions:
+        _fill(cleaned, regions)
     return cleaned
 
 
@@ -184,32 +184,85 @@ def _inner(height: int, width: int, scale: float) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def _regions(boxes: ArrayLike, shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
-    """Yield the pixels of each box, rounded outward, grown by the margin, clipped to the film."""
+class _Region(NamedTuple):
+    """A rectangle of pixels; bottom and right are the first that are not in it."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def pixels(self) -> tuple[slice, slice]:
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+    def touches(self, other: "_Region") -> bool:
+        """Return whether they overlap or have pixels that are neighbours, across a corner too."""
+        return (
+            self.top <= other.bottom
+            and other.top <= self.bottom
+            and self.left <= other.right
+            and other.left <= self.right
+        )
+
+
+def _regions(boxes: ArrayLike, shape: tuple[int, ...]) -> list[_Region]:
+    """Return the pixels of each box, rounded outward, grown by the margin, clipped to the film."""
     height, width = shape
+    found = []
     for x1, y1, x2, y2 in as_boxes(boxes):
-        top, left = (max(0, int(np.floor(low)) - MARKER_MARGIN) for low in (y1, x1))
-        bottom, right = (int(np.ceil(high)) + MARKER_MARGIN for high in (y2, x2))
-        yield slice(top, max(top, min(bottom, height))), slice(left, max(left, min(right, width)))
+        top, left = (max(0, math.floor(low) - MARKER_MARGIN) for low in (y1, x1))
+        bottom, right = (math.ceil(high) + MARKER_MARGIN for high in (y2, x2))
+        region = _Region(top, left, min(bottom, height), min(right, width))
+        if region.top < region.bottom and region.left < region.right:
+            found.append(region)
+    return found
 
 
-def _fill(film: Film, mask: NDArray[np.uint8]) -> None:
-    """Give each connected region of the mask the median of the ring around it, in place.
+def _drawn(regions: Sequence[_Region], window: _Region) -> NDArray[np.uint8]:
+    """Return a mask of a window that is 1 in the regions."""
+    mask = np.zeros((window.bottom - window.top, window.right - window.left), np.uint8)
+    for top, left, bottom, right in regions:
+        rows = slice(max(0, top - window.top), max(0, bottom - window.top))
+        mask[rows, max(0, left - window.left) : max(0, right - window.left)] = 1
+    return mask
+
+
+def _fill(film: Film, regions: Sequence[_Region]) -> None:
+    """Give the regions, those that touch as one, the median of the ring around, in place.
 
     One grey per region holds no trace of the letter, and the ring's median is the region's
     surroundings: no dark or bright patch tells the network where a marker was.
     """
-    _, regions, boxes, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     kernel = np.ones((2 * RING + 1, 2 * RING + 1), np.uint8)
-    for number, (left, top, width, height, _) in enumerate(boxes[1:], start=1):
-        around = (
-            slice(max(0, top - RING), top + height + RING),
-            slice(max(0, left - RING), left + width + RING),
-        )
-        inside = regions[around] == number
-        ring = (cv2.dilate(inside.astype(np.uint8), kernel) == 1) & (mask[around] == 0)
-        window = film[around]
-        window[inside] = np.uint8(np.median(window[ring])) if ring.any() else 0
+    for group in _touching(regions):
+        # Only what lies around a marker is looked at: a film has a hundred times as many pixels.
+        around = _around(group, film.shape)
+        inside = _drawn(group, around)
+        ring = (cv2.dilate(inside, kernel) == 1) & (_drawn(regions, around) == 0)
+        window = film[around.pixels]
+        window[inside == 1] = np.uint8(np.median(window[ring])) if ring.any() else 0
+
+
+def _touching(regions: Sequence[_Region]) -> list[list[_Region]]:
+    """Return the regions in groups of those that touch, by way of others too."""
+    groups: list[list[_Region]] = []
+    for region in regions:
+        near = [group for group in groups if any(region.touches(other) for other in group)]
+        groups = [group for group in groups if group not in near]
+        groups.append([region, *chain.from_iterable(near)])
+    return groups
+
+
+def _around(group: Sequence[_Region], shape: tuple[int, ...]) -> _Region:
+    """Return the part of the film that holds a group and the ring around it."""
+    tops, lefts, bottoms, rights = zip(*group, strict=True)
+    return _Region(
+        max(0, min(tops) - RING),
+        max(0, min(lefts) - RING),
+        min(shape[0], max(bottoms) + RING),
+        min(shape[1], max(rights) + RING),
+    )
 
 
 def _checked(data: bytes) -> list[png.Chunk]:
