@@ -87,8 +87,9 @@ def prepare(
     ``film`` is a file or a decoded film (height,width); ``text_boxes`` (n,4) xyxy are its marker
     regions in its own pixels. Raises PedfracError where the file cannot be decoded.
     """
-    decoded = decode(film) if isinstance(film, Path) else film
-    return letterbox(remove_markers(decoded, text_boxes, preparation.markers), preparation.size)
+    own = decode(film) if isinstance(film, Path) else film.copy()
+    _remove_markers(own, text_boxes, preparation.markers)
+    return letterbox(own, preparation.size)
 
 
 def decode(path: Path) -> Film:
@@ -146,13 +147,7 @@ def remove_markers(film: Film, boxes: ArrayLike, how: Literal["fill", "inpaint",
     Boxes are clipped to the film and grown by MARKER_MARGIN; pixels outside them do not change.
     """
     cleaned = film.copy()
-    regions = [] if how == "off" else _regions(boxes, film.shape)
-    if regions and how == "inpaint":
-        mask = _drawn(regions, _Region(0, 0, *film.shape))
-        inside = mask.astype(bool)
-        cleaned[inside] = cv2.inpaint(film, mask, INPAINT_RADIUS, cv2.INPAINT_TELEA)[inside]
-    elif regions:
-        _fill(cleaned, regions)
+    _remove_markers(cleaned, boxes, how)
     return cleaned
 
 
@@ -219,6 +214,17 @@ def _regions(boxes: ArrayLike, shape: tuple[int, ...]) -> list[_Region]:
     return found
 
 
+def _remove_markers(film: Film, boxes: ArrayLike, how: str) -> None:
+    """Do what ``remove_markers`` does to the film itself."""
+    regions = [] if how == "off" else _regions(boxes, film.shape)
+    if regions and how == "inpaint":
+        mask = _drawn(regions, _Region(0, 0, *film.shape))
+        inside = mask.astype(bool)
+        film[inside] = cv2.inpaint(film, mask, INPAINT_RADIUS, cv2.INPAINT_TELEA)[inside]
+    elif regions:
+        _fill(film, regions)
+
+
 def _drawn(regions: Sequence[_Region], window: _Region) -> NDArray[np.uint8]:
     """Return a mask of a window that is 1 in the regions."""
     mask = np.zeros((window.bottom - window.top, window.right - window.left), np.uint8)
@@ -234,14 +240,19 @@ def _fill(film: Film, regions: Sequence[_Region]) -> None:
     One grey per region holds no trace of the letter, and the ring's median is the region's
     surroundings: no dark or bright patch tells the network where a marker was.
     """
-    kernel = np.ones((2 * RING + 1, 2 * RING + 1), np.uint8)
     for group in _touching(regions):
         # Only what lies around a marker is looked at: a film has a hundred times as many pixels.
         around = _around(group, film.shape)
-        inside = _drawn(group, around)
-        ring = (cv2.dilate(inside, kernel) == 1) & (_drawn(regions, around) == 0)
+        near = _drawn([_around([region], film.shape) for region in group], around)
+        ring = near > _drawn(regions, around)
         window = film[around.pixels]
-        window[inside == 1] = np.uint8(np.median(window[ring])) if ring.any() else 0
+        window[_drawn(group, around) == 1] = _median(window[ring]) if ring.any() else 0
+
+
+def _median(values: Film) -> int:
+    """Return the median, of an even number the mean of the two in the middle, rounded down."""
+    ordered = np.sort(values)
+    return (int(ordered[(len(ordered) - 1) // 2]) + int(ordered[len(ordered) // 2])) // 2
 
 
 def _touching(regions: Sequence[_Region]) -> list[list[_Region]]:
