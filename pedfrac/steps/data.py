@@ -125,9 +125,11 @@ def _earlier_pack(
             continue
         read = store.peek(source.key)
         same_root = read.manifest.config["root"] == records.manifest.config["root"]
-        if same_root and read.digest == source.digest and store.find(pack.key):
+        if not same_root or read.digest != source.digest:
+            continue
+        if (sound := store.find(pack.key)) is not None:
             known = record_tables.load_records(read.path)
-            return EarlierPack(pack.path / IMAGES, known.table, known.boxes)
+            return EarlierPack(sound.path / IMAGES, known.table, known.boxes)
     return None
 
 
