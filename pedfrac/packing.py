@@ -5,11 +5,9 @@ Not here: how a film is prepared (pixels.py) and what makes a folder an artifact
 
 import json
 import logging
-import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,17 +19,17 @@ from pydantic import ValidationError
 
 from pedfrac.config import Preparation
 from pedfrac.errors import PedfracError
-from pedfrac.pixels import Boxes, Placement, prepare, yolo_to_xyxy
-from pedfrac.processes import start_worker
+from pedfrac.film_rows import FilmRow, Job, write_all
+from pedfrac.pixels import Placement, yolo_to_xyxy
 from pedfrac.records import CLASSES, read_table, write_table
+from pedfrac.repacking import EarlierPack, copy_rows
 from pedfrac.storage import content_hash, write_json
 
 logger = logging.getLogger(__name__)
 
 IMAGES, INDEX, BOXES, META = "images.npy", "index.csv", "boxes.csv", "pack.json"
 TEXT = CLASSES.index("text")  # side markers and other burnt-in text
-CHUNK = 32  # films per unit of work: at most so many per process are done again after a kill
-FEW = 32  # below this, starting processes costs more than they save
+CHUNK = 16  # films per unit of work: at most so many per process are done again after a kill
 
 _CORNERS = ["x1", "y1", "x2", "y2"]
 BOX_TYPES = {"filestem": "str", "row": "int64", "class_id": "int64"} | dict.fromkeys(
@@ -116,105 +114,74 @@ def build_pack(
     preparation: Preparation,
     workers: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    earlier: EarlierPack | None = None,
 ) -> None:
     """Write the pack of a table of films into a folder; what a killed call left there is kept.
 
     ``table`` has a row per film (filestem, image relative to ``root``, width, height, …), which
     becomes the row order; ``boxes`` has filestem, class_id, xc, yc, w, h as fractions. ``workers``
-    are processes, 0 one per core; ``progress(done, total)`` counts films. Raises PedfracError that
-    names all films that cannot be decoded; the others are done by then and stay done.
+    are processes, 0 one per core; ``progress(done, total)`` counts films. Rows that an ``earlier``
+    pack of the same preparation has are copied from it. Raises PedfracError that names all films
+    that cannot be decoded; the others are done by then and stay done.
     """
     _check_table(table)
     placed = _place_boxes(table, boxes, preparation.size)
     inputs = _inputs_hash(table, placed, preparation)
     if _finished(folder, inputs):
         return
-    ledger = _Ledger.open(folder, len(table), preparation.size, inputs)
-    films = _films(table, placed, root)
-    jobs = [
-        _Job(folder / IMAGES, [films[row] for row in rows], preparation)
-        for rows in ledger.chunks_to_do()
-    ]
+    with _Ledger.open(folder, len(table), preparation.size, inputs) as ledger:
+        if earlier is not None:
+            _copy_known(folder, ledger, earlier, earlier.rows_of(table, boxes))
+        films, start = _films(table, placed, root), _start(folder / IMAGES)
+        jobs = [
+            Job(folder / IMAGES, start, [films[row] for row in rows], preparation)
+            for rows in ledger.chunks_to_do()
+        ]
+        _write_films(jobs, ledger, workers or _cores(), progress)
+        _write_tables(folder, table, placed, preparation, inputs)
+        ledger.remove()
+
+
+def _write_films(
+    jobs: list[Job],
+    ledger: "_Ledger",
+    workers: int,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Have all jobs done; raise PedfracError that names every film that could not be decoded."""
     faults: list[str] = []
-    count = len(table) - sum(len(job.films) for job in jobs)
-    _report(progress, count, len(table))
-    for job, found in _run(jobs, workers or _cores()):
+    total = len(ledger)
+    count = total - sum(len(job.films) for job in jobs)
+    _report(progress, count, total)
+    for job, found in write_all(jobs, workers):
         faults += found.values()
         ledger.mark([film.row for film in job.films if film.row not in found])
         count += len(job.films)
-        _report(progress, count, len(table))
+        _report(progress, count, total)
     if faults:
         listed = "\n  ".join(sorted(faults))
-        raise PedfracError(f"{len(faults)} of {len(table)} films cannot be packed:\n  {listed}")
-    _write_tables(folder, table, placed, preparation, inputs)
-    ledger.close()
+        raise PedfracError(f"{len(faults)} of {total} films cannot be packed:\n  {listed}")
 
 
-@dataclass(frozen=True)
-class _Film:
-    """One film to prepare: its row, file, size (height, width) on record, and marker boxes."""
-
-    row: int
-    path: Path
-    shape: tuple[int, int]
-    text: Boxes
-
-
-@dataclass(frozen=True)
-class _Job:
-    """Consecutive films whose pixels one process writes."""
-
-    images: Path
-    films: list[_Film]
-    preparation: Preparation
-
-
-def _prepare_job(job: _Job) -> dict[int, str]:
-    """Write the films of a job into their rows; return the faults by row."""
-    faults: dict[int, str] = {}
-    images = np.lib.format.open_memmap(job.images, mode="r+")
-    for film in job.films:
-        try:
-            images[film.row] = _prepare_film(film, job.preparation)
-        except PedfracError as error:
-            faults[film.row] = str(error)
-    images.flush()  # on disk before the ledger says so, whatever stops the machine next
-    return faults
-
-
-def _prepare_film(film: _Film, preparation: Preparation) -> NDArray[np.uint8]:
-    pixels, placement = prepare(film.path, film.text, preparation)
-    if placement.source != film.shape:
-        # The boxes were placed by the size on record: on another film they would lie elsewhere.
-        raise PedfracError(
-            f"{film.path}: must have the {film.shape} pixels (height, width) on record, "
-            f"found {placement.source}"
-        )
-    return pixels
-
-
-def _run(jobs: list[_Job], workers: int) -> Iterator[tuple[_Job, dict[int, str]]]:
-    """Yield each job with its faults as it is done, in this process or in several."""
-    if min(workers, len(jobs)) < 2 or sum(len(job.films) for job in jobs) < FEW:
-        yield from ((job, _prepare_job(job)) for job in jobs)
+def _copy_known(
+    folder: Path, ledger: "_Ledger", earlier: EarlierPack, known: NDArray[np.int64]
+) -> None:
+    """Copy the rows that are still to do and that an earlier pack has; ``known`` as rows_of."""
+    rows = ledger.rows_to_do()
+    rows = rows[known[rows] >= 0]
+    if not len(rows):
         return
-    # Spawn, since a fork of a process that has used torch or OpenCV threads may hang.
-    pool = ProcessPoolExecutor(
-        min(workers, len(jobs)), multiprocessing.get_context("spawn"), start_worker
-    )
-    try:
-        running: dict[Future[dict[int, str]], _Job] = {
-            pool.submit(_prepare_job, job): job for job in jobs
-        }
-        for future in as_completed(running):
-            yield running[future], future.result()
-    except BrokenProcessPool:
-        raise PedfracError(
-            f"one of {workers} processes that decode films was killed, perhaps for memory: "
-            "start again with fewer workers, and what is done stays done"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
+    images = np.load(earlier.images, mmap_mode="r", allow_pickle=False)
+    target = folder / IMAGES, _start(folder / IMAGES)
+    pairs = np.stack([known[rows], rows], axis=1)
+    copy_rows((earlier.images, images.offset), target, pairs, images[0].nbytes)
+    ledger.mark(rows.tolist())
+    logger.info("%s: %d of %d films copied from %s", folder, len(rows), len(known), earlier.images)
+
+
+def _start(images: Path) -> int:
+    """Return at which byte the rows of an array begin."""
+    return int(np.load(images, mmap_mode="r", allow_pickle=False).offset)
 
 
 class _Ledger:
@@ -223,9 +190,21 @@ class _Ledger:
     Its name holds the hash of the inputs, so that a build of other films never goes on from it.
     """
 
-    def __init__(self, path: Path, done: NDArray[np.bool_]):
+    def __init__(self, folder: Path, path: Path, done: NDArray[np.bool_]):
+        self._images = folder / IMAGES
         self._path = path
         self._done = done
+        self._thread = ThreadPoolExecutor(1)
+        self._marking: Future[None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._done)
+
+    def __enter__(self) -> "_Ledger":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown()
 
     @classmethod
     def open(cls, folder: Path, n: int, size: int, inputs: str) -> "_Ledger":
@@ -235,30 +214,47 @@ class _Ledger:
             done = np.frombuffer(path.read_bytes(), np.bool_).copy()
             if len(done) == n and (folder / IMAGES).exists():
                 logger.info("%s: %d of %d films are packed already", folder, done.sum(), n)
-                return cls(path, done)
+                return cls(folder, path, done)
         except FileNotFoundError:
             pass
         for stale in folder.glob("done-*"):
             stale.unlink()
         _allocate(folder, n, size)
         path.write_bytes(bytes(n))
-        return cls(path, np.zeros(n, np.bool_))
+        return cls(folder, path, np.zeros(n, np.bool_))
+
+    def rows_to_do(self) -> NDArray[np.int64]:
+        """Return the rows that are not written, in order."""
+        return np.flatnonzero(~self._done).astype(np.int64)
 
     def chunks_to_do(self) -> list[NDArray[np.int64]]:
         """Return the rows to do, CHUNK at a time, in order."""
-        rows = np.flatnonzero(~self._done).astype(np.int64)
+        rows = self.rows_to_do()
         return [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
 
     def mark(self, rows: list[int]) -> None:
-        """Note that rows are written."""
+        """Note that rows are written, as soon as they are on the disk; work goes on meanwhile."""
+        self._wait()
+        self._done[rows] = True
+        self._marking = self._thread.submit(self._mark, rows)
+
+    def remove(self) -> None:
+        """Remove the ledger: the pack is finished."""
+        self._wait()
+        self._path.unlink()
+
+    def _wait(self) -> None:
+        if self._marking is not None:
+            self._marking.result()
+
+    def _mark(self, rows: list[int]) -> None:
+        # On the disk before the ledger says so, whatever stops the machine next.
+        with self._images.open("r+b") as images:
+            os.fsync(images.fileno())
         with self._path.open("r+b") as file:
             for row in rows:
                 file.seek(row)
                 file.write(b"\1")
-
-    def close(self) -> None:
-        """Remove the ledger: the pack is finished."""
-        self._path.unlink()
 
 
 def _allocate(folder: Path, n: int, size: int) -> None:
@@ -284,23 +280,24 @@ def _place_boxes(table: pd.DataFrame, boxes: pd.DataFrame, size: int) -> pd.Data
     rows = pd.Index(table["filestem"]).get_indexer(pd.Index(boxes["filestem"]))
     placed = boxes[rows >= 0].assign(row=rows[rows >= 0])
     placed = placed.sort_values("row", kind="stable").reset_index(drop=True)
-    film, packed = np.empty((len(placed), 4)), np.empty((len(placed), 4))
     fractions = placed[["xc", "yc", "w", "h"]].to_numpy(np.float64)
-    shapes = _shapes(table)
-    for row, at in placed.groupby("row").indices.items():
-        height, width = shapes[row]
-        film[at] = yolo_to_xyxy(fractions[at], width, height)
-        packed[at] = Placement.of(height, width, size).apply(film[at])
+    placements = [Placement.of(*shape, size) for shape in _shapes(table)]
+    own = placed["row"].to_numpy()
+    sides = np.array([one.source[::-1] * 2 for one in placements], np.float64)[own]
+    scales = np.array([one.scale for one in placements])[own]
+    shifts = np.array([(one.dx, one.dy) * 2 for one in placements], np.float64)[own]
+    film = yolo_to_xyxy(fractions, 1, 1) * sides
+    packed = film * scales[:, None] + shifts
     placed[_FILM_CORNERS], placed[_CORNERS] = film, packed
     return placed[["filestem", "row", "class_id", *_FILM_CORNERS, *_CORNERS]]
 
 
-def _films(table: pd.DataFrame, placed: pd.DataFrame, root: Path) -> list[_Film]:
+def _films(table: pd.DataFrame, placed: pd.DataFrame, root: Path) -> list[FilmRow]:
     text = placed[placed["class_id"] == TEXT]
     corners = text[_FILM_CORNERS].to_numpy(np.float64)
     at = text.groupby("row").indices
     return [
-        _Film(row, root / image, shape, corners[at.get(row, [])])
+        FilmRow(row, root / image, shape, corners[at.get(row, [])])
         for row, (image, shape) in enumerate(zip(table["image"], _shapes(table), strict=True))
     ]
 

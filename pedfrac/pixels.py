@@ -4,20 +4,24 @@ Training, evaluation, explanation and prediction all come through ``prepare``. N
 normalisation to float and augmentation, which happen on the training device.
 """
 
+import math
 import re
 import struct
-import zlib
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pedfrac.config import Preparation
+from pedfrac import png
 from pedfrac.errors import PedfracError
+
+if TYPE_CHECKING:
+    from pedfrac.config import Preparation
 
 Film = NDArray[np.uint8]
 Boxes = NDArray[np.float64]
@@ -29,7 +33,6 @@ MARKER_MARGIN = 6
 RING = 5
 INPAINT_RADIUS = 5
 
-_PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
 # In a JPEG scan ff is data when 00 follows, a restart when d0-d7 follow, and padding before ff.
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
@@ -77,15 +80,16 @@ class Placement:
 
 
 def prepare(
-    film: Path | Film, text_boxes: ArrayLike, preparation: Preparation
+    film: Path | Film, text_boxes: ArrayLike, preparation: "Preparation"
 ) -> tuple[Film, Placement]:
     """Return a film (size,size) ready for a network, and where the film lies in it.
 
     ``film`` is a file or a decoded film (height,width); ``text_boxes`` (n,4) xyxy are its marker
     regions in its own pixels. Raises PedfracError where the file cannot be decoded.
     """
-    decoded = decode(film) if isinstance(film, Path) else film
-    return letterbox(remove_markers(decoded, text_boxes, preparation.markers), preparation.size)
+    own = decode(film) if isinstance(film, Path) else film.copy()
+    _remove_markers(own, text_boxes, preparation.markers)
+    return letterbox(own, preparation.size)
 
 
 def decode(path: Path) -> Film:
@@ -104,8 +108,12 @@ def decode_bytes(data: bytes, name: str) -> Film:
     that are truncated or damaged.
     """
     # OpenCV returns what it could read of a truncated file with no more than a warning.
-    if fault := _fault(data):
-        raise PedfracError(f"{name}: must be a whole PNG or JPEG, found {fault}")
+    try:
+        whole = _checked(data)
+    except png.PngFault as fault:
+        raise PedfracError(f"{name}: must be a whole PNG or JPEG, found {fault}") from None
+    if whole and (film := png.high_bytes(whole)) is not None:
+        return film
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
@@ -139,17 +147,7 @@ def remove_markers(film: Film, boxes: ArrayLike, how: Literal["fill", "inpaint",
     Boxes are clipped to the film and grown by MARKER_MARGIN; pixels outside them do not change.
     """
     cleaned = film.copy()
-    mask = np.zeros(film.shape, np.uint8)
-    if how != "off":
-        for region in _regions(boxes, film.shape):
-            mask[region] = 1
-    if not mask.any():
-        return cleaned
-    if how == "inpaint":
-        inside = mask.astype(bool)
-        cleaned[inside] = cv2.inpaint(film, mask, INPAINT_RADIUS, cv2.INPAINT_TELEA)[inside]
-    else:
-        _fill(cleaned, mask)
+    _remove_markers(cleaned, boxes, how)
     return cleaned
 
 
@@ -181,59 +179,112 @@ def _inner(height: int, width: int, scale: float) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def _regions(boxes: ArrayLike, shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
-    """Yield the pixels of each box, rounded outward, grown by the margin, clipped to the film."""
+class _Region(NamedTuple):
+    """A rectangle of pixels; bottom and right are the first that are not in it."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def pixels(self) -> tuple[slice, slice]:
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+    def touches(self, other: "_Region") -> bool:
+        """Return whether they overlap or have pixels that are neighbours, across a corner too."""
+        return (
+            self.top <= other.bottom
+            and other.top <= self.bottom
+            and self.left <= other.right
+            and other.left <= self.right
+        )
+
+
+def _regions(boxes: ArrayLike, shape: tuple[int, ...]) -> list[_Region]:
+    """Return the pixels of each box, rounded outward, grown by the margin, clipped to the film."""
     height, width = shape
+    found = []
     for x1, y1, x2, y2 in as_boxes(boxes):
-        top, left = (max(0, int(np.floor(low)) - MARKER_MARGIN) for low in (y1, x1))
-        bottom, right = (int(np.ceil(high)) + MARKER_MARGIN for high in (y2, x2))
-        yield slice(top, max(top, min(bottom, height))), slice(left, max(left, min(right, width)))
+        top, left = (max(0, math.floor(low) - MARKER_MARGIN) for low in (y1, x1))
+        bottom, right = (math.ceil(high) + MARKER_MARGIN for high in (y2, x2))
+        region = _Region(top, left, min(bottom, height), min(right, width))
+        if region.top < region.bottom and region.left < region.right:
+            found.append(region)
+    return found
 
 
-def _fill(film: Film, mask: NDArray[np.uint8]) -> None:
-    """Give each connected region of the mask the median of the ring around it, in place.
+def _remove_markers(film: Film, boxes: ArrayLike, how: str) -> None:
+    """Do what ``remove_markers`` does to the film itself."""
+    regions = [] if how == "off" else _regions(boxes, film.shape)
+    if regions and how == "inpaint":
+        mask = _drawn(regions, _Region(0, 0, *film.shape))
+        inside = mask.astype(bool)
+        film[inside] = cv2.inpaint(film, mask, INPAINT_RADIUS, cv2.INPAINT_TELEA)[inside]
+    elif regions:
+        _fill(film, regions)
+
+
+def _drawn(regions: Sequence[_Region], window: _Region) -> NDArray[np.uint8]:
+    """Return a mask of a window that is 1 in the regions."""
+    mask = np.zeros((window.bottom - window.top, window.right - window.left), np.uint8)
+    for top, left, bottom, right in regions:
+        rows = slice(max(0, top - window.top), max(0, bottom - window.top))
+        mask[rows, max(0, left - window.left) : max(0, right - window.left)] = 1
+    return mask
+
+
+def _fill(film: Film, regions: Sequence[_Region]) -> None:
+    """Give the regions, those that touch as one, the median of the ring around, in place.
 
     One grey per region holds no trace of the letter, and the ring's median is the region's
     surroundings: no dark or bright patch tells the network where a marker was.
     """
-    _, regions, boxes, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    kernel = np.ones((2 * RING + 1, 2 * RING + 1), np.uint8)
-    for number, (left, top, width, height, _) in enumerate(boxes[1:], start=1):
-        around = (
-            slice(max(0, top - RING), top + height + RING),
-            slice(max(0, left - RING), left + width + RING),
-        )
-        inside = regions[around] == number
-        ring = (cv2.dilate(inside.astype(np.uint8), kernel) == 1) & (mask[around] == 0)
-        window = film[around]
-        window[inside] = np.uint8(np.median(window[ring])) if ring.any() else 0
+    for group in _touching(regions):
+        # Only what lies around a marker is looked at: a film has a hundred times as many pixels.
+        around = _around(group, film.shape)
+        near = _drawn([_around([region], film.shape) for region in group], around)
+        ring = near > _drawn(regions, around)
+        window = film[around.pixels]
+        window[_drawn(group, around) == 1] = _median(window[ring]) if ring.any() else 0
 
 
-def _fault(data: bytes) -> str | None:
-    """Return what is wrong with the bytes of a film as a file, or None."""
-    if not data:
-        return "an empty file"
-    if data.startswith(_PNG):
-        return _png_fault(data)
-    if data.startswith(_JPEG):
-        return _jpeg_fault(data)
-    return f"a file that starts with {data[:8]!r}"
+def _median(values: Film) -> int:
+    """Return the median, of an even number the mean of the two in the middle, rounded down."""
+    ordered = np.sort(values)
+    return (int(ordered[(len(ordered) - 1) // 2]) + int(ordered[len(ordered) // 2])) // 2
 
 
-def _png_fault(data: bytes) -> str | None:
-    """Walk the chunks of a PNG: each must be whole and match its checksum, the last be IEND."""
-    at = len(_PNG)
-    while at + 12 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, at)
-        end = at + 12 + length
-        if end > len(data):
-            break
-        if zlib.crc32(memoryview(data)[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end]):
-            return f"a damaged {kind.decode('latin-1')} chunk at byte {at}"
-        if kind == b"IEND":
-            return None
-        at = end
-    return f"a PNG truncated after {len(data)} bytes"
+def _touching(regions: Sequence[_Region]) -> list[list[_Region]]:
+    """Return the regions in groups of those that touch, by way of others too."""
+    groups: list[list[_Region]] = []
+    for region in regions:
+        near = [group for group in groups if any(region.touches(other) for other in group)]
+        groups = [group for group in groups if group not in near]
+        groups.append([region, *chain.from_iterable(near)])
+    return groups
+
+
+def _around(group: Sequence[_Region], shape: tuple[int, ...]) -> _Region:
+    """Return the part of the film that holds a group and the ring around it."""
+    tops, lefts, bottoms, rights = zip(*group, strict=True)
+    return _Region(
+        max(0, min(tops) - RING),
+        max(0, min(lefts) - RING),
+        min(shape[0], max(bottoms) + RING),
+        min(shape[1], max(rights) + RING),
+    )
+
+
+def _checked(data: bytes) -> list[png.Chunk]:
+    """Return the chunks of a PNG, none of a JPEG; raise PngFault that says what else was found."""
+    if data.startswith(png.SIGNATURE):
+        return png.chunks(data)
+    if not data.startswith(_JPEG):
+        raise png.PngFault(f"a file that starts with {data[:8]!r}" if data else "an empty file")
+    if fault := _jpeg_fault(data):
+        raise png.PngFault(fault)
+    return []
 
 
 def _jpeg_fault(data: bytes) -> str | None:

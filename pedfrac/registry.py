@@ -32,8 +32,8 @@ MODEL = "logged model"  # tag with the id of MLflow's entry for the files of a v
 REQUIREMENTS = (
     *("mlflow", "torch", "torchvision", "timm", "safetensors", "numpy", "pandas", "scikit-learn"),
     *("scipy", "pydantic", "pyyaml", "filelock", "psutil", "pandera", "pyarrow", "matplotlib"),
-    *("grad-cam", "opencv-python-headless", "pydicom", "pylibjpeg", "pylibjpeg-openjpeg"),
-    *("pyjpegls", "python-gdcm"),
+    *("grad-cam", "opencv-python-headless", "isal", "pydicom", "pylibjpeg"),
+    *("pylibjpeg-openjpeg", "pyjpegls", "python-gdcm"),
 )
 """What the served model imports; ``pedfrac`` itself travels with it."""
 

@@ -10,7 +10,8 @@ from pedfrac import inputs, splitting
 from pedfrac import records as record_tables
 from pedfrac.config import ModelConfig, RetrainConfig
 from pedfrac.errors import PedfracError
-from pedfrac.packing import build_pack
+from pedfrac.packing import IMAGES, build_pack
+from pedfrac.repacking import EarlierPack
 from pedfrac.steps.keys import Progress, store_of
 from pedfrac.storage import Artifact, ArtifactStore, file_hash
 
@@ -84,12 +85,17 @@ def split_patients(config: RetrainConfig, cohort: str) -> str:
 def pack_films(
     config: RetrainConfig, records: str, model: ModelConfig, progress: Progress | None = None
 ) -> str:
-    """Prepare all usable films for a model. Models of one size share the pack."""
+    """Prepare all usable films for a model. Models of one size share the pack.
+
+    Films that the latest pack of this preparation and data folder holds already are copied from
+    it, fetched where it lies in object storage: that is cheaper than to decode them again.
+    """
     if not config.data.images:
         raise PedfracError("data.images is off: films cannot be packed without looking at them")
     store = store_of(config)
     parent = store.peek(records)
     preparation = config.preparation(model)
+    settings = preparation.model_dump(mode="json")
 
     def make(folder: Path) -> None:
         read = record_tables.load_records(parent.path)
@@ -101,9 +107,9 @@ def pack_films(
             preparation,
             config.runtime.workers,
             progress,
+            _earlier_pack(store, parent, settings),
         )
 
-    settings = preparation.model_dump(mode="json")
     return store.produce(
         "pack", make, config=settings, parents={"records": parent}, resumable=True
     ).key
@@ -113,6 +119,24 @@ def pack_key(config: RetrainConfig, records: str, model: ModelConfig) -> str:
     """Return the key under which the films packed for a model lie, or will."""
     store, settings = store_of(config), config.preparation(model).model_dump(mode="json")
     return store.key("pack", config=settings, parents={"records": store.peek(records)})
+
+
+def _earlier_pack(
+    store: ArtifactStore, records: Artifact, settings: dict[str, Any]
+) -> EarlierPack | None:
+    """Return the newest sound pack of a preparation and of the data folder of these records."""
+    for pack in store.of_kind("pack"):
+        source = pack.manifest.parents["records"]
+        if pack.manifest.config != settings or not store.exists(source.key):
+            continue
+        read = store.peek(source.key)
+        same_root = read.manifest.config["root"] == records.manifest.config["root"]
+        if not same_root or read.digest != source.digest:
+            continue
+        if (sound := store.find(pack.key)) is not None:
+            known = record_tables.load_records(read.path)
+            return EarlierPack(sound.path / IMAGES, known.table, known.boxes)
+    return None
 
 
 def _split_settings(config: RetrainConfig) -> dict[str, Any]:

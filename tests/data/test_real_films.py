@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from pedfrac import png
 from pedfrac.config import DataConfig, Preparation
 from pedfrac.packing import TEXT, Pack, build_pack
 from pedfrac.pixels import MARKER_MARGIN, Placement, decode, remove_markers, yolo_to_xyxy
@@ -162,6 +163,16 @@ def test_labels_land_where_the_table_of_all_boxes_says(records, packs, truth, si
             boxes = placement.invert(pack.boxes_of(row, class_id))
             assert len(boxes) == len(expected)
             assert np.abs(boxes[:, None] - expected).max(axis=2).min(axis=1).max() <= 1.1
+
+
+def test_the_films_are_read_the_fast_way_as_opencv_reads_them(records):
+    for image in records.table["image"]:
+        data = (ROOT / image).read_bytes()
+        expected = cv2.imread(str(ROOT / image), cv2.IMREAD_UNCHANGED) >> 8
+        found = png.high_bytes(png.chunks(data))
+        assert found is not None, image
+        assert np.array_equal(found, expected), image
+        assert np.array_equal(decode(ROOT / image), expected), image
 
 
 @pytest.mark.skipif(not JPEGS.is_dir(), reason=f"the real JPEGs are not at {JPEGS}")

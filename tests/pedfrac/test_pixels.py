@@ -13,6 +13,7 @@ from pedfrac.config import Preparation
 from pedfrac.errors import PedfracError
 from pedfrac.pixels import (
     MARKER_MARGIN,
+    RING,
     Placement,
     decode,
     decode_bytes,
@@ -208,6 +209,35 @@ def test_boxes_that_touch_are_filled_as_one_whatever_their_order():
     cleaned = remove_markers(film, boxes, "fill")
     assert np.array_equal(cleaned, remove_markers(film, boxes[::-1], "fill"))
     assert len(np.unique(cleaned[grown(boxes, film.shape)])) == 1
+
+
+def filled_over_the_whole_film(film, boxes):
+    """What filling was before it looked at nothing but a marker's surroundings."""
+    cleaned, mask = film.copy(), np.zeros(film.shape, np.uint8)
+    for x1, y1, x2, y2 in boxes:
+        top, left = (max(0, int(np.floor(low)) - MARKER_MARGIN) for low in (y1, x1))
+        bottom, right = (max(0, int(np.ceil(high)) + MARKER_MARGIN) for high in (y2, x2))
+        mask[top:bottom, left:right] = 1
+    count, regions = cv2.connectedComponents(mask, connectivity=8)
+    kernel = np.ones((2 * RING + 1, 2 * RING + 1), np.uint8)
+    for number in range(1, count):
+        inside = regions == number
+        ring = (cv2.dilate(inside.astype(np.uint8), kernel) == 1) & (mask == 0)
+        cleaned[inside] = np.uint8(np.median(film[ring])) if ring.any() else 0
+    return cleaned
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    corners=st.lists(st.tuples(corner, corner, corner, corner), max_size=6),
+    seed=st.integers(0, 100),
+)
+def test_filling_around_the_markers_alone_gives_the_same_film(shape, corners, seed):
+    boxes = [(a, b, a + abs(c) / 6, b + abs(d) / 6) for a, b, c, d in corners]
+    film = noise(*shape, seed)
+    expected = filled_over_the_whole_film(film, boxes)
+    assert np.array_equal(remove_markers(film, boxes, "fill"), expected)
 
 
 def test_a_box_over_the_whole_film_leaves_nothing():
