@@ -467,6 +467,9 @@ def predict(
     runtime: Annotated[
         Literal["torch", "onnx"], typer.Option(help="onnx for a bundle that was exported")
     ] = "torch",
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Films that are scored together; more keep a GPU busier")
+    ] = 32,
     as_json: AsJson = False,
 ) -> None:
     """Score any films with a bundle.
@@ -493,6 +496,7 @@ def predict(
             dicom_out=dicom_out,
             device=device,
             runtime=runtime,
+            batch_size=batch_size,
         )
     except ValidationError as error:
         raise PedfracError(f"predict: {explain_invalid(error, PredictionConfig)}") from None
