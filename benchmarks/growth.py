@@ -2,9 +2,9 @@
 
 Each step runs in a process of its own for each number of films, and is timed inside it, without
 Python's own start; what it takes for a handful of films is its start-up and is taken off. Then
-twice the films should take twice the time. Memory is the peak of what the process and its workers hold
-for themselves (anonymous pages); pages of mapped files, which the system may take back at any time,
-are told beside it. Films are phantoms at a tenth of their size, networks are tiny: what could grow
+twice the films should take twice the time. Memory is the peak of what the process and its workers
+hold for themselves (anonymous pages); pages of mapped files, which the system may take back at any
+time, are told beside it. Films are phantoms at a tenth of their size, networks are tiny: what could grow
 too fast is what is done for each film, not the arithmetic. Only the first FILMS are different ones:
 the others have the same pixels, but other names, patients and bytes.
 Run: ``python benchmarks/growth.py --work FOLDER``, or one size at a time with ``--sizes 1000``; a
@@ -72,6 +72,7 @@ def _run(work: Path, size: int, rounds: int, results: Path) -> None:
     if not (folder / "data" / "dataset.csv").exists():
         _write_films(work, folder / "data", size)
     for _ in range(missing):
+        _clear(folder)
         for step in STEPS:
             command = [sys.executable, __file__, "--work", str(folder), "--step", step]
             told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -80,6 +81,13 @@ def _run(work: Path, size: int, rounds: int, results: Path) -> None:
                 file.write(json.dumps(found) + "\n")
             print(found, flush=True)
     shutil.rmtree(folder)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what steps left, so that each does all of its work."""
+    for made in folder.iterdir():
+        if made.name != "data":
+            shutil.rmtree(made) if made.is_dir() else made.unlink()
 
 
 def _write_films(work: Path, data: Path, size: int) -> None:
