@@ -4,9 +4,9 @@ Each step runs in a process of its own for each number of films, and is timed in
 Python's own start; what it takes for a handful of films is its start-up and is taken off. Then
 twice the films should take twice the time. Memory is the peak of what the process and its workers
 hold for themselves (anonymous pages); pages of mapped files, which the system may take back at any
-time, are told beside it. Films are phantoms at a tenth of their size, networks are tiny: what could grow
-too fast is what is done for each film, not the arithmetic. Only the first FILMS are different ones:
-the others have the same pixels, but other names, patients and bytes.
+time, are told beside it. Films are phantoms at a tenth of their size and networks are tiny: what
+could grow too fast is what is done for each film, not the arithmetic. Only the first FILMS are
+different ones: the others have the same pixels, but other names, patients and bytes.
 Run: ``python benchmarks/growth.py --work FOLDER``, or one size at a time with ``--sizes 1000``; a
 second run goes on where the first stopped, and prints all that was measured so far.
 """
