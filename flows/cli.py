@@ -456,6 +456,9 @@ def predict(
     runtime: Annotated[
         Literal["torch", "onnx"], typer.Option(help="onnx for a bundle that was exported")
     ] = "torch",
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Films that are scored together; more keep a GPU busier")
+    ] = 32,
     as_json: AsJson = False,
 ) -> None:
     """Score any films with a bundle.
@@ -479,6 +482,7 @@ def predict(
         "dicom_out": dicom_out,
         "device": device,
         "runtime": runtime,
+        "batch_size": batch_size,
     }
     config = validated(PredictionConfig, given, "predict")
     with progress("prediction", "scoring films") as show:

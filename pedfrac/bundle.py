@@ -37,6 +37,7 @@ from pedfrac.training import to_films
 INFO = "bundle.json"
 BATCH = 64  # films that go through a network together
 FRACTURE_CLASSES = ("normal", "fractured")
+Specialists = Literal["needed", "both", "every"]
 
 
 class Network(Section):
@@ -173,25 +174,25 @@ class Bundle:
         age_films: NDArray[np.uint8],
         ages: ArrayLike,
         *,
-        every: bool = False,
+        specialists: Specialists = "both",
     ) -> pd.DataFrame:
         """Score prepared films, uint8 (n, size, size), of ages in years (n,); NaN where unknown.
 
         Returns one row a film: ``group`` (of the age given; -1 if unknown or outside the bounds),
         ``group_seen`` and ``age_0``… (age classifier; ``age_seen``, in years, where its head
         estimates the age), ``network_generalist`` and ``network_0``…, what each network says, and
-        what is made of it (see ``scoring.scored``). The specialists of the two groups are asked,
-        with ``every`` all of them; NaN where one was not.
+        what is made of it (see ``scoring.scored``). NaN where a specialist was not asked. Asked are
+        ``needed`` ones, of which the probability is made that the film's routing calls for,
+        ``both`` groups' (recorded and seen), or ``every`` one.
         """
-        return scored(self.ask(fracture_films, age_films, ages, every=every), self.scorers)
+        return scored(self.ask(fracture_films, age_films, ages, specialists), self.scorers)
 
     def ask(
         self,
         fracture_films: NDArray[np.uint8],
         age_films: NDArray[np.uint8],
         ages: ArrayLike,
-        *,
-        every: bool = False,
+        specialists: Specialists = "both",
     ) -> pd.DataFrame:
         """Return what the networks say of films (see ``score``), and nothing made of it."""
         groups = self.ages.assign(ages)
@@ -204,24 +205,45 @@ class Bundle:
             frame[f"age_{group}"] = by_age[:, group]
         frame[GENERALIST] = self._answers("generalist", fracture_films)[0][:, 1]
         for group, name in enumerate(self.ages.names):
-            some = every | (groups == group) | (seen == group)
+            some = self._asked(group, groups, seen, specialists)
             said = np.full(len(groups), np.nan)
             if some.any():
                 said[some] = self._answers(f"specialist-{name}", fracture_films[some])[0][:, 1]
             frame[SPECIALIST.format(group)] = said
         return frame
 
+    def _asked(
+        self,
+        group: int,
+        recorded: NDArray[np.int64],
+        seen: NDArray[np.int64],
+        specialists: Specialists,
+    ) -> NDArray[np.bool_]:
+        """Return of which films (n,) an age group's specialist is asked."""
+        if specialists == "every":
+            return np.ones(len(seen), np.bool_)
+        if specialists == "both":
+            return (recorded == group) | (seen == group)
+        if self.scorers["bundle"].choices[group] == "generalist":
+            return np.zeros(len(seen), np.bool_)
+        return np.where(recorded >= 0, recorded, seen) == group
+
     def score_packs(
-        self, fracture: Pack, age: Pack, filestems: list[str], *, every: bool = False
+        self,
+        fracture: Pack,
+        age: Pack,
+        filestems: list[str],
+        *,
+        specialists: Specialists = "both",
     ) -> pd.DataFrame:
         """Score films of two packs (see ``score``), one row a film, with its filestem.
 
         Raises PedfracError where a pack was prepared differently.
         """
-        return scored(self.ask_packs(fracture, age, filestems, every=every), self.scorers)
+        return scored(self.ask_packs(fracture, age, filestems, specialists), self.scorers)
 
     def ask_packs(
-        self, fracture: Pack, age: Pack, filestems: list[str], *, every: bool = False
+        self, fracture: Pack, age: Pack, filestems: list[str], specialists: Specialists = "both"
     ) -> pd.DataFrame:
         """Return what the networks say of films of two packs (see ``ask``)."""
         self._refuse_other(fracture.preparation, self.info.fracture.preparation, "fracture")
@@ -231,7 +253,7 @@ class Bundle:
         parts = [
             self.ask(
                 *(fracture.images[rows[some]], age.images[age_rows[some]], years[rows[some]]),
-                every=every,
+                specialists,
             )
             for some in np.split(np.arange(len(rows)), range(BATCH, len(rows), BATCH))
         ]

@@ -266,7 +266,9 @@ def _film_figures(bundle: Bundle, folder: Path, films: LabelledFilms, int8: bool
     stems = films.fracture.index["filestem"].tolist()
     packs = films.fracture, films.age
     ours, theirs = (
-        one.score_packs(*packs, stems, every=True).filter(regex=r"^(network_|age_\d|bundle)")
+        one.score_packs(*packs, stems, specialists="every").filter(
+            regex=r"^(network_|age_\d|bundle)"
+        )
         for one in (bundle, Bundle.load(folder, runtime="onnx"))
     )
     differences = (ours - theirs).abs()

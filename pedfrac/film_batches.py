@@ -1,4 +1,4 @@
-"""Films prepared batch by batch, one batch ahead: in threads, and many DICOM ones in processes.
+"""Films prepared batch by batch: in threads, and many DICOM ones in processes.
 
 OpenCV lets go of the interpreter while it decodes, the decoders of DICOM hold it. Not here: how a
 film is prepared (films).
@@ -19,19 +19,18 @@ from pedfrac.processes import start_worker
 logger = logging.getLogger(__name__)
 
 FEW = 64  # DICOM films that are read before processes, which take seconds to start, are worth it
-AHEAD = 1  # batches that are read while one is scored
 
 Prepare = Callable[[Film], PreparedFilm]
 
 
 def prepared_batches(
-    films: Sequence[Film], prepare: Prepare, batch_size: int, few: int = FEW
+    films: Sequence[Film], prepare: Prepare, batch_size: int, *, ahead: int = 1, few: int = FEW
 ) -> Iterator[list[PreparedFilm]]:
     """Yield films as ``prepare`` returns them, in their order.
 
-    A film whose decoder takes its process down gets an ``error`` and the others go on.
-    ``prepare`` must be known to other processes by name where there are more DICOM films than
-    ``few``.
+    So many batches ``ahead`` are read while the caller is busy with one. A film whose decoder
+    takes its process down gets an ``error`` and the others go on. ``prepare`` must be known to
+    other processes by name where there are more DICOM films than ``few``.
     """
     waiting: deque[list[tuple[Film, Future[PreparedFilm]]]] = deque()
     pools = _Pools(prepare, few)
@@ -39,7 +38,7 @@ def prepared_batches(
         for start in range(0, len(films), batch_size):
             some = films[start : start + batch_size]
             waiting.append([(film, pools.submit(film)) for film in some])
-            if len(waiting) > AHEAD:
+            if len(waiting) > ahead:
                 yield [pools.result(*one) for one in waiting.popleft()]
         while waiting:
             yield [pools.result(*one) for one in waiting.popleft()]

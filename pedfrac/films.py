@@ -17,7 +17,7 @@ from pedfrac.config import Preparation
 from pedfrac.dicom import SUFFIXES, is_dicom, read_radiograph
 from pedfrac.errors import PedfracError
 from pedfrac.film_statistics import film_statistics
-from pedfrac.pixels import as_grey, decode, prepare, yolo_to_xyxy
+from pedfrac.pixels import as_grey, decode, letterbox, remove_markers, yolo_to_xyxy
 from pedfrac.records import CLASSES
 from pedfrac.storage import is_remote
 
@@ -140,18 +140,28 @@ def _prepare(film: Film, fracture: Preparation, age: Preparation) -> PreparedFil
         more["patient"] = film.patient or found.patient
     else:
         grey = decode(film.path)
-    boxes = text_boxes(film.labels, grey.shape)
-    fracture_film = prepare(grey, boxes, fracture)[0]
+    fracture_film, age_film = _prepared(grey, text_boxes(film.labels, grey.shape), fracture, age)
     return PreparedFilm(
         film,
         fracture_film,
-        prepare(grey, boxes, age)[0],
+        age_film,
         shape=(grey.shape[0], grey.shape[1]),
         statistics=film_statistics(fracture_film, (grey.shape[0], grey.shape[1])),
         age=years,
         dicom=dicom,
         **more,
     )
+
+
+def _prepared(
+    grey: NDArray[np.uint8], boxes: NDArray[np.float64], *preparations: Preparation
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield a decoded film as each preparation has it, markers taken out once for those alike."""
+    cleaned: dict[str, NDArray[np.uint8]] = {}
+    for one in preparations:
+        if one.markers not in cleaned:
+            cleaned[one.markers] = remove_markers(grey, boxes, one.markers)
+        yield letterbox(cleaned[one.markers], one.size)[0]
 
 
 def _films_of(given: str | Path) -> Iterator[Film]:

@@ -22,6 +22,7 @@ from pedfrac.errors import PedfracError
 from pedfrac.film_batches import prepared_batches
 from pedfrac.films import Film, PreparedFilm, find_films, prepare_film, read_ages
 from pedfrac.ledger import CHAMPION, champions_bundle
+from pedfrac.memory import keep_freed_memory
 from pedfrac.models import resolve_device
 from pedfrac.monitored import Observer
 from pedfrac.reference_profile import WATCHED, has_profile, load_profile
@@ -86,6 +87,7 @@ def predict_films(
     Raises PedfracError where the input is wrong or none of the films could be scored; a table is
     written then, too.
     """
+    keep_freed_memory()
     ages = read_ages(Path(config.ages)) if config.ages else None
     if config.output:
         ScoreFile(Path(config.output), NUMBERS)  # refuses a wrong suffix before anything is done
@@ -218,7 +220,9 @@ def _scored(
 ) -> Iterator[tuple[Batch, pd.DataFrame]]:
     done, info = 0, bundle.info
     prepare = partial(prepare_film, fracture=info.fracture.preparation, age=info.age.preparation)
-    for batch in prepared_batches(films, prepare, batch_size):
+    # on cores that networks and decoders share, each would have the other wait for its threads
+    ahead = 0 if bundle.device.type == "cpu" else 1
+    for batch in prepared_batches(films, prepare, batch_size, ahead=ahead):
         for one in batch:
             if one.error:
                 logger.warning("%s", one.error)
@@ -248,7 +252,8 @@ def _score(bundle: Bundle, batch: Batch, observer: Observer) -> pd.DataFrame:
             for name in ("fracture_film", "age_film")
         )
         with watched(bundle.networks[WATCHED]) as features:
-            scores = bundle.score(fracture, age, np.array(years)[usable])
+            ages = np.array(years)[usable]
+            scores = bundle.score(fracture, age, ages, specialists="needed")
         scores.index = usable
         seen = observer.describe([batch[row] for row in usable], features).set_index(usable)
         frame = frame.join(routed_calls(bundle, scores)).join(seen)

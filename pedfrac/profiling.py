@@ -42,7 +42,7 @@ def make_profile(
     parts = []
     for some in _batches(stems):
         with watched(bundle.networks[WATCHED]) as seen:
-            scores = bundle.score_packs(fracture, age, some)
+            scores = bundle.score_packs(fracture, age, some, specialists="needed")
         calls = routed_calls(bundle, scores)[list(KEPT)]
         features = _joined([part.numpy() for part in seen], len(basis.mean))[: len(some)]
         parts.append(calls.join(pd.DataFrame(basis(features), columns=feature_names(len(basis)))))

@@ -28,6 +28,7 @@ from pedfrac.feed import Feed
 from pedfrac.heads import Head
 from pedfrac.imbalance import epoch_order
 from pedfrac.learner import Learner, Network, to_input
+from pedfrac.memory import keep_freed_memory
 from pedfrac.metrics import classification_figures
 from pedfrac.models import FilmClassifier
 from pedfrac.storage import write_json
@@ -151,6 +152,8 @@ def train(
     PedfracError where the network's output is no number, or where validation cannot give the figure
     that chooses the epoch.
     """
+    if device.type == "cpu":
+        keep_freed_memory()
     with float32(config.precision, device):
         run = _Run(model, data, config, folder, device, runtime, ranks)
         for epoch in run.history:

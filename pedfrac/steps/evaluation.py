@@ -202,7 +202,9 @@ def scored_test_films(
     split, metadata = splitting.load_split(by.path), fracture.index.set_index("filestem")
     films = _test_films(split)
     others = _companions(split, metadata, films)
-    scores = loaded.score_packs(fracture, age, films + others, every=every)
+    scores = loaded.score_packs(
+        fracture, age, films + others, specialists="every" if every else "both"
+    )
     scores = scores.join(metadata, on="filestem")
     learned = metadata.loc[split.films("train") + split.films("validation")].reset_index()
     return Scored(loaded, scores[: len(films)], learned, scores[len(films) :])

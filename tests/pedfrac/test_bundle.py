@@ -23,7 +23,7 @@ def random_films(count=6):
 
 def test_recorded_age_chooses_the_networks(folder):
     bundle, films = Bundle.load(folder), random_films(3)
-    together = bundle.score(films, films, [1, 7, 19], every=True)
+    together = bundle.score(films, films, [1, 7, 19], specialists="every")
     assert together["group"].tolist() == [0, 1, 2]
     common, own = together["network_generalist"], np.diag(together.filter(regex=r"^network_\d"))
     assert together["bundle"].tolist() == pytest.approx(
@@ -38,6 +38,20 @@ def test_recorded_age_chooses_the_networks(folder):
     ages = together[[f"age_{k}" for k in range(3)]].to_numpy()
     assert np.allclose(ages.sum(axis=1), 1)
     assert together["group_seen"].tolist() == ages.argmax(axis=1).tolist()
+
+
+def test_only_networks_that_are_needed_are_asked_and_say_the_same(folder):
+    bundle, films = Bundle.load(folder), random_films(6)
+    ages = [1, 7, 19, 3, np.nan, np.nan]
+    whole = bundle.score(films, films, ages, specialists="every")
+    needed = bundle.score(films, films, ages, specialists="needed")
+    used = whole["group"].where(whole["group"] >= 0, whole["group_seen"])
+    for group, choice in enumerate(INFO.scorers["bundle"].choices):
+        asked = needed[f"network_{group}"].notna()
+        assert asked.tolist() == ((used == group) & (choice != "generalist")).tolist()
+    known = whole["group"] >= 0
+    for name, some in (("bundle", known), ("seen", ~known), ("generalist", known | ~known)):
+        assert needed.loc[some, name].tolist() == pytest.approx(whole.loc[some, name], abs=1e-6)
 
 
 @pytest.mark.parametrize("views", ["one", "mirrored"])

@@ -36,7 +36,7 @@ def exported(made, tmp_path):
 def scores(bundle, ages=AGES):
     info = bundle.info
     films = [noise(len(ages), part.preparation.size) for part in (info.fracture, info.age)]
-    return bundle.score(*films, ages, every=True)
+    return bundle.score(*films, ages, specialists="every")
 
 
 def assert_alike(folder, other):

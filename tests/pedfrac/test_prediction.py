@@ -16,9 +16,10 @@ from small_bundles import INFO, write_film, write_small_bundle
 
 from pedfrac import prediction
 from pedfrac.bundle import Bundle, bundle_digest
-from pedfrac.config import PredictionConfig
+from pedfrac.config import PredictionConfig, Preparation
 from pedfrac.errors import PedfracError
-from pedfrac.films import find_films
+from pedfrac.films import TEXT, Film, find_films, prepare_film, text_boxes
+from pedfrac.pixels import prepare
 from pedfrac.prediction import NUMBERS, predict, predict_films, predict_to
 from pedfrac.reference_profile import FILM
 from pedfrac.score_files import ScoreFile
@@ -114,7 +115,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from pedfrac import prediction
-from pedfrac.config import PredictionConfig
+from pedfrac.config import PredictionConfig, Preparation
 
 def stop(done, total):
     if done == 4:
@@ -257,6 +258,19 @@ def test_films_and_scores_in_object_storage(bundle, films, s3_server, s3_root, b
     pd.testing.assert_frame_equal(again.rows, rows, check_exact=True)
     one = predict_films(configured(bundle, f"{s3_root}/in/deep/a.dcm")).rows
     assert one["file"].tolist() == [f"{s3_root}/in/deep/a.dcm"]
+
+
+@pytest.mark.parametrize("markers", [("fill", "fill"), ("fill", "off"), ("inpaint", "inpaint")])
+def test_films_are_prepared_as_in_training(tmp_path, markers):
+    path, labels = write_film(tmp_path / "a.png"), tmp_path / "a.txt"
+    labels.write_text(f"{TEXT} 0.5 0.5 0.2 0.2\n")
+    wanted = [
+        Preparation(size=size, markers=how) for size, how in zip((32, 24), markers, strict=True)
+    ]
+    found = prepare_film(Film(path, labels=labels), *wanted)
+    boxes = text_boxes(labels, (60, 40))
+    for film, preparation in zip((found.fracture_film, found.age_film), wanted, strict=True):
+        assert film.tolist() == prepare(path, boxes, preparation)[0].tolist()
 
 
 def test_none_scored_is_an_error_that_counts(bundle, films, tmp_path):
