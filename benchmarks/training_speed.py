@@ -9,6 +9,7 @@ Run: ``python benchmarks/training_speed.py`` on a CPU, and on a GPU
 """
 
 import argparse
+import ctypes
 import os
 import platform
 import tempfile
@@ -28,6 +29,7 @@ from pedfrac import learner
 from pedfrac.config import ModelConfig, RuntimeConfig, TrainingConfig
 from pedfrac.distributed import ALONE
 from pedfrac.feed import Feed
+from pedfrac.memory import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, keep_freed_memory
 from pedfrac.models import build_model, resolve_device
 from pedfrac.training import FilmSet, TrainingData, _Run, seed_weights
 
@@ -41,6 +43,8 @@ class Variant:
     precision: str = "auto"
     channels_last: bool = True
     compile: str = "off"
+    graphs: bool = False
+    keep_memory: bool = True
 
 
 def main() -> None:
@@ -71,18 +75,24 @@ def main() -> None:
 
 
 def _variants(compiled: bool, device: torch.device) -> list[Variant]:
-    other = "fp32" if device.type == "cuda" else "bf16"
     found = [
         Variant("default"),
         Variant("default, fixed batch", fixed_batch=True),
-        Variant(other, precision=other),
+        Variant("fp32", precision="fp32"),
         Variant("without channels_last", channels_last=False),
     ]
+    if device.type == "cuda":
+        found.append(Variant("tf32", precision="tf32"))
+    else:
+        found.append(Variant("freed memory given back", keep_memory=False))
     if compiled:
         found += [
             Variant("compiled", compile="on"),
             Variant("compiled, fixed batch", compile="on", fixed_batch=True),
+            Variant("compiled, fp32", compile="on", precision="fp32"),
         ]
+    if compiled and device.type == "cuda":
+        found.append(Variant("compiled, CUDA graphs", compile="on", graphs=True))
     return found
 
 
@@ -95,12 +105,13 @@ def _epoch_of(
     seed_weights(0)
     model = build_model(ModelConfig(backbone=given.backbone, size=given.size, weights="none"), 2)
     runtime = RuntimeConfig(compile=variant.compile)
-    with _layout(variant.channels_last):
+    with _layout(variant.channels_last), _graphs(variant.graphs):
         run = _Run(model, _data(given.films, given.size), config, folder, device, runtime, ALONE)
     return partial(_epoch, run, variant, device)
 
 
 def _epoch(run: _Run, variant: Variant, device: torch.device, number: int) -> None:
+    _memory(variant.keep_memory)
     with _layout(variant.channels_last), _fixed(run.data, device, variant.fixed_batch):
         run._fit(number)
     if device.type == "cuda":
@@ -131,6 +142,25 @@ def _layout(channels_last: bool):
     kept = torch.channels_last if channels_last else torch.contiguous_format
     with mock.patch.object(torch, "channels_last", kept):
         yield
+
+
+@contextmanager
+def _graphs(wanted: bool):
+    """Let what is compiled be replayed as CUDA graphs."""
+    if not wanted:
+        yield
+        return
+    with mock.patch.object(torch, "compile", partial(torch.compile, mode="reduce-overhead")):
+        yield
+
+
+def _memory(keep: bool) -> None:
+    """Let freed memory stay with the process, or go back as glibc has it by default."""
+    if keep:
+        keep_freed_memory()
+    elif hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(M_MMAP_THRESHOLD, 32 << 20)  # to which the default grows by itself
+        libc.mallopt(M_TRIM_THRESHOLD, 64 << 20)
 
 
 def _data(count: int, size: int) -> TrainingData:
