@@ -63,7 +63,7 @@ def write_rows(job: Job) -> dict[int, str]:
     """Write the films of a job into their rows; return the faults by row."""
     faults: dict[int, str] = {}
     # Not by a map: its pages cost more than one write a film, and a full disk would kill.
-    with job.images.open("r+b", buffering=0) as file:
+    with job.images.open("r+b") as file:
         for film in job.films:
             try:
                 pixels = _prepared(film, job.preparation)

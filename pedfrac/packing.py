@@ -3,6 +3,7 @@
 Not here: how a film is prepared (pixels.py) and what makes a folder an artifact (storage.py).
 """
 
+import hashlib
 import json
 import logging
 import os
@@ -310,8 +311,9 @@ def _shapes(table: pd.DataFrame) -> list[tuple[int, int]]:
 
 
 def _inputs_hash(table: pd.DataFrame, placed: pd.DataFrame, preparation: Preparation) -> str:
-    frames = [frame.to_csv(index=False) for frame in (table, placed)]
-    return content_hash([preparation.model_dump(), *frames])
+    boxes = placed[["row", "class_id", *_FILM_CORNERS]].to_numpy(np.float64)
+    digest = hashlib.sha256(boxes.tobytes()).hexdigest()
+    return content_hash([preparation.model_dump(), table.to_csv(index=False), digest])
 
 
 def _finished(folder: Path, inputs: str) -> bool:

@@ -51,7 +51,7 @@ def copy_rows(
 
     What follows each other in both files is copied at once.
     """
-    with source[0].open("rb", buffering=0) as old, target[0].open("r+b", buffering=0) as new:
+    with source[0].open("rb", buffering=0) as old, target[0].open("r+b") as new:
         buffer = memoryview(bytearray(BLOCK))
         for (first, place), count in _runs(rows):
             old.seek(source[1] + first * size)

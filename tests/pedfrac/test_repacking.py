@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pedfrac.config import Preparation
+from pedfrac import steps
+from pedfrac.config import PhantomConfig, Preparation, RetrainConfig
 from pedfrac.packing import IMAGES, Pack, build_pack
+from pedfrac.phantoms import write_phantoms
 from pedfrac.records import CLASSES
 from pedfrac.repacking import EarlierPack, copy_rows
 from pedfrac.storage import file_hash
@@ -133,6 +135,58 @@ def test_any_rows_are_copied_to_any_place(rows, data):
         copy_rows((source, 4), (target, 5), pairs, 7)
         new[places] = old[rows]
         assert target.read_bytes() == b"other" + new.tobytes()
+
+
+def packed(data, artifacts, lines):
+    """Write dataset.csv, pack by the steps; return the artifact and how many films were copied."""
+    (data / "dataset.csv").write_bytes(b"".join(lines))
+    config = RetrainConfig.model_validate(
+        {
+            "data": {"root": str(data)},
+            "artifacts": str(artifacts),
+            "fracture": {"model": {"size": 32}},
+            "runtime": {"workers": 1},
+        }
+    )
+    calls = []
+    key = steps.pack_films(
+        config, steps.read_records(config), config.fracture.model, lambda *c: calls.append(c)
+    )
+    return steps.store_of(config).get(key), calls[0][0]
+
+
+@pytest.fixture(params=["folder", "S3"])
+def artifacts(request, tmp_path):
+    return (
+        tmp_path / "artifacts" if request.param == "folder" else request.getfixturevalue("s3_root")
+    )
+
+
+def test_the_step_copies_what_its_last_pack_of_the_data_set_holds(artifacts, tmp_path):
+    data = tmp_path / "data"
+    write_phantoms(data, PhantomConfig(images=24, scale=0.1, workers=1))
+    header, *films = (data / "dataset.csv").read_bytes().splitlines(keepends=True)
+    _, copied = packed(data, artifacts, [header, *films[:20]])
+    assert copied == 0
+
+    now = [header, *films[3:8], *films[9:]]
+    again, copied = packed(data, artifacts, now)
+    assert copied == 5 + 11
+    full, copied = packed(data, tmp_path / "another", now)
+    assert copied == 0
+    assert (again.key, again.digest) == (full.key, full.digest)
+
+
+def test_the_step_copies_nothing_from_a_pack_that_was_changed(tmp_path):
+    data, artifacts = tmp_path / "data", tmp_path / "artifacts"
+    write_phantoms(data, PhantomConfig(images=8, scale=0.1, workers=1))
+    lines = (data / "dataset.csv").read_bytes().splitlines(keepends=True)
+    earlier, _ = packed(data, artifacts, lines[:-1])
+    with (earlier.path / IMAGES).open("r+b") as images:
+        images.seek(-1, 2)
+        images.write(b"\xff")
+    _, copied = packed(data, artifacts, lines)
+    assert copied == 0
 
 
 def test_an_earlier_pack_that_is_cut_off_is_an_error(tmp_path):
