@@ -206,7 +206,7 @@ def _core(given: argparse.Namespace) -> None:
         for name, each in seconds.items():
             ratio = _spread(each / seconds["pack"])
             print(f"| {name} | {len(paths) / np.median(each):.0f} | {ratio} |")
-        shares = ["read_bytes", "chunks", "_unpacked", "'accumulate'", "remove_markers"]
+        shares = ["read_bytes", "chunks", "_unpacked", "'accumulate'", "_remove_markers"]
         shares += ["letterbox", "'write' of '_io.FileIO'", "_place_boxes", "_inputs_hash"]
         _profile(lambda: pack(1), [*shares, "_write_tables", "_wait"])
 
