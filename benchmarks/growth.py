@@ -297,6 +297,23 @@ def _print(found: pd.DataFrame) -> None:
                 f"{1000 * more / (films - START_UP):.2f} | {row['anonymous']:.0f} | {grown} | "
                 f"{row['resident']:.0f} |"
             )
+    print("\n| step | films | time, each doubling | own memory, each doubling | kB a film |")
+    print("|---|---|---|---|---|")
+    for step in STEPS:
+        print(f"| {step} | {_fitted(middle.loc[step])} |")
+
+
+def _fitted(rows: pd.DataFrame) -> str:
+    """Return what a doubling does by a straight line through logarithms, but memory by its ends."""
+    own = rows.drop(START_UP)
+    doublings = np.log2(own.index.to_numpy(float))
+    seconds = own["seconds"].to_numpy() - rows.loc[START_UP, "seconds"]
+    time_slope = np.polyfit(doublings, np.log2(seconds), 1)[0]
+    memory = own["anonymous"].to_numpy()
+    more = (memory[-1] / memory[0]) ** (1 / (doublings[-1] - doublings[0]))
+    each = 1024 * (memory[-1] - memory[0]) / (own.index[-1] - own.index[0])
+    films = f"{own.index[0]}–{own.index[-1]}"
+    return f"{films} | × {2**time_slope:.2f} | × {more:.3f} | {each:.1f}"
 
 
 if __name__ == "__main__":

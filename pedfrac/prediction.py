@@ -190,7 +190,8 @@ def predict_to(
             rows = rows.assign(bundle=digest[:16], key=[names[str(one.film)] for one in batch])
             witness(batch, rows)
             table.add(rows)
-            failed.append(rows[rows["error"] != ""])
+            if (wrong := rows["error"] != "").any():
+                failed.append(rows[wrong])
         whole = pd.concat([table.rows().reset_index(), *failed]).drop_duplicates("key", keep="last")
         whole = whole.set_index("key", drop=False).loc[list(keys)].reset_index(drop=True)
         whole = whole[[*COLUMNS, "bundle", "key", *observer.columns]]
