@@ -22,13 +22,15 @@ train.py is the file of that name in the repository huggingface/pytorch-image-mo
 package. With ``--device cuda`` the same runs on a GPU (unmeasured so far).
 """
 
+import json
+import os
 import platform
-import subprocess
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -40,9 +42,6 @@ from entries import install as install_peer
 from films import FilmFolders, cut, write_folders, write_phantoms
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-
-import json
-import os
 
 from leg_transfer import DATA, HeldOutFigures, write_imagenet_weights, write_layout
 
@@ -141,7 +140,7 @@ def _epoch_films(work: Path, kind: str, films: int, data: Path) -> FilmFolders:
 def _running(entry: Entry, job: Job, work: Path, environments: Path) -> Iterator[Training]:
     """Start a training and let it do its first epoch, which warms it up; end it afterwards."""
     folder = work / entry.folder
-    subprocess.run(["rm", "-rf", str(folder)], check=True)  # else ours would go on from there
+    shutil.rmtree(folder, ignore_errors=True)  # else ours would go on from there
     with Training(entry, job.moved(folder), environments) as training:
         first = training.turn(first=True)
         print(f"{entry}: first epoch {first:.1f} s", file=sys.stderr)
@@ -268,9 +267,9 @@ def _epochs_within(entry: Entry, job: Job, budget: float, environments: Path) ->
         with Training(entry, job.moved(Path(job.work) / "calibration"), environments) as training:
             told = training.finish()
         ends = [one["at"] for one in told if "at" in one]
-        whole = next(one["trained"] for one in told if "trained" in one)
-        file.write_text(json.dumps({"start": whole - (ends[-1] - ends[-2]) * len(ends),
-                                    "epoch": ends[-1] - ends[-2], "epochs": len(ends)}))  # fmt: skip
+        each = ends[-1] - ends[-2]
+        start = _seconds(told) - each * len(ends)
+        file.write_text(json.dumps({"start": start, "epoch": each}))
     cost = json.loads(file.read_text())
     fitting = int((budget - cost["start"]) / cost["epoch"])
     print(f"{entry}: {cost['start']:.1f} s + {cost['epoch']:.1f} s an epoch: {fitting} epochs")
@@ -286,10 +285,15 @@ def _train(entry: Entry, job: Job, environments: Path) -> None:
         return
     with Training(entry, job, environments) as training:
         told = training.finish()
-    seconds = next(one["trained"] for one in told if "trained" in one)
+    seconds = _seconds(told)
     facts = {"entry": str(entry), "fold": job.seed, "epochs": job.epochs, "seconds": seconds}
     (folder / "run.json").write_text(json.dumps(facts))
     print(f"{entry}, fold {job.seed}: {job.epochs} epochs in {seconds:.1f} s")
+
+
+def _seconds(told: list[dict[str, Any]]) -> float:
+    """Return the seconds from the start of a process to the end of its training."""
+    return next(one["trained"] for one in told if "trained" in one)
 
 
 @app.command()
@@ -338,4 +342,7 @@ def area_table(
 
 
 if __name__ == "__main__":
-    app()
+    try:
+        app()
+    except PedfracError as error:
+        sys.exit(str(error))

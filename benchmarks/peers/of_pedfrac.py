@@ -57,7 +57,8 @@ def _config(driver: Driver) -> RetrainConfig:
         "fracture.training.seed": job.seed,
         "runtime.device": job.device,
     } | job.options
-    return load_config(None, [f"{name}={value}" for name, value in settings.items()])
+    # quoted, since YAML makes a truth value of the bare word on
+    return load_config(None, [f'{name}="{value}"' for name, value in settings.items()])
 
 
 def _scores(config: RetrainConfig, pack: str, split: str, model: str):
