@@ -6,7 +6,8 @@ same size in folders.
 
 ``epoch``: seconds of the training part of an epoch, loading and augmentation included, validation
 left out. All systems run at once and take turns of one epoch; who is not on is stopped. The first
-epoch of each does not count. Films are phantoms of the size of real ones, or leg films.
+two epochs of each do not count, which compile and warm up. Films are phantoms of the size of real
+ones, or leg films.
 ``auroc``: trains on four folds of leg patients (one of them chooses the epoch) for as many epochs
 as fit into equal wall time, from process start to the last epoch, ours with records and packing;
 ``score`` reads all that was trained and prints areas and paired differences.
@@ -90,6 +91,7 @@ def epoch(
     kind: Annotated[str, typer.Option("--set", help="phantoms or legs")] = "phantoms",
     films: Annotated[int, typer.Option(help="Training films, a multiple of the batch")] = 256,
     rounds: Annotated[int, typer.Option(min=1, help="Epochs of each that count")] = 5,
+    warmup: Annotated[int, typer.Option(min=1, help="Epochs of each before them")] = 2,
     backbone: str = "convnextv2_atto",
     size: int = 128,
     batch: int = 32,
@@ -118,7 +120,7 @@ def epoch(
     )
     with ExitStack() as stack:
         running = [
-            stack.enter_context(_running(one, job, work.resolve() / "epoch", environments))
+            stack.enter_context(_running(one, job, work.resolve() / "epoch", environments, warmup))
             for one in entries
         ]
         seconds = _take_turns(running, rounds)
@@ -137,13 +139,15 @@ def _epoch_films(work: Path, kind: str, films: int, data: Path) -> FilmFolders:
 
 
 @contextmanager
-def _running(entry: Entry, job: Job, work: Path, environments: Path) -> Iterator[Training]:
-    """Start a training and let it do its first epoch, which warms it up; end it afterwards."""
+def _running(
+    entry: Entry, job: Job, work: Path, environments: Path, warmup: int
+) -> Iterator[Training]:
+    """Start a training and let it do the epochs that warm it up; end it afterwards."""
     folder = work / entry.folder
     shutil.rmtree(folder, ignore_errors=True)  # else ours would go on from there
     with Training(entry, job.moved(folder), environments) as training:
-        first = training.turn(first=True)
-        print(f"{entry}: first epoch {first:.1f} s", file=sys.stderr)
+        seconds = [f"{training.turn(first=number == 0):.1f}" for number in range(warmup)]
+        print(f"{entry}: the first epochs {', '.join(seconds)} s", file=sys.stderr)
         yield training
 
 
@@ -297,11 +301,13 @@ def _seconds(told: list[dict[str, Any]]) -> float:
 
 
 @app.command()
-def score(work: Work = Path("peers"), resamples: int = 1000) -> None:
+def score(work: Work = Path("peers"), entry: Entries = None, resamples: int = 1000) -> None:
     """Print the areas of all that was trained, and the differences of ours to each peer."""
+    wanted = [Entry.parse(text).folder for text in entry] if entry else ["*"]
     runs = [
         json.loads(file.read_text()) | {"folder": file.parent}
-        for file in sorted(work.glob("auroc/*/fold-*/run.json"))
+        for name in wanted
+        for file in sorted(work.glob(f"auroc/{name}/fold-*/run.json"))
     ]
     if not runs:
         raise PedfracError(f"{work}: nothing is trained yet; run auroc first")
