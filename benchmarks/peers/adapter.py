@@ -7,6 +7,7 @@ a GPU, the peer's own torch. Not here: how a peer trains (``of_*.py``), nor who 
 import csv
 import json
 import os
+import resource
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -117,7 +118,7 @@ class Driver:
 
         ``scores`` gives each film's name and its probability of a fracture.
         """
-        self.tell(trained=time.time() - self.job.began)
+        self.tell(trained=time.time() - self.job.began, processor=_processor_seconds())
         if not self.job.score:
             return
         with (Path(self.job.work) / "scores.csv").open("w", newline="") as file:
@@ -131,3 +132,10 @@ class Driver:
 
             torch.cuda.synchronize()
         return time.perf_counter()
+
+
+def _processor_seconds() -> float:
+    """Return the seconds of all cores that this process and its ended loaders have taken."""
+    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    found = [resource.getrusage(kind) for kind in kinds]
+    return sum(one.ru_utime + one.ru_stime for one in found)

@@ -27,6 +27,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -290,7 +291,13 @@ def _train(entry: Entry, job: Job, environments: Path) -> None:
     with Training(entry, job, environments) as training:
         told = training.finish()
     seconds = _seconds(told)
-    facts = {"entry": str(entry), "fold": job.seed, "epochs": job.epochs, "seconds": seconds}
+    facts = {
+        "entry": str(entry),
+        "fold": job.seed,
+        "epochs": job.epochs,
+        "seconds": seconds,
+        "processor": next(one["processor"] for one in told if "processor" in one),
+    }
     (folder / "run.json").write_text(json.dumps(facts))
     print(f"{entry}, fold {job.seed}: {job.epochs} epochs in {seconds:.1f} s")
 
@@ -348,6 +355,8 @@ def area_table(
 
 
 if __name__ == "__main__":
+    # an end from outside must end the trainings too, which are groups of processes of their own
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside"))
     try:
         app()
     except PedfracError as error:
