@@ -119,15 +119,18 @@ def epoch(
         script=timm_script and str(timm_script.resolve()),
         turns=True,
     )
+    print(f"{_machine(device)}; {kind}, {films} films, {backbone}, {size} px, batch {batch}\n")
     with ExitStack() as stack:
         running = [
             stack.enter_context(_running(one, job, work.resolve() / "epoch", environments, warmup))
             for one in entries
         ]
-        seconds = _take_turns(running, rounds)
-        packing = {str(one.entry): one.pack_seconds for one in running}
-    print(f"{_machine(device)}; {kind}, {films} films, {backbone}, {size} px, batch {batch}\n")
-    print(epoch_table(seconds, films, packing))
+        table = ""
+        try:
+            for seconds in _take_turns(running, rounds):
+                table = epoch_table(seconds, films, running[0].pack_seconds)
+        finally:
+            print(table)  # of the rounds so far, where it is ended early
 
 
 def _epoch_films(work: Path, kind: str, films: int, data: Path) -> FilmFolders:
@@ -152,21 +155,23 @@ def _running(
         yield training
 
 
-def _take_turns(running: list[Training], rounds: int) -> dict[str, np.ndarray]:
+def _take_turns(running: list[Training], rounds: int) -> Iterator[dict[str, np.ndarray]]:
+    """Yield the seconds of all rounds so far after each."""
     seconds: dict[str, list[float]] = {str(one.entry): [] for one in running}
     for number in range(rounds):
         # backwards every other time, so that none always follows the same other
         for one in running[:: (-1) ** number]:
             seconds[str(one.entry)].append(one.turn(first=False))
-    return {name: np.array(each) for name, each in seconds.items()}
+        yield {name: np.array(each) for name, each in seconds.items()}
 
 
-def epoch_table(
-    seconds: dict[str, np.ndarray], films: int, packing: dict[str, float] | None = None
-) -> str:
-    """Return seconds of each entry and their ratios to ours, round by round, as Markdown."""
-    ours = next((name for name in seconds if name.startswith(OURS)), next(iter(seconds)))
-    lines = ["| system | epoch, s | images/s | its time over ours |", "|---|---|---|---|"]
+def epoch_table(seconds: dict[str, np.ndarray], films: int, packing: float = 0) -> str:
+    """Return seconds of each entry and their ratios to the first's, round by round, as Markdown.
+
+    ``packing``: seconds that the first, if it is ours, took once before its epochs.
+    """
+    ours = next(iter(seconds))
+    lines = ["| system | epoch, s | images/s | its time over the first's |", "|---|---|---|---|"]
     for name, each in seconds.items():
         speed = films / np.median(each)
         ratio = _spread(each / seconds[ours], 2)
@@ -176,9 +181,8 @@ def epoch_table(
         best = min(peers, key=lambda name: np.median(peers[name]))
         ratio = _spread(peers[best] / seconds[ours], 2)
         lines += ["", f"fastest peer, {best}, over ours: {ratio} (goal: 1.5)"]
-    if packing and packing.get(ours):
-        share = packing[ours] / np.median(seconds[ours])
-        lines += [f"ours packs once: {packing[ours]:.1f} s, {share:.1f} epochs"]
+        share = packing / np.median(seconds[ours])
+        lines += [f"ours packs once: {packing:.1f} s, {share:.1f} epochs"]
     return "\n".join(lines)
 
 
