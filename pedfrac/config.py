@@ -26,9 +26,9 @@ def _comma_separated(value: object) -> object:
     return [value] if isinstance(value, int | float) else value
 
 
-def _off(value: object) -> object:
-    """Undo what YAML makes of the bare word ``off``."""
-    return "off" if value is False else value
+def _word(value: object) -> object:
+    """Undo what YAML makes of the bare words ``on`` and ``off``."""
+    return ("on" if value else "off") if isinstance(value, bool) else value
 
 
 def _none(value: object) -> object:
@@ -172,7 +172,7 @@ class SplitConfig(Section):
 class PixelsConfig(Section):
     """What is done to the pixels before anything else sees them."""
 
-    markers: Annotated[Literal["fill", "inpaint", "off"], BeforeValidator(_off)] = Field(
+    markers: Annotated[Literal["fill", "inpaint", "off"], BeforeValidator(_word)] = Field(
         "fill", description="Side markers and burnt-in text: filled, inpainted, or left"
     )
 
@@ -483,7 +483,7 @@ class RuntimeConfig(Section):
         description="Films of a batch that go through the network at once; none: all, or as many "
         "as a GPU's memory holds",
     )
-    compile: Literal["auto", "on", "off"] = Field(
+    compile: Annotated[Literal["auto", "on", "off"], BeforeValidator(_word)] = Field(
         "auto", description="Networks compiled for speed, after a minute or two; auto: on a GPU"
     )
     gradient_checkpointing: bool = Field(

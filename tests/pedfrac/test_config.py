@@ -55,6 +55,7 @@ def test_what_must_be_given_is_named():
     ("override", "section", "field", "value"),
     [
         ("pixels.markers=off", "pixels", "markers", "off"),  # which YAML takes for false
+        ("runtime.compile=on", "runtime", "compile", "on"),
         ("tracking.experiment=2024", "tracking", "experiment", "2024"),
         ("cohort.projections=1", "cohort", "projections", (1,)),
         ("split.folds=none", "split", "folds", None),

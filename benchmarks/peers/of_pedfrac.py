@@ -1,0 +1,74 @@
+"""Trains by pedfrac's own steps, records and packing included, for ``compare.py``.
+
+The entry's options are fields of the configuration, such as ``runtime.compile=on``.
+"""
+
+import sys
+import time
+from pathlib import Path
+from unittest import mock
+
+from adapter import Driver
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from leg_transfer import _held_out
+
+from pedfrac import steps, training
+from pedfrac.bundle import FRACTURE_CLASSES
+from pedfrac.config import RetrainConfig, load_config
+from pedfrac.models import build_model, resolve_device
+
+
+def main() -> None:
+    driver = Driver()
+    config = _config(driver)
+    records = steps.read_records(config)
+    cohort = steps.select_cohort(config, records)
+    split = steps.split_patients(config, cohort)
+    began = time.perf_counter()
+    pack = steps.pack_films(config, records, config.fracture.model)
+    driver.tell(pack=time.perf_counter() - began)
+    prepared = steps.Prepared(
+        records=records, cohort=cohort, split=split, fracture_pack=pack, age_pack=pack
+    )
+    fit = driver.timed(training._Run._fit)
+    with mock.patch.object(training._Run, "_fit", lambda run, number: fit(run, number)):
+        model = steps.fracture_training(config, prepared).run()
+    driver.finish(lambda: _scores(config, pack, split, model))
+
+
+def _config(driver: Driver) -> RetrainConfig:
+    job = driver.job
+    settings = {
+        "data.root": job.layout,
+        "artifacts": f"{job.work}/artifacts",
+        "cohort.age_bounds": "0,19",
+        "cohort.exclude_metal": "false",  # the films are chosen already, the same for all
+        "split.file": job.split,
+        "fracture.model.backbone": job.backbone,
+        "fracture.model.size": job.size,
+        "fracture.model.weights": job.weights or "none",
+        "fracture.training.epochs": job.epochs,
+        "fracture.training.patience": job.epochs,
+        "fracture.training.batch_size": job.batch,
+        "fracture.training.learning_rate": "1e-3",
+        "fracture.training.warmup_epochs": "1",
+        "fracture.training.seed": job.seed,
+        "runtime.device": job.device,
+    } | job.options
+    # quoted, since YAML makes a truth value of the bare word on
+    return load_config(None, [f'{name}="{value}"' for name, value in settings.items()])
+
+
+def _scores(config: RetrainConfig, pack: str, split: str, model: str):
+    films = _held_out(config, pack, split)
+    network = build_model(config.fracture.model, len(FRACTURE_CLASSES), load_weights=False)
+    training.load_weights(network, steps.store_of(config).get(model).file(training.MODEL))
+    device = resolve_device(config.runtime.device)
+    found = training.predict_probabilities(network.to(device), films, device=device)
+    return zip((f"{stem}.png" for stem in films.filestems), found[:, 1], strict=True)
+
+
+if __name__ == "__main__":
+    main()
