@@ -16,12 +16,8 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
-import torch
-
-from pedfrac import steps
+# nothing slow is imported here, since processes that decode films import this file again
 from pedfrac.config import PhantomConfig, RetrainConfig, load_config
-from pedfrac.models import resolve_device
-from pedfrac.phantoms import write_phantoms
 
 
 class Clock:
@@ -54,11 +50,17 @@ def main() -> None:
         ]
         config = load_config(given.config, [*where, *given.set])
         if given.images:
+            from pedfrac.phantoms import write_phantoms
+
             write_phantoms(places["data"], PhantomConfig(images=given.images, scale=given.scale))
         clock = retrain(config)
     if given.json:
         print(json.dumps(clock.seconds))
         return
+    import torch
+
+    from pedfrac.models import resolve_device
+
     device = resolve_device(config.runtime.device)
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else "no GPU"
     print(f"{gpu}, {os.cpu_count()} cores, torch {torch.__version__}\n")
@@ -69,6 +71,8 @@ def main() -> None:
 
 def retrain(config: RetrainConfig) -> Clock:
     """Do all that a retraining does; return how long each kind of step took."""
+    from pedfrac import steps
+
     for name in ("explanation", "robustness", "profiling"):
         import_module(f"pedfrac.{name}")  # steps import these when they need them
     clock = Clock()

@@ -78,19 +78,24 @@ def _variants(compiled: bool, device: torch.device) -> list[Variant]:
     found = [
         Variant("default"),
         Variant("default, fixed batch", fixed_batch=True),
-        Variant("fp32", precision="fp32"),
         Variant("without channels_last", channels_last=False),
     ]
     if device.type == "cuda":
-        found.append(Variant("tf32", precision="tf32"))
+        others = ["fp32", "tf32"]
     else:
+        others = ["bf16"]
         found.append(Variant("freed memory given back", keep_memory=False))
+    found += [Variant(precision, precision=precision) for precision in others]
     if compiled:
         found += [
             Variant("compiled", compile="on"),
             Variant("compiled, fixed batch", compile="on", fixed_batch=True),
-            Variant("compiled, fp32", compile="on", precision="fp32"),
+            *(Variant(f"compiled, {other}", compile="on", precision=other) for other in others),
         ]
+    if compiled and device.type == "cpu":
+        found.append(
+            Variant("compiled, bf16, fixed batch", compile="on", precision="bf16", fixed_batch=True)
+        )
     if compiled and device.type == "cuda":
         found.append(Variant("compiled, CUDA graphs", compile="on", graphs=True))
     return found
@@ -200,8 +205,8 @@ def _print(seconds: dict[str, np.ndarray], films: int) -> None:
     for name, each in seconds.items():
         ratio = _spread(seconds["default"] / each)
         print(f"| {name} | {films / np.median(each):.0f} | {ratio} |")
-    for name in ("default", "compiled"):
-        if name in seconds:
+    for name in seconds:
+        if f"{name}, fixed batch" in seconds:
             ratio = _spread(seconds[f"{name}, fixed batch"] / seconds[name])
             print(f"\n{name}: images/s with feed and augmentation over a fixed batch's: {ratio}")
 

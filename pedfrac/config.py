@@ -232,7 +232,9 @@ class TrainingConfig(Section):
     )
     focal_gamma: float = Field(2.0, ge=0, description="With 'focal': focusing exponent")
     precision: Precision = Field(
-        "auto", description="Arithmetic of the step; auto: bf16 where the device has it, else tf32"
+        "auto",
+        description="Arithmetic of the step; auto: bf16 on a GPU that has it and, for networks "
+        "that gain by it, on a processor that has it",
     )
     augment: AugmentConfig = Field(default_factory=AugmentConfig, description="Augmentation")
     seed: int = Field(0, ge=0, description="Seed of initial weights, order and augmentation")

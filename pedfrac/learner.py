@@ -12,7 +12,7 @@ import torch
 from timm.utils import ModelEmaV3
 from torch import Generator, Tensor, nn
 
-from pedfrac.arithmetic import autocast, can_compile
+from pedfrac.arithmetic import autocast, can_compile, chosen
 from pedfrac.augmentation import augment, change_films
 from pedfrac.config import RuntimeConfig, TrainingConfig
 from pedfrac.distributed import Ranks
@@ -51,8 +51,9 @@ class Learner:
         self.optimizer = torch.optim.AdamW(
             _decayed_groups(self.model, config.weight_decay),
             lr=config.learning_rate,
-            fused=device.type == "cuda",
+            fused=True,
         )
+        self.precision = chosen(config.precision, device, model)
         self.updates = 0
         self._weights = film_weights(labels, config)
         # what outputs are compared with lies on the device, so that no step waits for a copy
@@ -96,7 +97,7 @@ class Learner:
         outputs = []
         for number, (part, places) in enumerate(parts, start=1):
             with self.ranks.gathering(self._joined, now=now and number == len(parts)):
-                with autocast(self.config.precision, self.device):
+                with autocast(self.precision, self.device):
                     output = (self._compiled if len(part) == size else self._joined)(part)
                 # the mean of the ranks' gradients is to be that of the batch's mean loss; a rank
                 # without a film of it goes along with one that counts nothing
@@ -143,7 +144,7 @@ class Learner:
         """Send copies of a film forth and back, and leave no trace of it."""
         buffers = {name: value.clone() for name, value in self.model.named_buffers()}
         try:
-            arithmetic = autocast(self.config.precision, self.device)
+            arithmetic = autocast(self.precision, self.device)
             with torch.random.fork_rng([self.device]), arithmetic:
                 output = self.model(to_input(film.expand(count, -1, -1)))
             output.float().sum().backward()

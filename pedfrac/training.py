@@ -405,7 +405,7 @@ class _Run:
 
     def _validate(self) -> dict[str, float | None]:
         films = self.data.validation
-        with autocast(self.config.precision, self.device):
+        with autocast(self.learner.precision, self.device):
             output = self._output(self.learner.compiled_average)
         if self.years is not None:
             # the training network's head, too, whose figures on training films are made by it

@@ -6,9 +6,8 @@ A worker that could not reach its server kills nobody: the run itself has to ask
 import logging
 
 import httpx
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
-from prefect.context import FlowRunContext
+from prefect.context import FlowRunContext, SyncClientContext
 
 from pedfrac.errors import PedfracError
 from tasks.outage import patiently
@@ -40,7 +39,8 @@ def _ask() -> None:
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         return
-    with get_client(sync_client=True) as client:
-        state = client.read_flow_run(context.flow_run.id).state
+    # the run's own client, since to make one takes longer than to ask
+    with SyncClientContext.get_or_create() as here:
+        state = here.client.read_flow_run(context.flow_run.id).state
     if state is not None and state.type in (StateType.CANCELLED, StateType.CANCELLING):
         raise RunCancelled(f"{context.flow_run.name}: was cancelled")

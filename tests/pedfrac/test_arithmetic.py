@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
-from pedfrac.arithmetic import autocast, computes_bf16
+from pedfrac.arithmetic import autocast, chosen
 from pedfrac.config import RuntimeConfig
 from pedfrac.errors import PedfracError
 from pedfrac.learner import _compiles
@@ -26,8 +27,13 @@ def test_products_are_of_the_kind_that_is_asked_for():
     assert kind_of_products("bf16") == torch.bfloat16
 
 
-def test_bf16_is_taken_by_itself_where_the_processor_has_it():
-    assert (kind_of_products("auto") == torch.bfloat16) == computes_bf16(CPU)
+def test_bf16_is_taken_by_itself_for_large_networks_where_the_processor_has_it(monkeypatch):
+    small, large = nn.Linear(8, 8), nn.Linear(4096, 4096, device="meta")
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    for there in (True, False):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda there=there: there)
+        assert chosen("auto", CPU, small) == chosen("fp32", CPU, large) == "fp32"
+        assert chosen("auto", CPU, large) == ("bf16" if there else "fp32")
 
 
 def test_a_compiler_is_asked_for_by_those_who_compile(monkeypatch, caplog):
