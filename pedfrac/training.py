@@ -451,10 +451,11 @@ class _Run:
         tensors = load_file(path, device=str(self.device))
         self.learner.model.load_state_dict(_below("model.", tensors))
         self.learner.average.module.load_state_dict(_below("average.", tensors))
+        parameters = [p for group in self.learner.optimizer.param_groups for p in group["params"]]
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in _below("optimizer.", tensors).items():
             index, field = name.split(".")
-            state.setdefault(int(index), {})[field] = value
+            state.setdefault(int(index), {})[field] = _laid_out_as(parameters[int(index)], value)
         groups = self.learner.optimizer.state_dict()["param_groups"]
         self.learner.optimizer.load_state_dict({"state": state, "param_groups": groups})
         self.history = json.loads(progress["history"])
@@ -507,6 +508,16 @@ def _save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | Non
     whole = {name: value.detach().contiguous() for name, value in tensors.items()}
     save_file(whole, temporary, metadata=metadata)
     temporary.replace(path)
+
+
+def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
+    """Return a parameter's optimiser state in the parameter's memory format.
+
+    The fused optimiser walks through both as they lie in memory, whatever their strides say.
+    """
+    if value.shape != parameter.shape:
+        return value
+    return torch.empty_like(parameter, requires_grad=False).copy_(value)
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
