@@ -1,5 +1,6 @@
 """What makes a step fast or small leaves what is learned as it was, but for rounding."""
 
+import functools
 import runpy
 import shutil
 from pathlib import Path
@@ -74,3 +75,10 @@ def test_a_film_that_does_not_fit_is_an_error():
 
     with pytest.raises(PedfracError, match="not even one film fits"):
         largest_that_fits(32, attempt)
+
+
+def test_the_fused_optimiser_learns_what_the_plain_one_does(tmp_path, monkeypatch):
+    fused = learned(tmp_path / "fused")
+    plain = functools.partial(torch.optim.AdamW, foreach=False)
+    monkeypatch.setattr(torch.optim, "AdamW", lambda *given, fused, **more: plain(*given, **more))
+    assert_alike(fused, learned(tmp_path / "plain"))
