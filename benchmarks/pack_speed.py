@@ -26,6 +26,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from turns import spread, take_turns
 
 from pedfrac.pixels import Placement, decode
 
@@ -72,13 +73,15 @@ def _decoders(given: argparse.Namespace) -> None:
             decoder: lambda read=read, films=films: [read(film) for film in films]
             for decoder, read in _available().items()
         }
-        seconds = _take_turns(works, given.rounds)
+        for work in works.values():
+            work()
+        seconds = take_turns(works, given.rounds)
         print(f"{len(films)} {name}\n\n| decoder | ms a film | speed over OpenCV's | exact |")
         print("|---|---|---|---|")
         for decoder, each in seconds.items():
             found = works[decoder]()
             exact = all(map(np.array_equal, found, expected))
-            ms, ratio = 1e3 * np.median(each) / len(films), _spread(seconds["OpenCV"] / each)
+            ms, ratio = 1e3 * np.median(each) / len(films), spread(seconds["OpenCV"] / each)
             print(f"| {decoder} | {ms:.2f} | {ratio} | {'yes' if exact else 'no'} |")
         print()
 
@@ -199,12 +202,14 @@ def _core(given: argparse.Namespace) -> None:
             "bare": lambda: bare(paths),
             "bare with OpenCV": lambda: bare(paths, lambda path: by_opencv(path.read_bytes())),
         }
-        seconds = _take_turns(works, given.rounds)
+        for work in works.values():
+            work()
+        seconds = take_turns(works, given.rounds)
         print(
             f"{len(paths)} films\n\n| one core | images/s | pack's speed over it |\n|---|---|---|"
         )
         for name, each in seconds.items():
-            ratio = _spread(each / seconds["pack"])
+            ratio = spread(each / seconds["pack"])
             print(f"| {name} | {len(paths) / np.median(each):.0f} | {ratio} |")
         shares = ["read_bytes", "chunks", "_unpacked", "'accumulate'", "_remove_markers"]
         shares += ["letterbox", "'write' of '_io.FileIO'", "_place_boxes", "_inputs_hash"]
@@ -228,10 +233,10 @@ def _cores(given: argparse.Namespace) -> None:
             "bare, 1": lambda: pool.submit(bare, paths).result(),
             "bare, all": lambda: list(pool.map(bare, parts, chunksize=1)),
         }
-        seconds = _take_turns(works, given.rounds, warm=False)
+        seconds = take_turns(works, given.rounds)
     print(f"{len(paths)} films, {cores} cores ÷ 1\n")
     for name in ("pack", "bare"):
-        print(f"- {name}: {_spread(seconds[f'{name}, 1'] / seconds[f'{name}, all'])}")
+        print(f"- {name}: {spread(seconds[f'{name}, 1'] / seconds[f'{name}, all'])}")
 
 
 # ---- few films new ----------------------------------------------------------------------------
@@ -286,7 +291,7 @@ def _repack(given: argparse.Namespace) -> None:
 
 
 def _spread_of(seconds: dict[str, np.ndarray]) -> str:
-    return _spread(seconds["again"] / seconds["full"])
+    return spread(seconds["again"] / seconds["full"])
 
 
 def _linked(data: Path, folder: Path) -> Path:
@@ -299,24 +304,6 @@ def _linked(data: Path, folder: Path) -> Path:
 
 
 # ---- measuring --------------------------------------------------------------------------------
-
-
-def _take_turns(works: dict[str, Work], rounds: int, warm: bool = True) -> dict[str, np.ndarray]:
-    for work in works.values() if warm else ():
-        work()
-    seconds: dict[str, list[float]] = {name: [] for name in works}
-    for number in range(rounds):
-        # backwards every other time, so that none always follows the same other
-        for name in list(works)[:: (-1) ** number]:
-            began = time.perf_counter()
-            works[name]()
-            seconds[name].append(time.perf_counter() - began)
-    return {name: np.array(each) for name, each in seconds.items()}
-
-
-def _spread(ratios: np.ndarray) -> str:
-    low, middle, high = np.quantile(ratios, [0.1, 0.5, 0.9])
-    return f"{middle:.3f} ({low:.3f}–{high:.3f})"
 
 
 def _profile(work: Work, names: list[str]) -> None:

@@ -14,7 +14,6 @@ demonstration's), and on a GPU ``python benchmarks/predict_speed.py --films 4096
 import argparse
 import cProfile
 import os
-import platform
 import pstats
 import tempfile
 import time
@@ -27,6 +26,7 @@ import cv2
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from turns import machine, spread, take_turns
 
 from pedfrac.ages import AgeGroups
 from pedfrac.bundle import Bundle, BundleInfo, bundle_digest, weight_names, write_bundle
@@ -74,7 +74,7 @@ def main() -> None:
     given = parser.parse_args()
     device = resolve_device(given.device)
     keep_freed_memory()  # as the command does; it serves the bounds, too
-    print(f"{_name(device)}, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}\n")
+    print(f"{machine(device)}, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}\n")
     with tempfile.TemporaryDirectory() as folder:
         data = _films(Path(folder) / "films", given.films, given.scale)
         bundle = write_bundle_of(Path(folder) / "bundle", SMALL if given.demo else LARGE)
@@ -86,7 +86,7 @@ def main() -> None:
             _profile(arms.predict)
             return
         turns = {name: getattr(arms, name) for name in ("predict", "decoder", "networks")}
-        seconds = _take_turns(turns, given.rounds)
+        seconds = take_turns(turns, given.rounds)
     _print(seconds, given.films)
 
 
@@ -193,29 +193,13 @@ def _network(backbone: str, size: int, options: dict) -> dict[str, Any]:
     return {"model": model, "preparation": {"size": size, "markers": "fill"}}
 
 
-def _take_turns(arms: dict[str, Callable[[], None]], rounds: int) -> dict[str, np.ndarray]:
-    seconds: dict[str, list[float]] = {name: [] for name in arms}
-    for number in range(rounds):
-        # backwards every other time, so that no arm always follows the same other
-        for name in list(arms)[:: (-1) ** number]:
-            began = time.perf_counter()
-            arms[name]()
-            seconds[name].append(time.perf_counter() - began)
-    return {name: np.array(each) for name, each in seconds.items()}
-
-
 def _print(seconds: dict[str, np.ndarray], films: int) -> None:
     print("| what | films/s |\n|---|---|")
     for name, each in seconds.items():
-        print(f"| {name} | {_spread(films / each, 1)} |")
+        print(f"| {name} | {spread(films / each, 1)} |")
     predict, decoder, networks = seconds.values()
-    print(f"\npredict / min(decoder, networks): {_spread(np.maximum(decoder, networks) / predict)}")
-    print(f"predict / harmonic bound: {_spread((decoder + networks) / predict)}")
-
-
-def _spread(values: np.ndarray, digits: int = 3) -> str:
-    low, middle, high = np.quantile(values, [0.1, 0.5, 0.9])
-    return f"{middle:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
+    print(f"\npredict / min(decoder, networks): {spread(np.maximum(decoder, networks) / predict)}")
+    print(f"predict / harmonic bound: {spread((decoder + networks) / predict)}")
 
 
 def _profile(arm: Callable[[], None]) -> None:
@@ -240,12 +224,6 @@ def _profile(arm: Callable[[], None]) -> None:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0))
-
-
-def _name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{os.cpu_count()} cores ({platform.machine()})"
 
 
 if __name__ == "__main__":

@@ -11,19 +11,19 @@ Run: ``python benchmarks/training_speed.py`` on a CPU, and on a GPU
 import argparse
 import ctypes
 import os
-import platform
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
+from turns import machine, spread, take_turns
 
 from pedfrac import learner
 from pedfrac.config import ModelConfig, RuntimeConfig, TrainingConfig
@@ -61,7 +61,7 @@ def main() -> None:
     device = resolve_device(given.device)
     if device.type == "cpu":
         torch.set_num_threads(os.cpu_count() or 1)
-    print(f"{_name(device)}, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}\n")
+    print(f"{machine(device)}, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}\n")
     with tempfile.TemporaryDirectory() as folder:
         if given.profile:
             _profile(_epoch_of(Variant("default"), given, device, Path(folder)), device)
@@ -70,7 +70,9 @@ def main() -> None:
         epochs = {
             one.name: _epoch_of(one, given, device, Path(folder) / one.name) for one in variants
         }
-        seconds = _take_turns(epochs, given.rounds, device)
+        for epoch in epochs.values():
+            epoch()
+        seconds = take_turns(epochs, given.rounds)
     _print(seconds, given.films)
 
 
@@ -103,8 +105,8 @@ def _variants(compiled: bool, device: torch.device) -> list[Variant]:
 
 def _epoch_of(
     variant: Variant, given: argparse.Namespace, device: torch.device, folder: Path
-) -> Callable[[int], None]:
-    """Return what trains one epoch of a number, without validation."""
+) -> Callable[[], None]:
+    """Return what trains one epoch after another, without validation."""
     folder.mkdir(exist_ok=True)
     config = TrainingConfig(batch_size=given.batch, precision=variant.precision)
     seed_weights(0)
@@ -112,7 +114,8 @@ def _epoch_of(
     runtime = RuntimeConfig(compile=variant.compile)
     with _layout(variant.channels_last), _graphs(variant.graphs):
         run = _Run(model, _data(given.films, given.size), config, folder, device, runtime, ALONE)
-    return partial(_epoch, run, variant, device)
+    numbers = count(1)
+    return lambda: _epoch(run, variant, device, next(numbers))
 
 
 def _epoch(run: _Run, variant: Variant, device: torch.device, number: int) -> None:
@@ -185,44 +188,24 @@ def _data(count: int, size: int) -> TrainingData:
     )
 
 
-def _take_turns(
-    epochs: dict[str, Callable[[int], None]], rounds: int, device: torch.device
-) -> dict[str, np.ndarray]:
-    for epoch in epochs.values():
-        epoch(1)
-    seconds: dict[str, list[float]] = {name: [] for name in epochs}
-    for number in range(rounds):
-        # backwards every other time, so that no variant always follows the same other
-        for name in list(epochs)[:: (-1) ** number]:
-            began = time.perf_counter()
-            epochs[name](number + 2)
-            seconds[name].append(time.perf_counter() - began)
-    return {name: np.array(each) for name, each in seconds.items()}
-
-
 def _print(seconds: dict[str, np.ndarray], films: int) -> None:
     print("| variant | images/s | images/s over default's |\n|---|---|---|")
     for name, each in seconds.items():
-        ratio = _spread(seconds["default"] / each)
+        ratio = spread(seconds["default"] / each)
         print(f"| {name} | {films / np.median(each):.0f} | {ratio} |")
     for name in seconds:
         if f"{name}, fixed batch" in seconds:
-            ratio = _spread(seconds[f"{name}, fixed batch"] / seconds[name])
+            ratio = spread(seconds[f"{name}, fixed batch"] / seconds[name])
             print(f"\n{name}: images/s with feed and augmentation over a fixed batch's: {ratio}")
 
 
-def _spread(ratios: np.ndarray) -> str:
-    low, middle, high = np.quantile(ratios, [0.1, 0.5, 0.9])
-    return f"{middle:.3f} ({low:.3f}–{high:.3f})"
-
-
-def _profile(epoch: Callable[[int], None], device: torch.device) -> None:
+def _profile(epoch: Callable[[], None], device: torch.device) -> None:
     """Print the operators that take most of an epoch, in percent."""
-    epoch(1)
+    epoch()
     gpu = device.type == "cuda"
     activities = [ProfilerActivity.CUDA if gpu else ProfilerActivity.CPU]
     with profile(activities=activities) as seen:
-        epoch(2)
+        epoch()
     rows = [
         (row.self_device_time_total if gpu else row.self_cpu_time_total, row.key)
         for row in seen.key_averages()
@@ -231,12 +214,6 @@ def _profile(epoch: Callable[[int], None], device: torch.device) -> None:
     print("| operator | share of the time |\n|---|---|")
     for spent, name in sorted(rows, reverse=True)[:14]:
         print(f"| `{name}` | {100 * spent / whole:.1f} % |")
-
-
-def _name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{os.cpu_count()} cores ({platform.machine()})"
 
 
 if __name__ == "__main__":
