@@ -257,7 +257,7 @@ def train_age(
 ) -> None:
     """Train the network that tells the age group of a film."""
     settings = given.load()
-    _print_training(settings, run_flow("flows.training:train_age", settings), as_json)
+    _print_training(settings, _run_tracked("flows.training:train_age", settings), as_json)
 
 
 @app.command()
@@ -272,9 +272,8 @@ def train_fracture(
     """Train the fracture network of one age group, or the generalist of all ages."""
     settings = given.load()
     number = _group_number(group, settings.cohort.ages.names)
-    _print_training(
-        settings, run_flow("flows.training:train_fracture", settings, group=number), as_json
-    )
+    key = _run_tracked("flows.training:train_fracture", settings, group=number)
+    _print_training(settings, key, as_json)
 
 
 @app.command()
@@ -362,7 +361,7 @@ def retrain(
     the test set.
     """
     settings = given.load()
-    done = run_flow("flows.retrain:retrain", settings)
+    done = _run_tracked("flows.retrain:retrain", settings)
     _print_evaluation(settings, done.evaluated, as_json, done.model_dump(mode="json"))
     if not as_json:
         out.print(f"Report             {done.report}")
@@ -410,9 +409,8 @@ def reproduce(
     if settings.split.file != str(file):
         raise PedfracError("reproduce: the split is that of --split; leave split.file out")
 
-    _print_reproduction(
-        settings, protocol, leakage, run_flow("flows.retrain:retrain", settings), as_json
-    )
+    done = _run_tracked("flows.retrain:retrain", settings)
+    _print_reproduction(settings, protocol, leakage, done, as_json)
 
 
 @app.command()
@@ -637,6 +635,17 @@ def _group_number(group: str, names: Sequence[str]) -> int | None:
     if group.isdigit() and int(group) < len(names):
         return int(group)
     raise PedfracError(f"--group {group}: allowed are all, 0-{len(names) - 1}, {', '.join(names)}")
+
+
+def _run_tracked(entrypoint: str, settings: Any, **more: Any) -> Any:
+    """Run a flow that keeps runs in MLflow, whose database is made while the server starts."""
+
+    def create_store() -> None:
+        from pedfrac import tracking
+
+        tracking.create_store(settings.tracking, settings.tracking_folder)
+
+    return run_flow(entrypoint, settings, meanwhile=create_store, **more)
 
 
 def _print_training(settings: Any, key: str, as_json: bool) -> None:

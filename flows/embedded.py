@@ -10,10 +10,13 @@ from threading import Thread
 from typing import Any
 
 
-def run_flow(entrypoint: str, *given: Any, **more: Any) -> Any:
+def run_flow(
+    entrypoint: str, *given: Any, meanwhile: Callable[[], None] | None = None, **more: Any
+) -> Any:
     """Run the flow of an entrypoint, ``module:function``, and return what it returns.
 
-    Where no server is configured, Prefect's temporary one starts while the flow is imported.
+    Where no server is configured, Prefect's temporary one starts while the flow is imported and
+    ``meanwhile`` does what the flow would else do later.
     """
     from prefect.settings import (
         PREFECT_API_URL,
@@ -27,6 +30,8 @@ def run_flow(entrypoint: str, *given: Any, **more: Any) -> Any:
     # nobody listens to heartbeats there, and to end them takes each run a second
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         flow = _imported(entrypoint)
+        if meanwhile:
+            meanwhile()
         server.join()
         return flow(*given, **more)
 

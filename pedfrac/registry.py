@@ -24,7 +24,7 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from pedfrac.config import TrackingConfig
 from pedfrac.errors import PedfracError
 from pedfrac.ledger import CHAMPION
-from pedfrac.tracking import tracking_uri
+from pedfrac.tracking import errors_of, tracking_uri
 
 CHALLENGER = "challenger"
 BUNDLE = "bundle"  # tag with the key of the artifact that tells one version from another
@@ -60,7 +60,7 @@ class Registry:
         """Return the registry beside the runs: where these are kept, see ``tracking_uri``."""
         uri = tracking_uri(config, folder)
         folder.mkdir(parents=True, exist_ok=True)
-        with _told(uri):
+        with errors_of(uri):
             return cls(MlflowClient(uri), config.model)
 
     def register(self, folder_of_bundle: Path, run_id: str, tags: Mapping[str, str]) -> Version:
@@ -231,7 +231,7 @@ class Registry:
 
     @contextmanager
     def _told(self) -> Iterator[None]:
-        with _told(self._client.tracking_uri):
+        with errors_of(self._client.tracking_uri):
             yield
 
 
@@ -283,11 +283,3 @@ def _version(entry: ModelVersion, aliases: Mapping[str, str]) -> Version:
             sorted(alias for alias, held in aliases.items() if held == str(entry.version))
         ),
     )
-
-
-@contextmanager
-def _told(uri: str) -> Iterator[None]:
-    try:
-        yield
-    except MlflowException as error:
-        raise PedfracError(f"MLflow at {uri}: {error}") from error

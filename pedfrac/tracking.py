@@ -86,6 +86,24 @@ def missing_store(config: TrackingConfig, artifacts: Path) -> Path | None:
 
 
 @contextmanager
+def errors_of(uri: str) -> Iterator[None]:
+    """Raise MLflow's errors as PedfracError that names the store."""
+    try:
+        yield
+    except mlflow.exceptions.MlflowException as error:
+        raise PedfracError(f"MLflow at {uri}: {error}") from error
+
+
+def create_store(config: TrackingConfig, artifacts: Path) -> None:
+    """Create the SQLite file that keeps runs and models, which takes seconds, if it is missing.
+
+    Raises PedfracError where it cannot be made.
+    """
+    if missing_store(config, artifacts):
+        _open_experiment(config, artifacts)
+
+
+@contextmanager
 def start_run(
     config: TrackingConfig,
     artifacts: Path,
@@ -114,21 +132,24 @@ def start_run(
 
 
 def _create(config: TrackingConfig, artifacts: Path, name: str, parent: str | None) -> Run:
+    client, experiment = _open_experiment(config, artifacts)
+    nested = {"mlflow.parentRunId": parent} if parent else {}
+    with errors_of(client.tracking_uri):
+        run = client.create_run(experiment, run_name=name, tags=nested)
+    return Run(client, run.info.run_id, experiment)
+
+
+def _open_experiment(config: TrackingConfig, artifacts: Path) -> tuple[MlflowClient, str]:
+    """Return a client of the store and the id of the experiment, made where it is missing."""
     uri = tracking_uri(config, artifacts)
     artifacts.mkdir(parents=True, exist_ok=True)
-    try:
+    with errors_of(uri):
         client = MlflowClient(uri)
         experiment = client.get_experiment_by_name(config.experiment)
         if experiment is not None:
-            experiment_id = experiment.experiment_id
-        else:
-            files = (artifacts / "mlflow-files").resolve().as_uri() if "sqlite" in uri else None
-            experiment_id = client.create_experiment(config.experiment, artifact_location=files)
-        nested = {"mlflow.parentRunId": parent} if parent else {}
-        run = client.create_run(experiment_id, run_name=name, tags=nested)
-    except mlflow.exceptions.MlflowException as error:
-        raise PedfracError(f"MLflow at {uri}: {error}") from error
-    return Run(client, run.info.run_id, experiment_id)
+            return client, experiment.experiment_id
+        files = (artifacts / "mlflow-files").resolve().as_uri() if "sqlite" in uri else None
+        return client, client.create_experiment(config.experiment, artifact_location=files)
 
 
 def _environment() -> dict[str, str]:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
-from prefect.context import FlowRunContext
+from prefect.artifacts import create_progress_artifact
+from prefect.client.schemas.actions import ArtifactUpdate
+from prefect.context import FlowRunContext, SyncClientContext
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -33,9 +34,10 @@ def progress(key: str, description: str) -> Iterator[Callable[[int, int, str], N
             percent = 100 * done / total
             if artifact and (percent - shown >= 1 or done == total):
                 shown = percent
-                update_progress_artifact(
-                    artifact, progress=percent, description=f"{description} {note}"
-                )
+                update = ArtifactUpdate(data=percent, description=f"{description} {note}")
+                # the run's own client, since Prefect's function makes one, which takes longer
+                with SyncClientContext.get_or_create() as here:
+                    here.client.update_artifact(artifact, update)
 
         yield show
 
