@@ -30,9 +30,9 @@ class NoFilm(PedfracError):
     """There is no film where some were to be."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Film:
-    """A film to score: its file, the age in years if known, and its YOLO labels if there are.
+    """A film to score: its file, the age in years if known, and where its YOLO labels may be.
 
     ``name`` is what outputs call it, where that is not the path; ``version`` is another where the
     file's content is another. ``patient`` tells films of one patient, and is not written.
@@ -40,13 +40,19 @@ class Film:
 
     path: Path
     age: float = NAN
-    labels: Path | None = None
+    label_folder: Path | None = None
     name: str = ""
     version: str = ""
     patient: str = field(default="", repr=False)
 
     def __str__(self) -> str:
         return self.name or str(self.path)
+
+    @property
+    def labels(self) -> Path | None:
+        """The file of its YOLO labels, None where there is none."""
+        file = self.label_folder and self.label_folder / f"{self.path.stem}.txt"
+        return file if file and file.is_file() else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +124,7 @@ def prepare_film(film: Film, fracture: Preparation, age: Preparation) -> Prepare
 
 def text_boxes(labels: Path | None, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Return the boxes of burnt-in text (n, 4) xyxy in pixels that a YOLO file gives a film."""
-    if labels is None or not labels.is_file():
+    if labels is None:
         return np.empty((0, 4))
     try:
         rows = np.loadtxt(labels, ndmin=2).reshape(-1, 5)
@@ -217,11 +223,10 @@ def _remote_films(url: str) -> Iterator[Film]:
 
 
 def _complete(film: Film, ages: Mapping[str, float], labels: Path | None) -> Film:
-    stem = film.path.stem
     return replace(
         film,
-        age=ages.get(stem, film.age),
-        labels=labels and labels / f"{stem}.txt",
+        age=ages.get(film.path.stem, film.age),
+        label_folder=labels,
         version=film.version or _version(film.path),
     )
 

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +89,13 @@ def predict_films(
     written then, too.
     """
     keep_freed_memory()
-    ages = read_ages(Path(config.ages)) if config.ages else None
     if config.output:
         ScoreFile(Path(config.output), NUMBERS)  # refuses a wrong suffix before anything is done
-    films = find_films(config.films, ages, Path(config.labels) if config.labels else None)
+    films = find_films(
+        config.films,
+        read_ages(Path(config.ages)) if config.ages else None,
+        Path(config.labels) if config.labels else None,
+    )
     folder = bundle_folder(config.bundle, config.artifacts)
     on_cpu = (config.runtime, config.device) == ("onnx", "auto")
     device = resolve_device("cpu" if on_cpu else config.device)
@@ -180,21 +184,17 @@ def predict_to(
     table = ScoreFile(output, NUMBERS, observer.numbers)
     with table.opened():
         keys = _keys(films, digest)
-        done = table.rows()
-        missing = [film for key, film in keys.items() if key not in done.index or not is_whole(key)]
+        done = table.scored()
+        missing = [key for key in keys if key not in done or not is_whole(key)]
         if len(missing) < len(films):
             logger.info("%d of %d films have their score", len(films) - len(missing), len(films))
-        names = {str(film): key for key, film in keys.items()}
-        failed = []
-        for batch, rows in _scored(bundle, missing, batch_size, progress, observer):
-            rows = rows.assign(bundle=digest[:16], key=[names[str(one.film)] for one in batch])
+        names = iter(missing)
+        scored = _scored(bundle, [keys[key] for key in missing], batch_size, progress, observer)
+        for batch, rows in scored:
+            rows = rows.assign(bundle=digest[:16], key=list(islice(names, len(batch))))
             witness(batch, rows)
             table.add(rows)
-            if (wrong := rows["error"] != "").any():
-                failed.append(rows[wrong])
-        whole = pd.concat([table.rows().reset_index(), *failed]).drop_duplicates("key", keep="last")
-        whole = whole.set_index("key", drop=False).loc[list(keys)].reset_index(drop=True)
-        whole = whole[[*COLUMNS, "bundle", "key", *observer.columns]]
+        whole = table.rows(list(keys))[[*COLUMNS, "bundle", "key", *observer.columns]]
         table.finish(whole)
         return whole
 
@@ -206,10 +206,9 @@ def _keys(films: Sequence[Film], digest: str) -> dict[str, Film]:
 
 
 def _identity(film: Film) -> list[str]:
-    labels = ""
-    if film.labels is not None and film.labels.is_file():
-        labels = f"{film.labels} {film.labels.stat().st_mtime_ns}"
-    return [str(film), film.version, repr(film.age), labels]
+    labels = film.labels
+    drawn = f"{labels} {labels.stat().st_mtime_ns}" if labels else ""
+    return [str(film), film.version, repr(film.age), drawn]
 
 
 def _scored(
@@ -313,4 +312,4 @@ def routed_calls(bundle: Bundle, scores: pd.DataFrame) -> pd.DataFrame:
 def _marker_state(bundle: Bundle, film: Film) -> str:
     if bundle.info.fracture.preparation.markers == "off":
         return "kept"
-    return "removed" if film.labels is not None and film.labels.is_file() else "left"
+    return "removed" if film.labels else "left"

@@ -46,16 +46,18 @@ class ScoreFile:
         except OSError as error:
             raise PedfracError(f"{self.path}: cannot be written ({error.strerror})") from None
 
-    def rows(self) -> pd.DataFrame:
-        """Return the rows that are there, by key; those with an error are to be tried again."""
-        parts = sorted(self._parts.glob("*.parquet"))
-        tables = [pd.read_parquet(part) for part in parts]
-        if self.path.exists():
-            tables.insert(0, self._read())
-        if not tables:
-            return pd.DataFrame({"key": [], "error": []}, dtype=str).set_index("key")
-        rows = pd.concat(tables, ignore_index=True)
-        return rows[rows["error"] == ""].drop_duplicates("key", keep="last").set_index("key")
+    def scored(self) -> frozenset[str]:
+        """Return the keys of rows that have a score; those with an error are to be tried again."""
+        tables = self._tables(["key", "error"])
+        return frozenset(key for rows in tables for key in rows.loc[rows["error"] == "", "key"])
+
+    def rows(self, keys: Sequence[str]) -> pd.DataFrame:
+        """Return the rows of some keys, in their order; what was ever scored is no error."""
+        every = pd.concat(self._tables(), ignore_index=True)
+        errors_first = every["error"].eq("").sort_values(kind="stable").index
+        last = every["key"].iloc[errors_first].drop_duplicates(keep="last")
+        places = pd.Series(last.index, index=last.to_numpy())
+        return every.iloc[places.loc[list(keys)]].reset_index(drop=True)
 
     def add(self, rows: pd.DataFrame) -> None:
         """Keep rows, all of them or none."""
@@ -70,6 +72,14 @@ class ScoreFile:
         _write(rows, temporary)
         temporary.replace(self.path)
         shutil.rmtree(self._parts)
+
+    def _tables(self, columns: list[str] | None = None) -> Iterator[pd.DataFrame]:
+        """Yield the finished table and the parts, or some of their columns."""
+        if self.path.exists():
+            whole = self._read()
+            yield whole if columns is None else whole[columns]
+        for part in sorted(self._parts.glob("*.parquet")):
+            yield pd.read_parquet(part, columns=columns)
 
     def _read(self) -> pd.DataFrame:
         """Read what ``finish`` wrote, to the last digit."""

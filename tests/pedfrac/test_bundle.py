@@ -121,7 +121,7 @@ def test_markers_are_taken_out_where_labels_are_given(folder, tmp_path):
     film = write_film(tmp_path / "a.png")
     (tmp_path / "a.txt").write_text("8 0.5 0.5 0.4 0.4\n")
     bundle = Bundle.load(folder)
-    scores = predict(bundle, [Film(film, 3.0), Film(film, 3.0, tmp_path / "a.txt")])
+    scores = predict(bundle, [Film(film, 3.0), Film(film, 3.0, tmp_path)])
     assert scores["markers"].tolist() == ["left", "removed"]
     assert scores["probability"].nunique() == 2
 
