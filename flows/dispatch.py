@@ -1,6 +1,7 @@
 """How the parent has its children run: here, in processes side by side, or on a pool of workers."""
 
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,10 @@ from prefect.flow_engine import run_flow_in_subprocess
 from flows.deployed import Work, run_deployed
 from pedfrac.config import RetrainConfig
 from pedfrac.errors import PedfracError
+
+# Seconds in which a server has written down that a task runs. Where it does so in SQLite while it
+# is told of a child, it refuses the child, and Prefect's client waits two seconds and more.
+RECORDED = 0.1
 
 
 @task(name="dispatch", task_run_name="dispatch {name}", cache_policy=NO_CACHE)
@@ -26,6 +31,7 @@ def dispatch(name: str, child: Flow[..., str], work: Work, given: dict[str, Any]
             run_deployed(name, child, given, work)
         return work.key
     if config.runtime.parallel == 1:
+        time.sleep(RECORDED)
         return child(**given)
     _run_in_process(name, child, given, config)
     # The artifact is there now, so that the child's own steps only look up its key. Where the
