@@ -112,7 +112,7 @@ def _epoch_of(
     seed_weights(0)
     model = build_model(ModelConfig(backbone=given.backbone, size=given.size, weights="none"), 2)
     runtime = RuntimeConfig(compile=variant.compile)
-    with _layout(variant.channels_last), _graphs(variant.graphs):
+    with memory_layout(variant.channels_last), _graphs(variant.graphs):
         run = _Run(model, _data(given.films, given.size), config, folder, device, runtime, ALONE)
     numbers = count(1)
     return lambda: _epoch(run, variant, device, next(numbers))
@@ -120,7 +120,7 @@ def _epoch_of(
 
 def _epoch(run: _Run, variant: Variant, device: torch.device, number: int) -> None:
     _memory(variant.keep_memory)
-    with _layout(variant.channels_last), _fixed(run.data, device, variant.fixed_batch):
+    with memory_layout(variant.channels_last), _fixed(run.data, device, variant.fixed_batch):
         run._fit(number)
     if device.type == "cuda":
         torch.cuda.synchronize()
@@ -145,7 +145,7 @@ def _fixed(data: TrainingData, device: torch.device, fixed: bool):
 
 
 @contextmanager
-def _layout(channels_last: bool):
+def memory_layout(channels_last: bool):
     """Let tensors lie as they do by default, where channels_last is off."""
     kept = torch.channels_last if channels_last else torch.contiguous_format
     with mock.patch.object(torch, "channels_last", kept):
