@@ -188,14 +188,13 @@ def _epoch(folder: Path) -> Callable[[], object]:
         held_out = (index["patient_id"] % 5 == 0).to_numpy()
 
         def films(name: str, chosen: np.ndarray) -> FilmSet:
-            some = index[chosen]
             return FilmSet(
                 name=name,
                 images=pack.images,
                 rows=np.flatnonzero(chosen),
-                labels=some["fracture_visible"].to_numpy().astype(np.int64),
-                filestems=some["filestem"].tolist(),
-                patients=some["patient_id"].to_numpy(),
+                labels=index["fracture_visible"].to_numpy()[chosen].astype(np.int64),
+                filestems=index["filestem"][chosen].tolist(),
+                patients=index["patient_id"].to_numpy()[chosen],
             )
 
         classes = ("normal", "fractured")

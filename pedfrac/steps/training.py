@@ -196,14 +196,13 @@ def _training_data(
 
     def part(rows: NDArray[np.int64], title: str) -> FilmSet:
         rows = rows[chosen[rows]]
-        index = pack.index.iloc[rows]
         return FilmSet(
             name=title,
             images=pack.images,
             rows=rows,
             labels=labels[rows],
-            filestems=index["filestem"].tolist(),
-            patients=index["patient_id"].to_numpy(),
+            filestems=pack.index["filestem"].iloc[rows].tolist(),
+            patients=pack.index["patient_id"].to_numpy()[rows],
             years=None if years is None else years[rows],
         )
 
