@@ -73,6 +73,8 @@ def seaweed(folder: Path) -> Iterator[S3Server]:
         "webdav": "false",
         "admin.ui": "false",
         "master.telemetry": "false",
+        # each bucket takes a volume, of which a disk by default holds one a gigabyte that is free
+        "volume.max": 1000,
         **dict(zip(names, ports, strict=True)),
     }
     arguments = [f"-{name}={value}" for name, value in options.items()]
