@@ -17,10 +17,11 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy import stats
-from training_speed import Variant, memory_layout
+from training_speed import Variant, convolutions, memory_layout
 from turns import machine
 
 from pedfrac import steps
+from pedfrac.arithmetic import multiplies_bf16
 from pedfrac.config import PhantomConfig, RetrainConfig, load_config
 from pedfrac.models import resolve_device
 from pedfrac.phantoms import write_phantoms
@@ -52,14 +53,18 @@ def main() -> None:
 
 
 def _variants(device: torch.device) -> list[Variant]:
-    other = "fp32" if device.type == "cuda" else "bf16"
+    others = ["fp32"] if device.type == "cuda" else ["bf16"] * multiplies_bf16(device)
     return [
         DEFAULT,
         Variant("without channels_last", channels_last=False),
+        Variant("torch's convolutions", own_convolutions=False),
         Variant(SLOWER),
-        Variant(other, precision=other),
         Variant("compiled", compile="on"),
-        Variant(f"compiled, {other}", compile="on", precision=other),
+        *(
+            Variant(f"{start}{other}", precision=other, compile=compiled)
+            for other in others
+            for start, compiled in (("", "off"), ("compiled, ", "on"))
+        ),
     ]
 
 
@@ -91,6 +96,7 @@ def _train(
     )
     with ExitStack() as stack:
         stack.enter_context(memory_layout(variant.channels_last))
+        stack.enter_context(convolutions(own=variant.own_convolutions))
         if variant.name == SLOWER:
             stack.enter_context(_several_passes())
         key = steps.fracture_training(config, prepared).run()

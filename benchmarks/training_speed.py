@@ -26,6 +26,7 @@ from torch.profiler import ProfilerActivity, profile
 from turns import machine, spread, take_turns
 
 from pedfrac import learner
+from pedfrac.arithmetic import multiplies_bf16
 from pedfrac.config import ModelConfig, RuntimeConfig, TrainingConfig
 from pedfrac.distributed import ALONE
 from pedfrac.feed import Feed
@@ -42,6 +43,7 @@ class Variant:
     fixed_batch: bool = False
     precision: str = "auto"
     channels_last: bool = True
+    own_convolutions: bool = True
     compile: str = "off"
     graphs: bool = False
     keep_memory: bool = True
@@ -77,29 +79,30 @@ def main() -> None:
 
 
 def _variants(compiled: bool, device: torch.device) -> list[Variant]:
+    gpu = device.type == "cuda"
+    others = ["fp32", "tf32"] if gpu else ["bf16"] * multiplies_bf16(device)
     found = [
         Variant("default"),
         Variant("default, fixed batch", fixed_batch=True),
         Variant("without channels_last", channels_last=False),
+        *(Variant(other, precision=other) for other in others),
     ]
-    if device.type == "cuda":
-        others = ["fp32", "tf32"]
-    else:
-        others = ["bf16"]
+    if not gpu:
+        found.append(Variant("torch's convolutions", own_convolutions=False))
         found.append(Variant("freed memory given back", keep_memory=False))
-    found += [Variant(precision, precision=precision) for precision in others]
-    if compiled:
-        found += [
-            Variant("compiled", compile="on"),
-            Variant("compiled, fixed batch", compile="on", fixed_batch=True),
-            *(Variant(f"compiled, {other}", compile="on", precision=other) for other in others),
-        ]
-    if compiled and device.type == "cpu":
-        found.append(
-            Variant("compiled, bf16, fixed batch", compile="on", precision="bf16", fixed_batch=True)
-        )
-    if compiled and device.type == "cuda":
-        found.append(Variant("compiled, CUDA graphs", compile="on", graphs=True))
+    if not compiled:
+        return found
+    found += [
+        Variant("compiled", compile="on"),
+        Variant("compiled, fixed batch", compile="on", fixed_batch=True),
+        *(Variant(f"compiled, {other}", compile="on", precision=other) for other in others),
+    ]
+    if gpu:
+        return [*found, Variant("compiled, CUDA graphs", compile="on", graphs=True)]
+    found.append(Variant("compiled, torch's convolutions", compile="on", own_convolutions=False))
+    found += [
+        Variant(f"compiled, {other}, fixed batch", True, other, compile="on") for other in others
+    ]
     return found
 
 
@@ -112,7 +115,11 @@ def _epoch_of(
     seed_weights(0)
     model = build_model(ModelConfig(backbone=given.backbone, size=given.size, weights="none"), 2)
     runtime = RuntimeConfig(compile=variant.compile)
-    with memory_layout(variant.channels_last), _graphs(variant.graphs):
+    with (
+        memory_layout(variant.channels_last),
+        convolutions(own=variant.own_convolutions),
+        _graphs(variant.graphs),
+    ):
         run = _Run(model, _data(given.films, given.size), config, folder, device, runtime, ALONE)
     numbers = count(1)
     return lambda: _epoch(run, variant, device, next(numbers))
@@ -149,6 +156,16 @@ def memory_layout(channels_last: bool):
     """Let tensors lie as they do by default, where channels_last is off."""
     kept = torch.channels_last if channels_last else torch.contiguous_format
     with mock.patch.object(torch, "channels_last", kept):
+        yield
+
+
+@contextmanager
+def convolutions(*, own: bool):
+    """Let convolutions learn by matrix products as they do, or as torch has them."""
+    if own:
+        yield
+        return
+    with mock.patch.object(learner, "by_matrix_products", lambda network: None):
         yield
 
 

@@ -26,11 +26,17 @@ def chosen(precision: Precision, device: torch.device, network: nn.Module) -> Pr
     if precision != "auto":
         return precision
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "tf32"
-    # of processors torch tells this of x86 alone
-    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return "bf16" if multiplies_bf16(device) else "tf32"
     large = sum(parameter.numel() for parameter in network.parameters()) >= LARGE
-    return "bf16" if fast and large else "fp32"
+    return "bf16" if large and multiplies_bf16(device) else "fp32"
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Return whether a device multiplies bf16 itself; emulated it is many times slower."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # of processors torch tells this of x86 alone
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[Any]:

@@ -15,6 +15,7 @@ from torch import Generator, Tensor, nn
 from pedfrac.arithmetic import autocast, can_compile, chosen
 from pedfrac.augmentation import augment, change_films
 from pedfrac.config import RuntimeConfig, TrainingConfig
+from pedfrac.convolutions import by_matrix_products
 from pedfrac.distributed import Ranks
 from pedfrac.errors import PedfracError
 from pedfrac.imbalance import film_weights, make_loss
@@ -45,6 +46,9 @@ class Learner:
         self.config, self.device, self.ranks = config, device, ranks
         if runtime.gradient_checkpointing:
             model.keep_few_activations()
+        self.precision = chosen(config.precision, device, model)
+        if device.type == "cpu" and self.precision == "fp32":
+            by_matrix_products(model)
         model = model.to(device).to(memory_format=torch.channels_last)
         self.model = cast(FilmClassifier, ranks.with_batch_norm(model))
         self.average = ModelEmaV3(self.model, config.ema_decay, use_warmup=True)
@@ -53,7 +57,6 @@ class Learner:
             lr=config.learning_rate,
             fused=True,
         )
-        self.precision = chosen(config.precision, device, model)
         self.updates = 0
         self._weights = film_weights(labels, config)
         # what outputs are compared with lies on the device, so that no step waits for a copy

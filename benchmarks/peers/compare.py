@@ -50,6 +50,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from leg_transfer import DATA, HeldOutFigures, write_imagenet_weights, write_layout
 
 from pedfrac import steps
+from pedfrac.arithmetic import multiplies_bf16
 from pedfrac.config import load_config
 from pedfrac.errors import PedfracError
 from pedfrac.metrics import interval_in_words
@@ -58,14 +59,22 @@ from pedfrac.splitting import load_split
 
 app = typer.Typer(add_completion=False, help=__doc__)
 
-# The fastest settings of each on 2 cores, found by ``epoch`` with an entry for each setting tried.
-FASTEST = [
-    "pedfrac:runtime.compile=on,fracture.training.precision=bf16",
-    "timm:workers=2,compile=on,precision=bf16",
-    "fastai:workers=2,channels_last=on",
-    "ultralytics",
-    "autotimm:workers=2,backend=albumentations,precision=bf16",
-]
+
+def fastest(device: str) -> list[str]:
+    """Return the fastest settings of each, found by ``epoch`` with an entry for each one tried.
+
+    In bf16 where the device multiplies it: other processors take ten times as long in it.
+    """
+    precision = "bf16" if multiplies_bf16(torch.device(device)) else "fp32"
+    return [
+        f"pedfrac:runtime.compile=on,fracture.training.precision={precision}",
+        f"timm:workers=2,compile=on,precision={precision}",
+        "fastai:workers=2,channels_last=on",
+        "ultralytics",
+        f"autotimm:workers=2,backend=albumentations,precision={precision}",
+    ]
+
+
 # For short trainings: without compiling, which takes longer than it saves; and bf16 does not pay
 # for a network of depthwise convolutions on a CPU.
 STRONGEST = [
@@ -118,7 +127,7 @@ def epoch(
     if films % batch:
         raise PedfracError(f"--films {films} must be a multiple of --batch {batch}")
     folders = _epoch_films(work.resolve(), kind, films, data)
-    entries = [Entry.parse(text) for text in entry or FASTEST]
+    entries = [Entry.parse(text) for text in entry or fastest(device)]
     job = Job(
         images=str(folders.images),
         layout=str(folders.layout),
