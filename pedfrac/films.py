@@ -18,7 +18,7 @@ from pedfrac.dicom import SUFFIXES, is_dicom, read_radiograph
 from pedfrac.errors import PedfracError
 from pedfrac.film_statistics import film_statistics
 from pedfrac.pixels import as_grey, decode, letterbox, remove_markers, yolo_to_xyxy
-from pedfrac.records import CLASSES
+from pedfrac.records import CLASSES, PIECE
 from pedfrac.storage import is_remote
 
 IMAGES = (".png", ".jpg", ".jpeg")
@@ -193,7 +193,7 @@ def _is_film(path: Path) -> bool:
 
 
 def _listed_films(table: Path) -> list[Film]:
-    rows = read_table(table, ("file",))
+    rows = read_table(table, ("file",), optional=("age", "patient"))
     years = _years(table, rows) if "age" in rows else np.full(len(rows), NAN)
     for number, name in enumerate(rows["file"], start=2):
         if not name or is_remote(name):
@@ -239,10 +239,22 @@ def _version(path: Path) -> str:
     return f"{status.st_size}-{status.st_mtime_ns}"
 
 
-def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """Read a CSV as text; raise PedfracError where it is none or lacks one of the columns."""
+def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> pd.DataFrame:
+    """Read columns of a CSV as text, the ``optional`` ones where they are there.
+
+    Raises PedfracError where it is none or lacks one of the others.
+    """
+    wanted = {*columns, *optional}
     try:
-        table = pd.read_csv(path, dtype=str, encoding="utf-8-sig", keep_default_na=False)
+        with pd.read_csv(
+            path,
+            dtype=str,
+            encoding="utf-8-sig",
+            keep_default_na=False,
+            usecols=lambda name: name in wanted,
+            chunksize=PIECE,
+        ) as pieces:
+            table = pd.concat(pieces, ignore_index=True)
     except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
         raise PedfracError(f"{path}: cannot be read as a table ({error})") from None
     if missing := set(columns) - set(table.columns):

@@ -18,12 +18,12 @@ def test_a_score_comes_before_an_error_whichever_was_first(tmp_path, suffix):
     with table.opened():
         table.add(rows(a="", b="broken", c="broken"))
         table.add(rows(d="", e=""))
-        table.finish(table.rows(["a", "b", "c"]))
+        table.finish(table.pieces(["a", "b", "c"]))
     with table.opened():
         assert table.scored() == {"a"}
         table.add(rows(b="", a="gone since"))
         assert table.scored() == {"a", "b"}
-        found = table.rows(["c", "b", "a"])
+        (found,) = table.pieces(["c", "b", "a"])
     assert found["key"].tolist() == ["c", "b", "a"]
     assert found["error"].tolist() == ["broken", "", ""]
     assert found["score"].tolist() == [0.5] * 3
