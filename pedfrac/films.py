@@ -4,6 +4,7 @@ Not here: networks (prediction), nor what a DICOM file says (dicom).
 """
 
 import csv
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,11 +35,12 @@ class NoFilm(PedfracError):
 class Film:
     """A film to score: its file, the age in years if known, and where its YOLO labels may be.
 
+    The file as text takes a third of the memory, which counts where films are many.
     ``name`` is what outputs call it, where that is not the path; ``version`` is another where the
     file's content is another. ``patient`` tells films of one patient, and is not written.
     """
 
-    path: Path
+    file: str | Path
     age: float = NAN
     label_folder: Path | None = None
     name: str = ""
@@ -46,7 +48,12 @@ class Film:
     patient: str = field(default="", repr=False)
 
     def __str__(self) -> str:
-        return self.name or str(self.path)
+        return self.name or str(self.file)
+
+    @property
+    def path(self) -> Path:
+        """Its file."""
+        return Path(self.file)
 
     @property
     def labels(self) -> Path | None:
@@ -102,7 +109,7 @@ def find_films(
             f"{', '.join(map(str, given))}: no film found; allowed are "
             f"{', '.join((*IMAGES, *SUFFIXES))}, and DICOM files without a suffix"
         )
-    return [_complete(found[name], ages or {}, labels) for name in sorted(found)]
+    return [_complete(found.pop(name), ages or {}, labels) for name in sorted(found)]
 
 
 def read_ages(path: Path) -> dict[str, float]:
@@ -176,13 +183,14 @@ def _films_of(given: str | Path) -> Iterator[Film]:
         return
     path = Path(given)
     if path.is_dir():
-        yield from (Film(found) for found in path.rglob("*") if _is_film(found))
+        for folder, _, names in os.walk(path):  # rglob keeps every path until its end
+            yield from (Film(str(own)) for name in names if _is_film(own := Path(folder, name)))
     elif not path.is_file():
         raise PedfracError(f"{path}: no such file or folder")
     elif path.suffix.lower() == ".csv":
         yield from _listed_films(path)
     else:
-        yield Film(path)
+        yield Film(str(path))
 
 
 def _is_film(path: Path) -> bool:
@@ -206,7 +214,7 @@ def _listed_films(table: Path) -> list[Film]:
         raise PedfracError(f"{table} line {line}: {rows['file'][line - 2]} is listed twice")
     patients = rows["patient"] if "patient" in rows else [""] * len(rows)
     return [
-        Film(table.parent / name, float(age), patient=patient)
+        Film(str(table.parent / name), float(age), patient=patient)
         for name, age, patient in zip(rows["file"], years, patients, strict=True)
     ]
 
@@ -219,7 +227,7 @@ def _remote_films(url: str) -> Iterator[Film]:
         url, lambda name: Path(name).suffix.lower() in wanted
     ).items():
         if path.suffix.lower() in IMAGES or _is_film(path):
-            yield Film(path, name=name, version=version)
+            yield Film(str(path), name=name, version=version)
 
 
 def _complete(film: Film, ages: Mapping[str, float], labels: Path | None) -> Film:
