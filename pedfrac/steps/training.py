@@ -157,7 +157,7 @@ class Training:
 
         def make(folder: Path) -> None:
             parents, runtime = self.parents, self.config.runtime
-            data = _training_data(self.films, parents["pack"], parents["split"])
+            data = training_data(self.films, parents["pack"].path, parents["split"].path)
             start = parents["start"].file(MODEL) if "start" in parents else None
             build = partial(_network_to_train, self.model, self.head, self.training.seed, start)
             devices = resolve_devices(runtime.device, runtime.devices)
@@ -187,11 +187,12 @@ class Training:
         }
 
 
-def _training_data(
-    films: Callable[[Pack], Films], packed: Artifact, parted: Artifact
-) -> TrainingData:
-    """Return the chosen films, labelled, of the training and the validation part."""
-    pack, split = Pack.open(packed.path), splitting.load_split(parted.path)
+def training_data(films: Callable[[Pack], Films], packed: Path, parted: Path) -> TrainingData:
+    """Return the chosen films, labelled, of the training and the validation part.
+
+    ``packed`` and ``parted`` are the folders of the pack and the split.
+    """
+    pack, split = Pack.open(packed), splitting.load_split(parted)
     name, classes, labels, chosen, years = films(pack)
 
     def part(rows: NDArray[np.int64], title: str) -> FilmSet:
