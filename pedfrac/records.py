@@ -224,8 +224,13 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     table.to_csv(path, index=False, lineterminator="\n")
 
 
-def read_table(path: Path, types: Mapping[str, Any]) -> pd.DataFrame:
-    """Read a CSV that ``write_table`` wrote; "" stays text in text columns and is NaN in floats."""
+def read_table(
+    path: Path, types: Mapping[str, Any], columns: list[str] | None = None
+) -> pd.DataFrame:
+    """Read a CSV that ``write_table`` wrote; "" stays text in text columns and is NaN in floats.
+
+    ``columns``: those to read, all where it is None.
+    """
     try:
         with pd.read_csv(
             path,
@@ -233,6 +238,7 @@ def read_table(path: Path, types: Mapping[str, Any]) -> pd.DataFrame:
             keep_default_na=False,
             na_values={name: [""] for name, kind in types.items() if kind == "float64"},
             float_precision="round_trip",
+            usecols=columns,
             chunksize=PIECE,
         ) as pieces:
             return pd.concat(pieces, ignore_index=True)

@@ -32,6 +32,8 @@ from pedfrac.training import (
     train_on,
 )
 
+INDEX_COLUMNS = ["filestem", "patient_id", "age", "fracture_visible"]  # what trainings look at
+
 
 def age_training(config: RetrainConfig, prepared: Prepared) -> "Training":
     """Return the training of the network that tells the age group."""
@@ -192,7 +194,7 @@ def training_data(films: Callable[[Pack], Films], packed: Path, parted: Path) ->
 
     ``packed`` and ``parted`` are the folders of the pack and the split.
     """
-    pack, split = Pack.open(packed), splitting.load_split(parted)
+    pack, split = Pack.open(packed, INDEX_COLUMNS), splitting.load_split(parted)
     name, classes, labels, chosen, years = films(pack)
 
     def part(rows: NDArray[np.int64], title: str) -> FilmSet:
