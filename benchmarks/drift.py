@@ -27,6 +27,7 @@ from pedfrac.monitored import Observer
 from pedfrac.prediction import predict_to
 from pedfrac.records import Records, read_records
 from pedfrac.reference_profile import Profile, load_profile, views
+from pedfrac.score_files import read_scores
 from pedfrac.windows import Window
 
 RATES = (0.01, 0.05)
@@ -71,9 +72,9 @@ def scored(bundle: Path, records: Records, root: Path, change: Callable[[Any], A
         films = find_films([films_csv], labels=root / "folder_structure/yolov5/labels")
         loaded = Bundle.load(bundle)
         observer = Observer(load_profile(bundle).basis)
-        rows = predict_to(
-            Path(folder) / "scores.parquet", loaded, bundle_digest(bundle), films, observer=observer
-        )
+        scores = Path(folder) / "scores.parquet"
+        predict_to(scores, loaded, bundle_digest(bundle), films, observer=observer)
+        rows = read_scores(scores)
     known = table.loc[[Path(path).stem for path in rows["file"]]].reset_index(drop=True)
     return rows.assign(
         patient=known["patient_id"],

@@ -74,6 +74,8 @@ def _run(work: Path, size: int, rounds: int, results: Path) -> None:
     for _ in range(missing):
         _clear(folder)
         for step in STEPS:
+            if step == "epoch":
+                _write_split(folder)
             command = [sys.executable, __file__, "--work", str(folder), "--step", step]
             told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             found = {"films": size, "step": step, **json.loads(told.splitlines()[-1])}
@@ -176,32 +178,31 @@ def _epoch(folder: Path) -> Callable[[], object]:
     from pedfrac.config import ModelConfig, TrainingConfig
     from pedfrac.models import build_model
     from pedfrac.packing import Pack
-    from pedfrac.training import FilmSet, TrainingData, train
+    from pedfrac.steps.training import Films, training_data
+    from pedfrac.training import train
 
     model = build_model(ModelConfig(**TINY), 2)
     config = TrainingConfig(epochs=1, batch_size=32, warmup_epochs=0)
     (folder / "model").mkdir()
 
+    def films(pack: Pack) -> Films:
+        labels = pack.index["fracture_visible"].to_numpy().astype(np.int64)
+        return Films("all", ("normal", "fractured"), labels, np.ones(len(labels), bool))
+
     def epoch() -> None:
-        pack = Pack.open(folder / "pack")
-        index = pack.index
-        held_out = (index["patient_id"] % 5 == 0).to_numpy()
-
-        def films(name: str, chosen: np.ndarray) -> FilmSet:
-            return FilmSet(
-                name=name,
-                images=pack.images,
-                rows=np.flatnonzero(chosen),
-                labels=index["fracture_visible"].to_numpy()[chosen].astype(np.int64),
-                filestems=index["filestem"][chosen].tolist(),
-                patients=index["patient_id"].to_numpy()[chosen],
-            )
-
-        classes = ("normal", "fractured")
-        data = TrainingData("all", classes, films("train", ~held_out), films("rest", held_out))
+        data = training_data(films, folder / "pack", folder / "split")
         train(model, data, config, folder / "model", device=torch.device("cpu"))
 
     return epoch
+
+
+def _write_split(folder: Path) -> None:
+    """Have a fifth of the patients validate."""
+    from pedfrac.splitting import Split, save_split
+
+    films = pd.read_csv(folder / "records" / "records.csv", usecols=["filestem", "patient_id"])
+    part = np.where(films["patient_id"] % 5 == 0, "validation", "train")
+    save_split(Split(films.assign(part=part, reason="", place=part, fold=-1)), {}, folder / "split")
 
 
 def _predict(folder: Path) -> Callable[[], object]:

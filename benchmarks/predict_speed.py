@@ -109,8 +109,7 @@ class _Arms:
         table = self.data.parent / f"scores{self.turn}.parquet"
         digest = bundle_digest(self.folder)
         options: Any = {"batch_size": self.batch, "observer": Observer(None)}
-        rows = predict_to(table, self.bundle, digest, films, **options)
-        assert (rows["error"] == "").all()
+        assert not predict_to(table, self.bundle, digest, films, **options)[""]
 
     def decoder(self) -> None:
         threads = cv2.getNumThreads()

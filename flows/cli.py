@@ -485,7 +485,7 @@ def predict(
     config = validated(PredictionConfig, given, "predict")
     with progress("prediction", "scoring films") as show:
         done = predict_films(config, lambda count, total: show(count, total, ""))
-    rows: Any = as_records(done.rows)
+    rows: Any = as_records(done.rows if as_json else done.rows.head(50))
     result = {"bundle": bundle, "summary": done.in_words(), "failed": done.failed, "films": rows}
     shown = [{**row, "file": Path(row["file"]).name} for row in rows[:50]]
     columns = ("file", "age", "age_group_used", "routed_by", "probability", "call", "note", "error")

@@ -4,6 +4,7 @@ Not here: networks (prediction), nor what a DICOM file says (dicom).
 """
 
 import csv
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from pedfrac.dicom import SUFFIXES, is_dicom, read_radiograph
 from pedfrac.errors import PedfracError
 from pedfrac.film_statistics import film_statistics
 from pedfrac.pixels import as_grey, decode, letterbox, remove_markers, yolo_to_xyxy
-from pedfrac.records import CLASSES
+from pedfrac.records import CLASSES, PIECE
 from pedfrac.storage import is_remote
 
 IMAGES = (".png", ".jpg", ".jpeg")
@@ -34,11 +35,12 @@ class NoFilm(PedfracError):
 class Film:
     """A film to score: its file, the age in years if known, and where its YOLO labels may be.
 
+    The file as text takes a third of the memory, which counts where films are many.
     ``name`` is what outputs call it, where that is not the path; ``version`` is another where the
     file's content is another. ``patient`` tells films of one patient, and is not written.
     """
 
-    path: Path
+    file: str | Path
     age: float = NAN
     label_folder: Path | None = None
     name: str = ""
@@ -46,7 +48,12 @@ class Film:
     patient: str = field(default="", repr=False)
 
     def __str__(self) -> str:
-        return self.name or str(self.path)
+        return self.name or str(self.file)
+
+    @property
+    def path(self) -> Path:
+        """Its file."""
+        return Path(self.file)
 
     @property
     def labels(self) -> Path | None:
@@ -102,7 +109,7 @@ def find_films(
             f"{', '.join(map(str, given))}: no film found; allowed are "
             f"{', '.join((*IMAGES, *SUFFIXES))}, and DICOM files without a suffix"
         )
-    return [_complete(found[name], ages or {}, labels) for name in sorted(found)]
+    return [_complete(found.pop(name), ages or {}, labels) for name in sorted(found)]
 
 
 def read_ages(path: Path) -> dict[str, float]:
@@ -176,13 +183,14 @@ def _films_of(given: str | Path) -> Iterator[Film]:
         return
     path = Path(given)
     if path.is_dir():
-        yield from (Film(found) for found in path.rglob("*") if _is_film(found))
+        for folder, _, names in os.walk(path):  # rglob keeps every path until its end
+            yield from (Film(str(own)) for name in names if _is_film(own := Path(folder, name)))
     elif not path.is_file():
         raise PedfracError(f"{path}: no such file or folder")
     elif path.suffix.lower() == ".csv":
         yield from _listed_films(path)
     else:
-        yield Film(path)
+        yield Film(str(path))
 
 
 def _is_film(path: Path) -> bool:
@@ -193,7 +201,7 @@ def _is_film(path: Path) -> bool:
 
 
 def _listed_films(table: Path) -> list[Film]:
-    rows = read_table(table, ("file",))
+    rows = read_table(table, ("file",), optional=("age", "patient"))
     years = _years(table, rows) if "age" in rows else np.full(len(rows), NAN)
     for number, name in enumerate(rows["file"], start=2):
         if not name or is_remote(name):
@@ -206,7 +214,7 @@ def _listed_films(table: Path) -> list[Film]:
         raise PedfracError(f"{table} line {line}: {rows['file'][line - 2]} is listed twice")
     patients = rows["patient"] if "patient" in rows else [""] * len(rows)
     return [
-        Film(table.parent / name, float(age), patient=patient)
+        Film(str(table.parent / name), float(age), patient=patient)
         for name, age, patient in zip(rows["file"], years, patients, strict=True)
     ]
 
@@ -219,7 +227,7 @@ def _remote_films(url: str) -> Iterator[Film]:
         url, lambda name: Path(name).suffix.lower() in wanted
     ).items():
         if path.suffix.lower() in IMAGES or _is_film(path):
-            yield Film(path, name=name, version=version)
+            yield Film(str(path), name=name, version=version)
 
 
 def _complete(film: Film, ages: Mapping[str, float], labels: Path | None) -> Film:
@@ -239,10 +247,22 @@ def _version(path: Path) -> str:
     return f"{status.st_size}-{status.st_mtime_ns}"
 
 
-def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """Read a CSV as text; raise PedfracError where it is none or lacks one of the columns."""
+def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> pd.DataFrame:
+    """Read columns of a CSV as text, the ``optional`` ones where they are there.
+
+    Raises PedfracError where it is none or lacks one of the others.
+    """
+    wanted = {*columns, *optional}
     try:
-        table = pd.read_csv(path, dtype=str, encoding="utf-8-sig", keep_default_na=False)
+        with pd.read_csv(
+            path,
+            dtype=str,
+            encoding="utf-8-sig",
+            keep_default_na=False,
+            usecols=lambda name: name in wanted,
+            chunksize=PIECE,
+        ) as pieces:
+            table = pd.concat(pieces, ignore_index=True)
     except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
         raise PedfracError(f"{path}: cannot be read as a table ({error})") from None
     if missing := set(columns) - set(table.columns):

@@ -36,6 +36,7 @@ _CORNERS = ["x1", "y1", "x2", "y2"]
 BOX_TYPES = {"filestem": "str", "row": "int64", "class_id": "int64"} | dict.fromkeys(
     _CORNERS, "float64"
 )
+_NO_BOXES = pd.DataFrame(columns=list(BOX_TYPES)).astype(BOX_TYPES)
 _FILM_CORNERS = ["film_x1", "film_y1", "film_x2", "film_y2"]
 
 
@@ -49,16 +50,17 @@ class Pack:
     preparation: Preparation
 
     @classmethod
-    def open(cls, folder: Path) -> "Pack":
+    def open(cls, folder: Path, only: list[str] | None = None) -> "Pack":
         """Return the pack in a folder, its films mapped read-only.
 
+        With ``only`` some columns of the index, and no boxes: the rest takes most of the memory.
         Raises PedfracError where a file is missing or the files do not fit each other.
         """
         try:
             meta = json.loads((folder / META).read_text())
             preparation = Preparation.model_validate(meta["preparation"])
-            index = read_table(folder / INDEX, meta["columns"])
-            boxes = read_table(folder / BOXES, BOX_TYPES)
+            index = read_table(folder / INDEX, meta["columns"], only)
+            boxes = read_table(folder / BOXES, BOX_TYPES) if only is None else _NO_BOXES
             images = np.load(folder / IMAGES, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
             raise PedfracError(f"{folder}: is no pack ({error})") from None

@@ -5,9 +5,10 @@ does itself, and what scores look like on disk (score_files).
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from pedfrac.memory import keep_freed_memory
 from pedfrac.models import resolve_device
 from pedfrac.monitored import Observer
 from pedfrac.reference_profile import WATCHED, has_profile, load_profile
-from pedfrac.score_files import ScoreFile, local_output
+from pedfrac.score_files import ScoreFile, local_output, read_scores
 from pedfrac.storage import ArtifactStore, code_digest, content_hash
 
 logger = logging.getLogger(__name__)
@@ -60,19 +61,29 @@ Witness = Callable[[Batch, pd.DataFrame], None]
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """One row a film (see ``predict``), and why some have no DICOM output, by film."""
+    """How many films have which call, and why some have no DICOM output, by film.
 
-    rows: pd.DataFrame
+    ``calls``: films by call, "" where a film has no score. ``read`` returns the rows.
+    """
+
+    calls: Counter[str]
     without_dicom: dict[str, str]
+    read: Callable[[], pd.DataFrame]
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """One row a film (see ``predict``), read from the table if one was written."""
+        return self.read()
 
     @property
     def failed(self) -> int:
         """Number of films without a score."""
-        return int((self.rows["error"] != "").sum())
+        return self.calls[""]
 
     def in_words(self) -> str:
         """Return how many films were scored, and how many not."""
-        words = f"{len(self.rows) - self.failed} of {len(self.rows)} films scored"
+        count = self.calls.total()
+        words = f"{count - self.failed} of {count} films scored"
         if self.failed:
             words += f", {self.failed} failed"
         if self.without_dicom:
@@ -104,9 +115,10 @@ def predict_films(
     refused: dict[str, str] = {}
     if not config.output:
         rows = predict(bundle, films, **options)
+        done = Prediction(Counter(rows["call"]), refused, lambda: rows)
     else:
         digest = bundle_digest(folder)
-        options["observer"] = Observer(load_profile(folder).basis if has_profile(folder) else None)
+        observer = Observer(load_profile(folder).basis if has_profile(folder) else None)
         if config.dicom_out:
             from pedfrac.dicom_output import DicomFolder
 
@@ -114,12 +126,14 @@ def predict_films(
             options |= {"witness": out.write, "is_whole": out.holds}
             refused = out.refused
         with local_output(config.output) as path:
-            rows = predict_to(path, bundle, digest, films, **options)
-    if rows["error"].ne("").all():
+            calls = predict_to(path, bundle, digest, films, observer=observer, **options)
+        numbers = [*NUMBERS, *observer.numbers]
+        done = Prediction(calls, refused, partial(read_scores, config.output, numbers))
+    if done.failed == len(films):
         raise PedfracError(
-            f"none of {len(films)} films could be scored; the first: {rows['error'].iloc[0]}"
+            f"none of {len(films)} films could be scored; the first: {done.rows['error'].iloc[0]}"
         )
-    return Prediction(rows, refused)
+    return done
 
 
 def bundle_folder(bundle: str, artifacts: str) -> Path:
@@ -172,8 +186,8 @@ def predict_to(
     witness: Witness = lambda films, rows: None,
     is_whole: Callable[[str], bool] = lambda key: True,
     observer: Observer | None = None,
-) -> pd.DataFrame:
-    """Score films into a file (see ScoreFile) and return its rows, in the films' order.
+) -> Counter[str]:
+    """Score films into a file (see ScoreFile), in their order; return how many have which call.
 
     A film that a finished or killed run left a score of is not scored again while film, age,
     labels, bundle (``digest``) and code are the same, and ``is_whole(key)``. Beside those of
@@ -194,9 +208,20 @@ def predict_to(
             rows = rows.assign(bundle=digest[:16], key=list(islice(names, len(batch))))
             witness(batch, rows)
             table.add(rows)
-        whole = table.rows(list(keys))[[*COLUMNS, "bundle", "key", *observer.columns]]
-        table.finish(whole)
-        return whole
+        calls: Counter[str] = Counter()
+        table.finish(_in_order(table, list(keys), observer, calls))
+        return calls
+
+
+def _in_order(
+    table: ScoreFile, keys: Sequence[str], observer: Observer, calls: Counter[str]
+) -> Iterator[pd.DataFrame]:
+    """Yield the rows of a table, and count the calls."""
+    columns, numbers = [*COLUMNS, "bundle", "key", *observer.columns], [*NUMBERS, *observer.numbers]
+    types = dict.fromkeys(columns, "str") | dict.fromkeys(numbers, "float64")
+    for rows in table.pieces(keys):
+        calls.update(rows["call"])
+        yield rows.reindex(columns=columns).astype(types)
 
 
 def _keys(films: Sequence[Film], digest: str) -> dict[str, Film]:

@@ -9,10 +9,12 @@ import logging
 import math
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,24 +73,24 @@ LABEL_FOLDERS = ("folder_structure/yolov5/labels", "labels")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8\xff"
+AHEAD = 16  # images that wait for each thread
+PIECE = 2000  # rows that are Python objects at a time: those take many times a table's memory
 BOX_TOLERANCE = 1e-3  # share of the side by which rounding may push a box over the edge
 
 INTEGERS = ("patient_id", "study_number", "timehash", "projection")
+FACT_TYPES: dict[str, Any] = {"width": "int64", "height": "int64", "sha256": "str"}
 TABLE_TYPES: dict[str, Any] = (
     dict.fromkeys(COLUMNS, "str")
     | dict.fromkeys(INTEGERS, "int64")
     | dict.fromkeys(FLAGS, "bool")
     | {"age": "float64", "pixel_spacing": "float64"}
-    | {"image": "str", "width": "int64", "height": "int64", "sha256": "str"}
+    | {"image": "str"}
+    | FACT_TYPES
 )
-BOX_TYPES: dict[str, Any] = {
-    "filestem": "str",
-    "class_id": "int64",
-    "xc": "float64",
-    "yc": "float64",
-    "w": "float64",
-    "h": "float64",
-}
+BOX_NUMBERS: dict[str, Any] = {"class_id": "int64"} | dict.fromkeys(
+    ("xc", "yc", "w", "h"), "float64"
+)
+BOX_TYPES: dict[str, Any] = {"filestem": "str"} | BOX_NUMBERS
 ISSUE_TYPES: dict[str, Any] = {
     "filestem": "str",
     "line": "int64",
@@ -179,19 +181,23 @@ def read_records(config: DataConfig, workers: int = 0, progress: Progress | None
     ledger = _Ledger(raw["filestem"].fillna(""))
     _note_unknown_columns(raw, ledger)
     rows = _usable_rows(raw, ledger)
+    del raw  # the text is not needed any more, and takes more memory than the values
     boxes = _table([], BOX_TYPES)
     if config.images:
         labels = find_label_folder(root)
-        rows = _with_images(rows, config, ledger, workers, progress)
+        rows = _with_paths(rows, config, ledger)
+        rows = _inspected(rows, root, ledger, workers, progress)
         rows, boxes = _with_labels(rows, labels, ledger)
     else:
         rows = rows.assign(image="", width=0, height=0, sha256="")
     issues = ledger.table()
     if rows.empty:
-        raise PedfracError(f"{root / CSV_NAME}: no usable row of {len(raw)}; {_examples(issues)}")
+        raise PedfracError(
+            f"{root / CSV_NAME}: no usable row of {len(ledger.stems)}; {_examples(issues)}"
+        )
     table = rows.sort_values("filestem", ignore_index=True)[list(TABLE_TYPES)].astype(TABLE_TYPES)
     records = Records(table, boxes, issues)
-    logger.info("%s: %d of %d rows usable", root / CSV_NAME, len(table), len(raw))
+    logger.info("%s: %d of %d rows usable", root / CSV_NAME, len(table), len(ledger.stems))
     return records
 
 
@@ -218,16 +224,24 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     table.to_csv(path, index=False, lineterminator="\n")
 
 
-def read_table(path: Path, types: Mapping[str, Any]) -> pd.DataFrame:
-    """Read a CSV that ``write_table`` wrote; "" stays text in text columns and is NaN in floats."""
+def read_table(
+    path: Path, types: Mapping[str, Any], columns: list[str] | None = None
+) -> pd.DataFrame:
+    """Read a CSV that ``write_table`` wrote; "" stays text in text columns and is NaN in floats.
+
+    ``columns``: those to read, all where it is None.
+    """
     try:
-        return pd.read_csv(
+        with pd.read_csv(
             path,
             dtype=dict(types),
             keep_default_na=False,
             na_values={name: [""] for name, kind in types.items() if kind == "float64"},
             float_precision="round_trip",
-        )
+            usecols=columns,
+            chunksize=PIECE,
+        ) as pieces:
+            return pd.concat(pieces, ignore_index=True)
     except (OSError, ValueError) as error:
         raise PedfracError(f"{path}: cannot be read as a table ({error})") from None
 
@@ -319,8 +333,13 @@ class _Ledger:
         return _table(sorted(self.issues), ISSUE_TYPES)
 
 
-def _table(rows: Iterable[tuple[Any, ...]], types: Mapping[str, Any]) -> pd.DataFrame:
-    return pd.DataFrame(list(rows), columns=list(types)).astype(dict(types))
+def _table(rows: Iterable[Sequence[Any]], types: Mapping[str, Any]) -> pd.DataFrame:
+    """Return a table of rows, which are taken piece by piece."""
+    left = iter(rows)
+    pieces: list[pd.DataFrame] = []
+    while (some := list(islice(left, PIECE))) or not pieces:
+        pieces.append(pd.DataFrame(some, columns=list(types)).astype(dict(types)))
+    return pd.concat(pieces, ignore_index=True)
 
 
 def _counts(values: pd.Series) -> dict[str, int]:
@@ -345,14 +364,15 @@ def _read_csv(path: Path) -> pd.DataFrame:
     with _open_csv(path) as reader:
         header: list[str] = next(reader, [])
         _check_header(path, header)
-        lines = list(_numbered(reader))
-    if not lines:
+        width = len(header)
+        rows = (
+            [*(row + [None] * width)[:width], len(row), line] for line, row in _numbered(reader)
+        )
+        types = dict.fromkeys(header, "str") | {"cells": "int64", "line": "int64"}
+        raw = _table(rows, types).set_index("line")
+    if raw.empty:
         raise PedfracError(f"{path}: holds no rows, only a header")
-    index = pd.Index([number for number, _ in lines], name="line")
-    width = len(header)
-    cells = [[*(row + [None] * width)[:width], len(row)] for _, row in lines]
-    raw = pd.DataFrame(cells, columns=[*header, "cells"], index=index)
-    return raw.astype(dict.fromkeys(header, "str"))
+    return raw
 
 
 @contextmanager
@@ -427,7 +447,7 @@ def _drop_ragged(raw: pd.DataFrame, ledger: _Ledger) -> None:
 
 
 def _drop_duplicates(raw: pd.DataFrame, ledger: _Ledger) -> None:
-    raw = raw[raw["filestem"] != ""]
+    raw = raw[_repeated(raw["filestem"]) & (raw["filestem"] != "")]
     distinct = raw.drop_duplicates()["filestem"]
     contradicting = raw["filestem"].isin(distinct[distinct.duplicated()])
     once = raw["filestem"].drop_duplicates()
@@ -437,6 +457,13 @@ def _drop_duplicates(raw: pd.DataFrame, ledger: _Ledger) -> None:
         ledger.drop(line, "duplicate-contradictory", "filestem", stem, reason)
     for line, stem in raw.loc[raw.duplicated() & ~contradicting, "filestem"].items():
         ledger.drop(line, "duplicate", "filestem", stem, f"repeats line {first[stem]}")
+
+
+def _repeated(values: pd.Series) -> pd.Series:
+    """Return which values are there more than once."""
+    # not duplicated(), which makes a Python object of each text
+    counts = values.value_counts(sort=False)
+    return values.isin(counts.index[counts > 1])
 
 
 def _parse(raw: pd.DataFrame) -> pd.DataFrame:
@@ -557,17 +584,10 @@ def _jpeg_size(content: bytes) -> tuple[int, int]:
     return pixels.shape[1], pixels.shape[0]
 
 
-def _with_images(
-    rows: pd.DataFrame,
-    config: DataConfig,
-    ledger: _Ledger,
-    workers: int,
-    progress: Progress | None,
-) -> pd.DataFrame:
-    """Return the rows whose image is there and whole, with path, size and hash."""
-    root = Path(config.root)
-    files = _image_files(root)
-    for stem in sorted(files.keys() - set(ledger.stems)):
+def _with_paths(rows: pd.DataFrame, config: DataConfig, ledger: _Ledger) -> pd.DataFrame:
+    """Return the rows whose image is there, with its path."""
+    files = _image_files(Path(config.root))
+    for stem in sorted(set(files).difference(ledger.stems)):
         reason = f"no row of {CSV_NAME} names this file"
         ledger.note("image-without-row", "image", " ".join(files[stem]), reason, stem)
     _drop_missing(rows, files, config, ledger)
@@ -576,24 +596,24 @@ def _with_images(
             reason = "the film must have one image file"
             ledger.drop(line, "image-ambiguous", "image", " ".join(found), reason)
     rows = ledger.keep(rows)
-    rows = rows.assign(image=[files[stem][0] for stem in rows["filestem"]])
-    return _inspected(rows, root, ledger, workers, progress)
+    return rows.assign(image=[files[stem][0] for stem in rows["filestem"]])
 
 
 def _image_files(root: Path) -> dict[str, list[str]]:
     files: dict[str, list[str]] = {}
     for folder in find_image_folders(root):
-        for entry in _scan(folder):
-            path = Path(entry.name)
+        for name in _names(folder):
+            path = Path(name)
             if path.suffix.lower() in IMAGE_SUFFIXES:
-                files.setdefault(path.stem, []).append(f"{folder.name}/{entry.name}")
+                files.setdefault(path.stem, []).append(f"{folder.name}/{name}")
     return files
 
 
 def _drop_missing(
-    rows: pd.DataFrame, files: Mapping[str, object], config: DataConfig, ledger: _Ledger
+    rows: pd.DataFrame, files: Container[str], config: DataConfig, ledger: _Ledger
 ) -> None:
-    missing = rows.loc[~rows["filestem"].isin(files.keys()), "filestem"]
+    # not isin(), which makes an object of Arrow's of each name
+    missing = rows.loc[[stem not in files for stem in rows["filestem"]], "filestem"]
     if config.missing == "error" and len(missing) > config.missing_allowed:
         raise PedfracError(
             f"{config.root}: {len(missing)} of {len(rows)} images are missing "
@@ -608,34 +628,47 @@ def _drop_missing(
 def _inspected(
     rows: pd.DataFrame, root: Path, ledger: _Ledger, workers: int, progress: Progress | None
 ) -> pd.DataFrame:
-    paths = [root / image for image in rows["image"]]
-    facts: list[ImageFacts] = []
-    results = _inspect_all(paths, workers, progress)
-    for line, image, result in zip(rows.index, rows["image"], results, strict=True):
-        if isinstance(result, ImageFault):
-            ledger.drop(line, result.kind, "image", image, result.reason)
-        else:
-            facts.append(result)
+    """Return the rows whose image is whole, with its size and hash."""
+    facts = _table(_facts_of(rows["image"], root, ledger, workers, progress), FACT_TYPES)
     rows = ledger.keep(rows)
-    rows = rows.assign(
-        width=[fact.width for fact in facts],
-        height=[fact.height for fact in facts],
-        sha256=[fact.sha256 for fact in facts],
-    )
+    rows = rows.join(facts.set_index(rows.index))
     _note_same_images(rows, ledger)
     return rows
 
 
+def _facts_of(
+    images: pd.Series, root: Path, ledger: _Ledger, workers: int, progress: Progress | None
+) -> Iterator[ImageFacts]:
+    """Yield what the images that can be used tell; the others go into the ledger."""
+    results = _inspect_all(images, root, workers, progress)
+    for (line, image), result in zip(images.items(), results, strict=True):
+        if isinstance(result, ImageFault):
+            ledger.drop(line, result.kind, "image", image, result.reason)
+        else:
+            yield result
+
+
 def _inspect_all(
-    paths: list[Path], workers: int, progress: Progress | None
+    images: pd.Series, root: Path, workers: int, progress: Progress | None
+) -> Iterator[ImageFacts | ImageFault]:
+    step = max(1, len(images) // 100)
+    for done, result in enumerate(_inspect_ahead(images, root, workers or os.cpu_count() or 1), 1):
+        if progress is not None and (done % step == 0 or done == len(images)):
+            progress(done, len(images))
+        yield result
+
+
+def _inspect_ahead(
+    images: Iterable[str], root: Path, workers: int
 ) -> Iterator[ImageFacts | ImageFault]:
     # Threads suffice: reading, CRC and SHA-256 all release the interpreter lock.
-    step = max(1, len(paths) // 100)
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        for done, result in enumerate(pool.map(_facts_or_fault, paths), 1):
-            if progress is not None and (done % step == 0 or done == len(paths)):
-                progress(done, len(paths))
-            yield result
+    waiting: deque[Future[ImageFacts | ImageFault]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        for image in images:
+            waiting.append(pool.submit(_facts_or_fault, root / image))
+            if len(waiting) > AHEAD * workers:  # one for each film would be most of all memory
+                yield waiting.popleft().result()
+        yield from (one.result() for one in waiting)
 
 
 def _facts_or_fault(path: Path) -> ImageFacts | ImageFault:
@@ -647,7 +680,7 @@ def _facts_or_fault(path: Path) -> ImageFacts | ImageFault:
 
 def _note_same_images(rows: pd.DataFrame, ledger: _Ledger) -> None:
     """List films whose files are equal: under two patients they would leak across a split."""
-    twins = rows[rows["sha256"].duplicated(keep=False)]
+    twins = rows[_repeated(rows["sha256"])]
     first = twins.drop_duplicates("sha256").set_index("sha256")
     row: Any
     for row in twins[twins["sha256"].duplicated()].itertuples():
@@ -657,17 +690,17 @@ def _note_same_images(rows: pd.DataFrame, ledger: _Ledger) -> None:
         ledger.note("image-repeated", "image", row.image, reason, row.filestem, row.Index)
 
 
-def _scan(folder: Path) -> list[os.DirEntry[str]]:
+def _names(folder: Path) -> list[str]:
     with os.scandir(folder) as entries:
-        return sorted((entry for entry in entries if entry.is_file()), key=lambda e: e.name)
+        return sorted(entry.name for entry in entries if entry.is_file())
 
 
 def _listing_hash(folders: list[Path]) -> str:
     return content_hash(
         [
-            [folder.name, entry.name, (stat := entry.stat()).st_size, stat.st_mtime_ns]
+            [folder.name, name, (stat := (folder / name).stat()).st_size, stat.st_mtime_ns]
             for folder in folders
-            for entry in _scan(folder)
+            for name in _names(folder)
         ]
     )
 
@@ -679,30 +712,35 @@ def _with_labels(
     rows: pd.DataFrame, folder: Path, ledger: _Ledger
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the rows whose label file is sound and agrees with their flags, and their boxes."""
-    names = {entry.name.removesuffix(".txt") for entry in _scan(folder)}
-    for stem in sorted(names - set(ledger.stems)):
+    names = {name.removesuffix(".txt") for name in _names(folder)}
+    for stem in sorted(names.difference(ledger.stems)):
         reason = f"no row of {CSV_NAME} names this file"
         ledger.note("label-without-row", "labels", stem, reason, stem)
-    boxes: list[tuple[Any, ...]] = []
-    row: Any
-    for row in rows.itertuples():
-        if row.filestem not in names:
-            reason = "no label file: taken as a film without boxes"
-            ledger.note("label-missing", "labels", "", reason, row.filestem, row.Index)
-            continue
-        boxes.extend(_read_labels(folder / f"{row.filestem}.txt", row, ledger))
-    table = _table(boxes, BOX_TYPES)
+    table = _table(_boxes_of(rows, names, folder, ledger), {"line": "int64"} | BOX_NUMBERS)
     rows = ledger.keep(rows)
     for column, name in (("fracture_visible", "fracture"), ("metal", "metal")):
         _check_flag(rows, table, column, name, ledger)
     rows = ledger.keep(rows)
-    table = table[table["filestem"].isin(rows["filestem"])]
-    # A stable sort keeps the order of the label file within a film.
-    return rows, table.sort_values("filestem", kind="stable", ignore_index=True)
+    table = table[table["line"].isin(rows.index)].reset_index(drop=True)
+    stems = rows["filestem"].loc[table["line"]].array
+    return rows, table.assign(filestem=stems)[list(BOX_TYPES)]
+
+
+def _boxes_of(
+    rows: pd.DataFrame, names: Container[str], folder: Path, ledger: _Ledger
+) -> Iterator[tuple[Any, ...]]:
+    """Yield the boxes of films in order of their names, each with the film's row."""
+    row: Any
+    for row in rows[["filestem", "width", "height"]].sort_values("filestem").itertuples():
+        if row.filestem in names:
+            yield from _read_labels(folder / f"{row.filestem}.txt", row, ledger)
+        else:
+            reason = "no label file: taken as a film without boxes"
+            ledger.note("label-missing", "labels", "", reason, row.filestem, row.Index)
 
 
 def _read_labels(path: Path, row: Any, ledger: _Ledger) -> list[tuple[Any, ...]]:
-    """Return the boxes of a label file; each bad line drops the film by an issue of its own."""
+    """Return a label file's boxes with their row; a bad line drops that, by an issue of its own."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -717,7 +755,7 @@ def _read_labels(path: Path, row: Any, ledger: _Ledger) -> list[tuple[Any, ...]]
         if not line.strip():
             continue
         try:
-            boxes.append((row.filestem, *_parse_box(line, tolerance)))
+            boxes.append((row.Index, *_parse_box(line, tolerance)))
         except _LabelFault as fault:
             reason = f"line {number} of the label file: {fault.reason}"
             ledger.drop(row.Index, fault.kind, "labels", line, reason)
@@ -755,13 +793,13 @@ def _check_flag(
     rows: pd.DataFrame, boxes: pd.DataFrame, column: str, name: str, ledger: _Ledger
 ) -> None:
     """Drop films where box and flag contradict; a set that has no such box at all is only noted."""
-    boxed = boxes.loc[boxes["class_id"] == CLASSES.index(name), "filestem"]
+    boxed = boxes.loc[boxes["class_id"] == CLASSES.index(name), "line"]
     if boxed.empty:
         if count := int(rows[column].sum()):
             reason = f"no film of the set has a {name} box: the flag is not checked"
             ledger.note(f"no-{name}-boxes", column, count, reason)
         return
-    has_box = rows["filestem"].isin(boxed)
+    has_box = rows.index.isin(boxed)
     for line, flag in rows.loc[has_box != rows[column], column].items():
         there = "no" if flag else "a"
         reason = f"the flag is {int(flag)}, but there is {there} {name} box"

@@ -3,7 +3,6 @@
 Not here: what they are compared with (drift).
 """
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -73,7 +72,7 @@ def check_files(config: MonitorConfig) -> None:
 
 
 def _read(path: str, features: Sequence[str]) -> pd.DataFrame:
-    rows = _remote(path) if is_remote(path) else read_scores(Path(path))
+    rows = read_scores(path)
     if missing := [name for name in NEEDED if name not in rows]:
         raise PedfracError(
             f"{path}: column {', '.join(missing)} is missing; scores to monitor are what "
@@ -84,19 +83,6 @@ def _read(path: str, features: Sequence[str]) -> pd.DataFrame:
     rows[numbers] = rows[numbers].replace("", None).apply(pd.to_numeric, errors="coerce")
     texts = rows.columns.difference(numbers)
     return rows.astype(dict.fromkeys(texts, object)).fillna(dict.fromkeys(texts, ""))
-
-
-def _remote(url: str) -> pd.DataFrame:
-    from pedfrac.objects import Objects
-
-    above, _, name = url.rpartition("/")
-    content = Objects(above).get(name)
-    if content is None:
-        raise PedfracError(f"{url}: no such table of scores")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / name
-        path.write_bytes(content)
-        return read_scores(path)
 
 
 def _in_time(rows: pd.DataFrame, config: MonitorConfig) -> tuple[pd.DataFrame, str, str]:

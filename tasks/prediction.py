@@ -19,7 +19,7 @@ def predict(config: PredictionConfig) -> str:
     """
     with progress("prediction", "scoring films") as show:
         done = predict_films(config, lambda count, total: show(count, total, ""))
-    calls = done.rows["call"].replace("", "failed").value_counts()
-    rows: list[Any] = [{"call": str(call), "films": int(films)} for call, films in calls.items()]
+    counts = done.calls.most_common()
+    rows: list[Any] = [{"call": call or "failed", "films": films} for call, films in counts]
     create_table_artifact(rows, key="prediction", description=done.in_words())
     return done.in_words()

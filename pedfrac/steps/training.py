@@ -32,6 +32,8 @@ from pedfrac.training import (
     train_on,
 )
 
+INDEX_COLUMNS = ["filestem", "patient_id", "age", "fracture_visible"]  # what trainings look at
+
 
 def age_training(config: RetrainConfig, prepared: Prepared) -> "Training":
     """Return the training of the network that tells the age group."""
@@ -157,7 +159,7 @@ class Training:
 
         def make(folder: Path) -> None:
             parents, runtime = self.parents, self.config.runtime
-            data = _training_data(self.films, parents["pack"], parents["split"])
+            data = training_data(self.films, parents["pack"].path, parents["split"].path)
             start = parents["start"].file(MODEL) if "start" in parents else None
             build = partial(_network_to_train, self.model, self.head, self.training.seed, start)
             devices = resolve_devices(runtime.device, runtime.devices)
@@ -187,11 +189,12 @@ class Training:
         }
 
 
-def _training_data(
-    films: Callable[[Pack], Films], packed: Artifact, parted: Artifact
-) -> TrainingData:
-    """Return the chosen films, labelled, of the training and the validation part."""
-    pack, split = Pack.open(packed.path), splitting.load_split(parted.path)
+def training_data(films: Callable[[Pack], Films], packed: Path, parted: Path) -> TrainingData:
+    """Return the chosen films, labelled, of the training and the validation part.
+
+    ``packed`` and ``parted`` are the folders of the pack and the split.
+    """
+    pack, split = Pack.open(packed, INDEX_COLUMNS), splitting.load_split(parted)
     name, classes, labels, chosen, years = films(pack)
 
     def part(rows: NDArray[np.int64], title: str) -> FilmSet:

@@ -1,6 +1,7 @@
 """Every fault of a data set is named, and nothing else is dropped."""
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import cv2
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pedfrac import records
 from pedfrac.config import DataConfig, load_config
 from pedfrac.errors import PedfracError
 from pedfrac.records import (
@@ -566,3 +568,16 @@ def test_the_fingerprint_changes_with_table_images_and_labels(data: DataSet) -> 
     data.label(1).write_text(f"{FRACTURE_BOX}\n{FRACTURE_BOX}\n{FRACTURE_BOX}")
     assert fingerprint(config)["labels"] != before["labels"]
     assert set(fingerprint(config.model_copy(update={"images": False}))) == {"dataset.csv"}
+
+
+def test_few_rows_are_python_objects_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "PIECE", 100)
+    peaks = []
+    for count in (300, 1300):
+        films = [row(patient) for patient in range(1000, 1000 + count)]
+        pd.DataFrame(films).to_csv(tmp_path / "dataset.csv", index=False)
+        tracemalloc.start()
+        records._read_csv(tmp_path / "dataset.csv")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert (peaks[1] - peaks[0]) / 1000 < 600, "bytes a film; all at a time take 1,000"
