@@ -124,7 +124,7 @@ def test_the_index_comes_back_with_values_and_types(films, undisturbed):
 
 
 def test_only_the_pack_is_left_and_it_cannot_be_written_to(undisturbed):
-    names = {"images.npy", "index.csv", "boxes.csv", "pack.json"}
+    names = {"images.npy", "films.npy", "index.csv", "boxes.csv", "pack.json"}
     assert set(content(undisturbed)) == names
     with pytest.raises(ValueError, match="read-only"):
         Pack.open(undisturbed).images[0] = 0
@@ -228,10 +228,15 @@ def test_an_error_of_the_caller_leaves_a_build_that_goes_on(films, undisturbed, 
     assert content(tmp_path) == content(undisturbed)
 
 
-def test_a_finished_build_is_not_done_again(films, undisturbed):
-    before = {path.name: path.stat().st_mtime_ns for path in undisturbed.iterdir()}
-    build_pack(undisturbed, *films, PREPARATION, 1, lambda *_: pytest.fail("was done again"))
-    assert {path.name: path.stat().st_mtime_ns for path in undisturbed.iterdir()} == before
+def test_a_finished_build_is_not_done_again(films, undisturbed, tmp_path):
+    table, boxes, _ = films
+    before, packed_at = content(undisturbed), (undisturbed / "images.npy").stat().st_mtime_ns
+    calls = []
+    nowhere = tmp_path  # a film that is decoded would be missed
+    build_pack(undisturbed, table, boxes, nowhere, PREPARATION, 1, lambda *call: calls.append(call))
+    assert calls == [(len(table), len(table))]
+    assert (undisturbed / "images.npy").stat().st_mtime_ns == packed_at
+    assert content(undisturbed) == before
 
 
 def test_a_half_built_pack_of_other_films_is_not_gone_on_with(films, undisturbed, tmp_path):
