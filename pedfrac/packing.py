@@ -210,9 +210,9 @@ def _jobs(
         return
     start = start_of(ledger.target)
     chunk = min(CHUNK, 1 + len(todo) // CHUNK)  # few films are to be shared, too
+    image, *shape = (table[name].array for name in ("image", "height", "width"))
     for rows in (todo[at : at + chunk] for at in range(0, len(todo), chunk)):
-        own = table.iloc[rows]
-        columns = rows, ledger.places[rows], own["image"], own["height"], own["width"]
+        columns = rows, ledger.places[rows], *(each[rows] for each in (image, *shape))
         films = [
             FilmRow(int(row), int(place), root / image, (height, width), markers[row])
             for row, place, image, height, width in zip(*columns, strict=True)
@@ -230,6 +230,7 @@ class _Ledger:
     def __init__(self, folder: Path, films: NDArray[np.void]):
         arrays = FilmArrays.of(folder)
         self._films, self._thread = films, ThreadPoolExecutor(1)
+        self._left = films["checksum"] < 0
         self._marking: Future[None] | None = None
         self.target = arrays.parts[-1]  # of which alone there are rows to do: others are shared
         self.places = arrays.places[:, 1]
@@ -271,12 +272,12 @@ class _Ledger:
 
     def rows_to_do(self) -> NDArray[np.int64]:
         """Return the rows that are not written, in order."""
-        self._wait()
-        return np.flatnonzero(self._films["checksum"] < 0).astype(np.int64)
+        return np.flatnonzero(self._left)
 
     def mark(self, rows: Sequence[int] | NDArray[np.int64], checksums: Any) -> None:
         """Note that rows are written, as soon as they are on the disk; work goes on meanwhile."""
         self._wait()
+        self._left[rows] = False
         self._marking = self._thread.submit(self._mark, rows, checksums)
 
     def _wait(self) -> None:
