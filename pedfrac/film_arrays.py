@@ -33,7 +33,9 @@ class FilmArrays:
     def of(cls, folder: Path) -> "FilmArrays":
         """Return the arrays in a folder. Raises OSError or ValueError where they are not whole."""
         if (folder / PLACES).exists():
-            places = np.load(folder / PLACES, allow_pickle=False).astype(np.int32, copy=False)
+            places = np.load(folder / PLACES, allow_pickle=False)
+            if places.dtype != np.int32 or places.ndim != 2:
+                raise ValueError(f"{PLACES} must hold pairs of part and row")
             parts = [part_path(folder, number) for number in range(places[:, 0].max() + 1)]
             return cls(parts, places)
         rows = np.arange(len(mapped(folder / IMAGES)), dtype=np.int32)

@@ -71,6 +71,7 @@ LABEL_FOLDERS = ("folder_structure/yolov5/labels", "labels")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8\xff"
+LINES = 1 << 14  # of a table read at a time: while it is read, a line takes the room of several
 BOX_TOLERANCE = 1e-3  # share of the side by which rounding may push a box over the edge
 
 INTEGERS = ("patient_id", "study_number", "timehash", "projection")
@@ -221,13 +222,16 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 def read_table(path: Path, types: Mapping[str, Any]) -> pd.DataFrame:
     """Read a CSV that ``write_table`` wrote; "" stays text in text columns and is NaN in floats."""
     try:
-        return pd.read_csv(
+        parts = pd.read_csv(
             path,
             dtype=dict(types),
             keep_default_na=False,
             na_values={name: [""] for name, kind in types.items() if kind == "float64"},
             float_precision="round_trip",
+            chunksize=LINES,
         )
+        with parts:
+            return pd.concat(parts, ignore_index=True)
     except (OSError, ValueError) as error:
         raise PedfracError(f"{path}: cannot be read as a table ({error})") from None
 

@@ -218,6 +218,35 @@ def test_a_repack_stopped_before_its_ledger_begins_anew(root, tmp_path, monkeypa
     assert_same_packs(again, full)
 
 
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def flatten(path):
+    np.save(path, np.zeros(3, np.int32))
+
+
+def point_beyond(path):
+    np.save(path, np.load(path) + 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "harm"),
+    [
+        *[(name, harm) for name in ("images-0.npy", "images-1.npy") for harm in (Path.unlink, cut)],
+        *[(PLACES, harm) for harm in (Path.unlink, cut, flatten, point_beyond)],
+    ],
+)
+def test_a_damaged_pack_of_parts_does_not_open(root, tmp_path, name, harm):
+    table, boxes = all_films(root)
+    earlier, again = folders(tmp_path, "earlier", "again")
+    build_pack(earlier, first(table, 5), boxes, root, PREPARATION)
+    build_pack(again, table, boxes, root, PREPARATION, earlier=earlier)
+    harm(again / name)
+    with pytest.raises(PedfracError, match=f"{again}: is no pack"):
+        Pack.open(again)
+
+
 def test_films_whose_content_is_not_on_record_are_decoded(root, tmp_path):
     table, boxes = all_films(root)
     earlier, again = folders(tmp_path, "earlier", "again")
