@@ -35,8 +35,10 @@ FEW = 512  # below this, starting processes costs more than threads lose by wait
 
 @dataclass(frozen=True)
 class FilmRow:
-    """One film to prepare: its row in the pack and in the file that is written, its own file, its
-    size (height, width) on record, and its marker boxes."""
+    """One film to prepare: its row in the pack, and its place in the file that is written.
+
+    ``path`` is its own file, ``shape`` (height, width) on record, ``text`` its marker boxes.
+    """
 
     row: int
     place: int

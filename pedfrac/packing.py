@@ -1,6 +1,7 @@
-"""Packs: prepared films in one memory-mapped uint8 array, with an index and boxes in its pixels.
+"""Packs: prepared films in memory-mapped uint8 arrays, with an index and boxes in their pixels.
 
-Not here: how a film is prepared (pixels.py) and what makes a folder an artifact (storage.py).
+Not here: how a film is prepared (pixels.py), in which files films lie (film_arrays.py) and what
+makes a folder an artifact (storage.py).
 """
 
 import hashlib
@@ -44,6 +45,7 @@ INDEX, BOXES, FILMS, META = "index.csv", "boxes.csv", "films.npy", "pack.json"
 CONTENT = (INDEX, BOXES, FILMS, META)  # tell all of a pack, wherever its pixels lie
 TEXT = CLASSES.index("text")  # side markers and other burnt-in text
 CHUNK = 16  # films per unit of work: at most so many per process are done again after a kill
+BLOCK = 1 << 13  # boxes placed at a time, so that memory does not grow with them
 
 FILM = np.dtype([("source", "S16"), ("checksum", "<i8")])  # -1 until the pixels are written
 
@@ -55,7 +57,6 @@ _FILM_CORNERS = ["film_x1", "film_y1", "film_x2", "film_y2"]
 _BOX_SCHEMA = pa.schema(
     [(name, {"str": pa.large_string()}.get(kind, kind)) for name, kind in BOX_TYPES.items()]
 )
-BLOCK = 1 << 13  # boxes placed at a time, so that memory does not grow with them
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import json
 import os
+import pickle
 import runpy
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from pedfrac.config import AugmentConfig, ModelConfig, RetrainConfig, load_confi
 from pedfrac.distributed import ALONE, Ranks
 from pedfrac.errors import PedfracError
 from pedfrac.imbalance import film_weights, make_loss
-from pedfrac.mapped import MappedArray
+from pedfrac.mapped import JoinedFilms, MappedArray
 from pedfrac.models import build_model, resolve_devices
 from pedfrac.training import CHECKPOINT, MODEL, seed_weights, train_on
 
@@ -212,6 +213,11 @@ def test_a_set_of_mapped_films_is_sent_by_name(tmp_path):
     assert isinstance(one.__getstate__()["images"], MappedArray)
     again = copy.copy(one)  # goes through the same two methods as the way to another process
     assert isinstance(again.images, np.memmap) and np.array_equal(again.images, films)
+
+    joined = JoinedFilms([mapped], np.array([[0, 1], [0, 0]], np.int32))
+    again = pickle.loads(pickle.dumps(dataclasses.replace(one, images=joined)))  # noqa: S301
+    assert np.array_equal(again.images, films[::-1])
+    assert isinstance(again.images[0], np.memmap)
 
 
 @pytest.mark.parametrize(

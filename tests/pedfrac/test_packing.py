@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import pytest
 
 from pedfrac.config import Preparation
 from pedfrac.errors import PedfracError
-from pedfrac.film_rows import FEW
+from pedfrac.film_rows import FEW, write_rows
 from pedfrac.packing import CHUNK, Pack, build_pack
 from pedfrac.pixels import prepare, yolo_to_xyxy
 
@@ -152,6 +153,25 @@ def test_more_processes_give_the_same_bytes(films, undisturbed, tmp_path, worker
     assert calls[0] == (0, total)
     assert calls[-1] == (total, total)
     assert calls == sorted(calls)
+
+
+def test_few_films_are_decoded_by_threads_to_the_same_bytes(films, tmp_path, monkeypatch):
+    table, boxes, root = films
+    few = table.head(3 * CHUNK + 1)
+    for name in ("alone", "threads"):
+        (tmp_path / name).mkdir()
+    build_pack(tmp_path / "alone", few, boxes, root, PREPARATION, workers=1)
+    writers = set()
+
+    def write(job):
+        writers.add(threading.get_ident())
+        time.sleep(0.01)
+        return write_rows(job)
+
+    monkeypatch.setattr("pedfrac.film_rows.write_rows", write)
+    build_pack(tmp_path / "threads", few, boxes, root, PREPARATION, workers=3)
+    assert content(tmp_path / "threads") == content(tmp_path / "alone")
+    assert len(writers) == 3
 
 
 @pytest.mark.parametrize("markers", ["inpaint", "off"])

@@ -1,5 +1,6 @@
 """Re-packing: the same pack as from all films anew, of which only new and changed ones are read."""
 
+import json
 import os
 import shutil
 import tempfile
@@ -364,6 +365,21 @@ def test_the_step_copies_nothing_from_a_pack_that_was_changed(tmp_path):
         images.write(b"\xff")
     _, copied = packed(data, artifacts, lines)
     assert copied == 0
+
+
+def test_a_pack_of_a_former_version_opens_and_is_not_shared(tmp_path):
+    data, artifacts = tmp_path / "data", tmp_path / "artifacts"
+    write_phantoms(data, PhantomConfig(images=8, scale=0.1, workers=1))
+    lines = (data / "dataset.csv").read_bytes().splitlines(keepends=True)
+    earlier, _ = packed(data, artifacts, lines[:-1])
+    (earlier.path / "films.npy").unlink()
+    fields = earlier.manifest.model_dump(exclude={"told_by"})
+    del fields["files"]["films.npy"]
+    (earlier.path / "manifest.json").write_text(json.dumps(fields))
+    found = ArtifactStore(artifacts).get(earlier.key)
+    assert len(Pack.open(found.path)) == len(lines) - 2
+    again, copied = packed(data, artifacts, lines)
+    assert copied == 0 and (again.path / IMAGES).exists()
 
 
 def test_an_earlier_pack_that_is_cut_off_is_an_error(tmp_path):
