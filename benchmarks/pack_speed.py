@@ -2,6 +2,7 @@
 
 Everything is measured in turns within a round; figures are ratios within a round, median and middle
 80 %. Films are phantoms of real size unless ``--data`` names another set (made there if it is not).
+The re-pack writes ``--many`` of them under other names where TMPDIR says, 0.7 MB each.
 Decoders that are not installed are left out; to have all of them:
 ``pip install imagecodecs kornia-rs pyspng pyvips pyvips-binary``.
 Run: ``python benchmarks/pack_speed.py --data FOLDER [--only decoders core cores repack]``

@@ -180,7 +180,7 @@ class ArtifactStore:
     def produce(
         self,
         kind: str,
-        make: Callable[[Path], Artifact | None],
+        make: Callable[[Path], object],
         *,
         config: Mapping[str, Any] | None = None,
         sources: Mapping[str, str] | None = None,
@@ -193,7 +193,7 @@ class ArtifactStore:
         ``config`` is JSON, ``sources`` are fingerprints of inputs from outside the store, and both
         form the key with the contents of ``parents``. A ``resumable`` maker finds in the folder
         what it had written before it was killed; any other finds the folder empty. It may link
-        files of a verified artifact, which it then returns: what was hashed is not hashed again.
+        files of a verified artifact; if it returns that, what was hashed is not hashed again.
         ``told_by`` names the files that make the digest, if not all do.
         """
         key = self.key(kind, config=config, sources=sources, parents=parents)
@@ -204,7 +204,7 @@ class ArtifactStore:
                 return found
             with self._backend.partial(key, resumable) as folder:
                 began = time.monotonic()
-                linked = make(folder)
+                returned = make(folder)
                 seconds = time.monotonic() - began
             manifest = Manifest(
                 kind=kind,
@@ -216,7 +216,7 @@ class ArtifactStore:
                     name: Parent(key=parent.key, digest=parent.digest)
                     for name, parent in (parents or {}).items()
                 },
-                files=_fingerprint_files(folder, linked),
+                files=_fingerprint_files(folder, returned),
                 code_version=code_version(),
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
                 told_by=tuple(told_by),
@@ -489,9 +489,9 @@ def code_digest() -> str:
     return content_hash({str(path.relative_to(folder)): file_hash(path) for path in sources})
 
 
-def _fingerprint_files(folder: Path, linked: Artifact | None) -> dict[str, FileEntry]:
-    """Return the fingerprint of each file; those of a ``linked`` artifact are known already."""
-    known = {} if linked is None else dict(_entries_by_file(linked))
+def _fingerprint_files(folder: Path, linked: object) -> dict[str, FileEntry]:
+    """Return the fingerprint of each file; if ``linked`` is an artifact, its are known already."""
+    known = dict(_entries_by_file(linked)) if isinstance(linked, Artifact) else {}
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
     return {
         path.relative_to(folder).as_posix(): known.get(_file_of(path))
