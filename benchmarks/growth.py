@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from repeated_films import LABELS, write_repeated
 
 SIZES = (1000, 2000, 4000, 8000, 16000, 32000, 64000)
 START_UP = 100  # films whose time is that of starting
@@ -40,7 +41,6 @@ TINY: dict[str, Any] = {
     "weights": "none",
     "options": {"depths": [1, 1, 1, 1], "dims": [8, 8, 8, 8]},
 }
-LABELS = Path("folder_structure/yolov5/labels")
 
 
 def main() -> None:
@@ -101,30 +101,7 @@ def _write_films(work: Path, data: Path, size: int) -> None:
     if not (first / "dataset.csv").exists():
         shutil.rmtree(first, ignore_errors=True)
         write_phantoms(first, PhantomConfig(images=FILMS, scale=0.1))
-    table = pd.read_csv(
-        first / "dataset.csv", dtype=str, keep_default_na=False, encoding="utf-8-sig"
-    )
-    images = {path.stem: path.read_bytes() for path in first.glob("images*/*")}
-    labels = {path.stem: path.read_bytes() for path in (first / LABELS).glob("*")}
-    shutil.rmtree(data, ignore_errors=True)
-    (data / "images").mkdir(parents=True)
-    (data / LABELS).mkdir(parents=True)
-    parts = []
-    for start in range(0, size, FILMS):
-        copied = _as_other_patients(table[: size - start], start)
-        for old, new in zip(table["filestem"], copied["filestem"], strict=False):
-            # what follows a PNG's end is not read: the same pixels, but another file
-            (data / "images" / f"{new}.png").write_bytes(images[old] + str(start).encode())
-            (data / LABELS / f"{new}.txt").write_bytes(labels[old])
-        parts.append(copied)
-    pd.concat(parts).to_csv(data / "dataset.csv", index=False, encoding="utf-8-sig")
-
-
-def _as_other_patients(table: pd.DataFrame, start: int) -> pd.DataFrame:
-    patient = table["patient_id"].astype(int) + start
-    rest = table["filestem"].str.partition("_")[2]
-    stems = [f"{one:04d}_{other}" for one, other in zip(patient, rest, strict=True)]
-    return table.assign(patient_id=patient.astype(str), filestem=stems)
+    write_repeated(first, data, size)
 
 
 # ---- one step in a process of its own -----------------------------------------------------------

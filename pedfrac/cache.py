@@ -5,20 +5,19 @@ several processes at once, each of which may be killed at any moment.
 """
 
 import fcntl
-import json
 import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO
 
 from filelock import FileLock
 
 from pedfrac.errors import PedfracError
+from pedfrac.stamps import Expected, Stamp, notes
 from pedfrac.storage import MANIFEST, content_hash
 
 logger = logging.getLogger(__name__)
@@ -28,21 +27,6 @@ DEFAULT_GIGABYTES = 100.0
 
 Download = Callable[[Mapping[str, Path], Callable[[str], None]], object]
 """``download(files, done)``: fetch each name to a path and call ``done(name)`` for what came."""
-
-
-class Expected(Protocol):
-    """What a file of an entry must be."""
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-
-    @property
-    def identity(self) -> str:
-        """What another content would have otherwise."""
-
-    def fits(self, path: Path) -> bool:
-        """Return whether a file is there and is this."""
 
 
 class Cache:
@@ -71,11 +55,11 @@ class Cache:
         """
         with _readable_errors(self.root):
             self._hold(name)
-            if not self._is_fresh(name, files):
+            if not self._stamp(name).covers(files):
                 with self.locked(name, "fetch"):
-                    if not self._is_fresh(name, files):
+                    if not self._stamp(name).covers(files):
                         return self._fetch(name, files, download)
-            os.utime(self._stamp(name))
+            os.utime(self._stamp(name).path)
             return []
 
     def adopt(self, name: str, folder: Path, files: Mapping[str, Expected]) -> None:
@@ -87,15 +71,15 @@ class Cache:
                 if path.exists():
                     shutil.rmtree(path)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                self._write_stamp(name, files, ())  # known, and so removable, at any moment
+                self._stamp(name).write(name, files, ())  # known, and so removable, at any moment
                 folder.replace(path)
-                self._write_stamp(name, files, files)
+                self._stamp(name).write(name, files, files)
             self.make_room()
 
     def make_room(self, needed: int = 0, of: str = "") -> None:
         """Remove the least recently used entries until ``needed`` bytes of another fit."""
         with FileLock(self._lock_file("cache", "evict")):
-            others = (stamp for stamp in self._stamps() if stamp.name != of)
+            others = (stamp for stamp in notes(self.root / "stamps") if stamp.name != of)
             stamps = sorted(others, key=lambda stamp: stamp.used)
             held = sum(stamp.size for stamp in stamps)
             for stamp in stamps:
@@ -116,10 +100,10 @@ class Cache:
         return FileLock(self._lock_file(name, purpose))
 
     def _fetch(self, name: str, files: Mapping[str, Expected], download: Download) -> list[str]:
-        sound = self._sound_files(name, files)
+        sound = self._stamp(name).sound(files)
         missing = {file: one for file, one in files.items() if file not in sound}
         self.make_room(sum(one.size for one in files.values()), of=name)
-        self._write_stamp(name, files, sound)
+        self._stamp(name).write(name, files, sound)
         self._remove_others(name, files)
         incoming = self._incoming(name)
         for _ in range(2):  # once more for what was damaged on the way
@@ -128,7 +112,7 @@ class Cache:
                 for file in self._receive(name, incoming, missing, download):
                     del missing[file]
         shutil.rmtree(incoming, ignore_errors=True)
-        self._write_stamp(name, files, files.keys() - missing.keys())
+        self._stamp(name).write(name, files, files.keys() - missing.keys())
         return sorted(missing)
 
     def _receive(
@@ -151,34 +135,11 @@ class Cache:
         download(targets, place)
         return received
 
-    def _sound_files(self, name: str, files: Mapping[str, Expected]) -> set[str]:
-        """Return the files that are there and verify; only those not stamped are looked into."""
-        stamped, path = self._read_stamp(name).files, self.path(name)
-        return {
-            file
-            for file, expected in files.items()
-            if (
-                stamped[file] == _status(path / file, expected)
-                if file in stamped
-                else expected.fits(path / file)
-            )
-        }
-
     def _remove_others(self, name: str, files: Mapping[str, Expected]) -> None:
         path = self.path(name)
         for file in path.rglob("*"):
             if file.is_file() and file.relative_to(path).as_posix() not in {*files, MANIFEST}:
                 file.unlink()
-
-    def _is_fresh(self, name: str, files: Mapping[str, Expected]) -> bool:
-        stamped, path = self._read_stamp(name).files, self.path(name)
-        return (
-            self._stamp(name).exists()
-            and stamped.keys() == files.keys()
-            and all(
-                stamped[file] == _status(path / file, expected) for file, expected in files.items()
-            )
-        )
 
     def _evict(self, name: str) -> bool:
         """Remove an entry unless a living process holds it; return whether it is gone."""
@@ -190,7 +151,7 @@ class Cache:
             # stamp last: an entry half removed is still known, and goes next time
             shutil.rmtree(self.path(name), ignore_errors=True)
             shutil.rmtree(self._incoming(name), ignore_errors=True)
-            self._stamp(name).unlink(missing_ok=True)
+            self._stamp(name).path.unlink(missing_ok=True)
             logger.info("%s: removed %s", self.root, name)
             return True
 
@@ -206,33 +167,8 @@ class Cache:
         locks.mkdir(parents=True, exist_ok=True)
         return locks / f"{_slug(name)}.{purpose}"
 
-    def _stamp(self, name: str) -> Path:
-        return self.root / "stamps" / f"{_slug(name)}.json"
-
-    def _write_stamp(self, name: str, files: Mapping[str, Expected], sound: Any) -> None:
-        """Note which files of an entry are verified, as they lie there now."""
-        stamp = self._stamp(name)
-        content = {
-            "name": name,
-            "size": sum(one.size for one in files.values()),
-            "files": {
-                file: _status(self.path(name) / file, expected)
-                for file, expected in files.items()
-                if file in sound
-            },
-        }
-        stamp.parent.mkdir(parents=True, exist_ok=True)
-        temporary = stamp.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps(content))
-        temporary.replace(stamp)
-
-    def _read_stamp(self, name: str) -> "_Stamp":
-        return _read_stamp(self._stamp(name)) or _Stamp(name, 0, {}, 0)
-
-    def _stamps(self) -> Iterator["_Stamp"]:
-        for path in (self.root / "stamps").glob("*.json"):
-            if (stamp := _read_stamp(path)) is not None:
-                yield stamp
+    def _stamp(self, name: str) -> Stamp:
+        return Stamp(self.root / "stamps" / f"{_slug(name)}.json", self.path(name))
 
 
 def cache_of_environment() -> Cache:
@@ -243,33 +179,6 @@ def cache_of_environment() -> Cache:
         return Cache(Path(root).expanduser().resolve(), float(bound) * GIGABYTE)
     except ValueError:
         raise PedfracError(f"PEDFRAC_CACHE_GB: must be a number, found {bound!r}") from None
-
-
-@dataclass(frozen=True)
-class _Stamp:
-    """What is known of an entry: its bytes, when it was used, and its verified files."""
-
-    name: str
-    size: int
-    files: dict[str, Any]
-    used: float
-
-
-def _read_stamp(path: Path) -> _Stamp | None:
-    try:
-        content = json.loads(path.read_text())
-        return _Stamp(content["name"], content["size"], content["files"], path.stat().st_mtime)
-    except (OSError, ValueError, KeyError):
-        return None  # gone, or cut off with the power: the files are then looked at themselves
-
-
-def _status(path: Path, expected: Expected) -> list[Any] | None:
-    """Return size, time and identity of a file, by which a change shows; None where it is not."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return [status.st_size, status.st_mtime_ns, expected.identity]
 
 
 @cache

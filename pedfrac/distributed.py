@@ -7,7 +7,6 @@ main thread, which a Prefect task does not have. Not here: what the processes co
 """
 
 import logging
-import mmap
 import multiprocessing
 import os
 import signal
@@ -25,10 +24,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import torch
-from numpy.typing import NDArray
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch import distributed as dist
@@ -111,29 +108,6 @@ class Ranks:
 
 
 ALONE = Ranks()
-
-
-@dataclass(frozen=True)
-class MappedArray:
-    """Where a memory-mapped array lies, so that another process maps it instead of a copy sent."""
-
-    path: Path
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    offset: int
-
-    @classmethod
-    def of(cls, array: NDArray[Any]) -> "NDArray[Any] | MappedArray":
-        """Return where an array is mapped from, or the array itself if it is not a whole map."""
-        if not isinstance(array, np.memmap) or not isinstance(array.base, mmap.mmap):
-            return array
-        if array.filename is None or not array.flags.c_contiguous:
-            return array
-        return cls(Path(array.filename), array.dtype, array.shape, array.offset)
-
-    def open(self) -> NDArray[Any]:
-        """Return the array, mapped read-only."""
-        return np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
 
 
 @dataclass(frozen=True)

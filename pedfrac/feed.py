@@ -13,13 +13,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pedfrac.mapped import Films
+
 SHARE = 0.25  # of a GPU's free memory that films may take; the rest is the network's
 
 
 class Feed:
     """Some rows of a pack's images (n, size, size) uint8, as batches on a device."""
 
-    def __init__(self, images: NDArray[np.uint8], rows: NDArray[np.int64], device: torch.device):
+    def __init__(self, images: Films, rows: NDArray[np.int64], device: torch.device):
         self._images, self._rows, self._device = images, rows, device
         self._kept = self._read(np.arange(len(rows))).to(device) if self._fits() else None
 

@@ -1,36 +1,53 @@
-"""Packs: prepared films in one memory-mapped uint8 array, with an index and boxes in its pixels.
+"""Packs: prepared films in memory-mapped uint8 arrays, with an index and boxes in their pixels.
 
-Not here: how a film is prepared (pixels.py) and what makes a folder an artifact (storage.py).
+Not here: how a film is prepared (pixels.py), in which files films lie (film_arrays.py) and what
+makes a folder an artifact (storage.py).
 """
 
 import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
+from pyarrow import csv
 from pydantic import ValidationError
 
 from pedfrac.config import Preparation
 from pedfrac.errors import PedfracError
-from pedfrac.film_rows import FilmRow, Job, write_all
+from pedfrac.film_arrays import (
+    IMAGES,
+    FilmArrays,
+    allocate,
+    part_path,
+    save_array,
+    start_of,
+)
+from pedfrac.film_rows import FEW, Decoders, FilmRow, Job
+from pedfrac.mapped import Films
 from pedfrac.pixels import Placement, yolo_to_xyxy
-from pedfrac.records import CLASSES, read_table, write_table
-from pedfrac.repacking import EarlierPack, copy_rows
+from pedfrac.records import CLASSES, read_table
+from pedfrac.repacking import EarlierPack
 from pedfrac.storage import content_hash, write_json
 
 logger = logging.getLogger(__name__)
 
-IMAGES, INDEX, BOXES, META = "images.npy", "index.csv", "boxes.csv", "pack.json"
+INDEX, BOXES, FILMS, META = "index.csv", "boxes.csv", "films.npy", "pack.json"
+CONTENT = (INDEX, BOXES, FILMS, META)  # tell all of a pack, wherever its pixels lie
 TEXT = CLASSES.index("text")  # side markers and other burnt-in text
 CHUNK = 16  # films per unit of work: at most so many per process are done again after a kill
+BLOCK = 1 << 13  # boxes placed at a time, so that memory does not grow with them
+
+FILM = np.dtype([("source", "S16"), ("checksum", "<i8")])  # -1 until the pixels are written
 
 _CORNERS = ["x1", "y1", "x2", "y2"]
 BOX_TYPES = {"filestem": "str", "row": "int64", "class_id": "int64"} | dict.fromkeys(
@@ -38,13 +55,16 @@ BOX_TYPES = {"filestem": "str", "row": "int64", "class_id": "int64"} | dict.from
 )
 _NO_BOXES = pd.DataFrame(columns=list(BOX_TYPES)).astype(BOX_TYPES)
 _FILM_CORNERS = ["film_x1", "film_y1", "film_x2", "film_y2"]
+_BOX_SCHEMA = pa.schema(
+    [(name, {"str": pa.large_string()}.get(kind, kind)) for name, kind in BOX_TYPES.items()]
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Pack:
     """Films (n,size,size) uint8, and row by row what is known of them."""
 
-    images: NDArray[np.uint8]
+    images: Films
     index: pd.DataFrame
     boxes: pd.DataFrame
     preparation: Preparation
@@ -61,7 +81,7 @@ class Pack:
             preparation = Preparation.model_validate(meta["preparation"])
             index = read_table(folder / INDEX, meta["columns"], only)
             boxes = read_table(folder / BOXES, BOX_TYPES) if only is None else _NO_BOXES
-            images = np.load(folder / IMAGES, mmap_mode="r", allow_pickle=False)
+            images = FilmArrays.of(folder).open()
         except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
             raise PedfracError(f"{folder}: is no pack ({error})") from None
         pack = cls(images, index, boxes, preparation)
@@ -117,48 +137,55 @@ def build_pack(
     preparation: Preparation,
     workers: int = 0,
     progress: Callable[[int, int], None] | None = None,
-    earlier: EarlierPack | None = None,
+    earlier: Path | None = None,
 ) -> None:
     """Write the pack of a table of films into a folder; what a killed call left there is kept.
 
     ``table`` has a row per film (filestem, image relative to ``root``, width, height, …), which
     becomes the row order; ``boxes`` has filestem, class_id, xc, yc, w, h as fractions. ``workers``
-    are processes, 0 one per core; ``progress(done, total)`` counts films. Rows that an ``earlier``
-    pack of the same preparation has are copied from it. Raises PedfracError that names all films
-    that cannot be decoded; the others are done by then and stay done.
+    are processes, 0 one per core; ``progress(done, total)`` counts films. Pixels that a pack in an
+    ``earlier`` folder has are shared by links, or copied where that is better; nothing there is
+    written to. Raises PedfracError that names all films that cannot be decoded; the others are
+    done by then and stay done.
     """
     _check_table(table)
-    placed = _place_boxes(table, boxes, preparation.size)
-    inputs = _inputs_hash(table, placed, preparation)
-    if _finished(folder, inputs):
-        return
-    with _Ledger.open(folder, len(table), preparation.size, inputs) as ledger:
-        if earlier is not None:
-            _copy_known(folder, ledger, earlier, earlier.rows_of(table, boxes))
-        films, start = _films(table, placed, root), _start(folder / IMAGES)
-        jobs = [
-            Job(folder / IMAGES, start, [films[row] for row in rows], preparation)
-            for rows in ledger.chunks_to_do()
-        ]
-        _write_films(jobs, ledger, workers or _cores(), progress)
-        _write_tables(folder, table, placed, preparation, inputs)
-        ledger.remove()
+    if earlier is not None and "sha256" in table and (table["sha256"] != "").all():
+        known = EarlierPack.open(earlier, FILMS)
+    else:
+        known = None  # of a file that was not read nothing is known
+    with Decoders(workers or _cores()) as decoders:
+        if known is None and len(table) >= FEW:
+            decoders.start()  # beside what follows
+        (folder / META).unlink(missing_ok=True)
+        markers = _write_tables(folder, table, boxes, preparation.size)
+        sources = _sources(table, markers, preparation)
+        with _Ledger.open(folder, sources, preparation.size, known) as ledger:
+            if known is not None:
+                _copy_known(ledger, known)
+            jobs = _jobs(table, markers, root, ledger, preparation)
+            _write_films(decoders, jobs, ledger, progress)
+    meta = {
+        "preparation": preparation.model_dump(),
+        "n": len(table),
+        "columns": {name: str(kind) for name, kind in table.dtypes.items()},
+    }
+    write_json(folder / META, meta)  # last: without it there is no pack
 
 
 def _write_films(
-    jobs: list[Job],
+    decoders: Decoders,
+    jobs: Iterator[Job],
     ledger: "_Ledger",
-    workers: int,
     progress: Callable[[int, int], None] | None,
 ) -> None:
     """Have all jobs done; raise PedfracError that names every film that could not be decoded."""
     faults: list[str] = []
-    total = len(ledger)
-    count = total - sum(len(job.films) for job in jobs)
+    total, left = len(ledger), len(ledger.rows_to_do())
+    count = total - left
     _report(progress, count, total)
-    for job, found in write_all(jobs, workers):
-        faults += found.values()
-        ledger.mark([film.row for film in job.films if film.row not in found])
+    for job, written in decoders.write(jobs, left):
+        faults += written.faults.values()
+        ledger.mark(list(written.checksums), list(written.checksums.values()))
         count += len(job.films)
         _report(progress, count, total)
     if faults:
@@ -166,184 +193,189 @@ def _write_films(
         raise PedfracError(f"{len(faults)} of {total} films cannot be packed:\n  {listed}")
 
 
-def _copy_known(
-    folder: Path, ledger: "_Ledger", earlier: EarlierPack, known: NDArray[np.int64]
-) -> None:
-    """Copy the rows that are still to do and that an earlier pack has; ``known`` as rows_of."""
+def _copy_known(ledger: "_Ledger", earlier: EarlierPack) -> None:
+    """Copy the rows that are still to do and that an earlier pack has."""
     rows = ledger.rows_to_do()
-    rows = rows[known[rows] >= 0]
-    if not len(rows):
+    known = earlier.rows_of(ledger.sources[rows])
+    rows, known = rows[known >= 0], known[known >= 0]
+    if len(rows):
+        earlier.copy(ledger.target, known, ledger.places[rows])
+        ledger.mark(rows, earlier.films["checksum"][known])
+        logger.info("%s: %d films copied from an earlier pack", ledger.target, len(rows))
+
+
+def _jobs(
+    table: pd.DataFrame,
+    markers: "_Markers",
+    root: Path,
+    ledger: "_Ledger",
+    preparation: Preparation,
+) -> Iterator[Job]:
+    """Yield the films to do, some at a time, in order."""
+    todo = ledger.rows_to_do()
+    if not len(todo):
         return
-    images = np.load(earlier.images, mmap_mode="r", allow_pickle=False)
-    target = folder / IMAGES, _start(folder / IMAGES)
-    pairs = np.stack([known[rows], rows], axis=1)
-    copy_rows((earlier.images, images.offset), target, pairs, images[0].nbytes)
-    ledger.mark(rows.tolist())
-    logger.info("%s: %d of %d films copied from %s", folder, len(rows), len(known), earlier.images)
-
-
-def _start(images: Path) -> int:
-    """Return at which byte the rows of an array begin."""
-    return int(np.load(images, mmap_mode="r", allow_pickle=False).offset)
+    start = start_of(ledger.target)
+    chunk = min(CHUNK, 1 + len(todo) // CHUNK)  # few films are to be shared, too
+    image, *shape = (table[name].array for name in ("image", "height", "width"))
+    for rows in (todo[at : at + chunk] for at in range(0, len(todo), chunk)):
+        columns = rows, ledger.places[rows], *(each[rows] for each in (image, *shape))
+        films = [
+            FilmRow(int(row), int(place), root / image, (height, width), markers[row])
+            for row, place, image, height, width in zip(*columns, strict=True)
+        ]
+        yield Job(ledger.target, start, films, preparation)
 
 
 class _Ledger:
-    """Which rows of an unfinished pack are written: a file of one byte per row.
+    """What each film of a pack is made of, and the checksum of its pixels once they are written.
 
-    Its name holds the hash of the inputs, so that a build of other films never goes on from it.
+    It is a file of the pack in the end, and which rows are written while there is no end. Another
+    build of the same films goes on from it, and one of other films does not.
     """
 
-    def __init__(self, folder: Path, path: Path, done: NDArray[np.bool_]):
-        self._images = folder / IMAGES
-        self._path = path
-        self._done = done
-        self._thread = ThreadPoolExecutor(1)
+    def __init__(self, folder: Path, films: NDArray[np.void]):
+        arrays = FilmArrays.of(folder)
+        self._films, self._thread = films, ThreadPoolExecutor(1)
+        self._left = films["checksum"] < 0
         self._marking: Future[None] | None = None
+        self.target = arrays.parts[-1]  # of which alone there are rows to do: others are shared
+        self.places = arrays.places[:, 1]
 
     def __len__(self) -> int:
-        return len(self._done)
+        return len(self._films)
 
     def __enter__(self) -> "_Ledger":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._thread.shutdown()
+        self._wait()
 
     @classmethod
-    def open(cls, folder: Path, n: int, size: int, inputs: str) -> "_Ledger":
-        """Return the ledger that a killed build left, or a new one beside a new array."""
-        path = folder / f"done-{inputs[:16]}"
+    def open(
+        cls, folder: Path, sources: NDArray[np.bytes_], size: int, earlier: EarlierPack | None
+    ) -> "_Ledger":
+        """Return the ledger that a killed build left, or a new one beside new arrays."""
+        path = folder / FILMS
         try:
-            done = np.frombuffer(path.read_bytes(), np.bool_).copy()
-            if len(done) == n and (folder / IMAGES).exists():
-                logger.info("%s: %d of %d films are packed already", folder, done.sum(), n)
-                return cls(folder, path, done)
-        except FileNotFoundError:
+            films = np.load(path, mmap_mode="r+", allow_pickle=False)
+            if films.dtype == FILM and np.array_equal(films["source"], sources):
+                done = int((films["checksum"] >= 0).sum())
+                logger.info("%s: %d of %d films are packed already", folder, done, len(films))
+                return cls(folder, films)
+        except (OSError, ValueError):
             pass
-        for stale in folder.glob("done-*"):
+        for stale in (*folder.glob("*.npy"), *folder.glob("done-*")):
             stale.unlink()
-        _allocate(folder, n, size)
-        path.write_bytes(bytes(n))
-        return cls(folder, path, np.zeros(n, np.bool_))
+        # last, so that arrays of which it speaks are there
+        save_array(path, _lay_out(folder, sources, size, earlier))
+        return cls(folder, np.load(path, mmap_mode="r+", allow_pickle=False))
+
+    @property
+    def sources(self) -> NDArray[np.bytes_]:
+        """What each film is made of (n,)."""
+        return self._films["source"]
 
     def rows_to_do(self) -> NDArray[np.int64]:
         """Return the rows that are not written, in order."""
-        return np.flatnonzero(~self._done).astype(np.int64)
+        return np.flatnonzero(self._left)
 
-    def chunks_to_do(self) -> list[NDArray[np.int64]]:
-        """Return the rows to do, CHUNK at a time, in order."""
-        rows = self.rows_to_do()
-        return [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
-
-    def mark(self, rows: list[int]) -> None:
+    def mark(self, rows: Sequence[int] | NDArray[np.int64], checksums: Any) -> None:
         """Note that rows are written, as soon as they are on the disk; work goes on meanwhile."""
         self._wait()
-        self._done[rows] = True
-        self._marking = self._thread.submit(self._mark, rows)
-
-    def remove(self) -> None:
-        """Remove the ledger: the pack is finished."""
-        self._wait()
-        self._path.unlink()
+        self._left[rows] = False
+        self._marking = self._thread.submit(self._mark, rows, checksums)
 
     def _wait(self) -> None:
         if self._marking is not None:
             self._marking.result()
 
-    def _mark(self, rows: list[int]) -> None:
+    def _mark(self, rows: Any, checksums: Any) -> None:
         # On the disk before the ledger says so, whatever stops the machine next.
-        with self._images.open("r+b") as images:
+        with self.target.open("r+b") as images:
             os.fsync(images.fileno())
-        with self._path.open("r+b") as file:
-            for row in rows:
-                file.seek(row)
-                file.write(b"\1")
+        self._films["checksum"][rows] = checksums
 
 
-def _allocate(folder: Path, n: int, size: int) -> None:
-    """Make the array of zeros, with its room on the disk taken."""
-    try:
-        images = np.lib.format.open_memmap(
-            folder / IMAGES, mode="w+", dtype=np.uint8, shape=(n, size, size)
-        )
-        images.flush()
-        # Writing to a map on a full disk kills the process with no error that could be told.
-        if hasattr(os, "posix_fallocate"):
-            with (folder / IMAGES).open("r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, (folder / IMAGES).stat().st_size)
-    except OSError as error:
-        raise PedfracError(
-            f"{folder / IMAGES}: cannot be made, {n * size * size / 1e9:.1f} GB are needed "
-            f"({error.strerror})"
-        ) from None
+def _lay_out(
+    folder: Path, sources: NDArray[np.bytes_], size: int, earlier: EarlierPack | None
+) -> NDArray[np.void]:
+    """Make the arrays of a pack, shared ones or new ones; return the ledger to begin with."""
+    films = np.zeros(len(sources), FILM)
+    films["source"], films["checksum"] = sources, -1
+    known = np.full(len(sources), -1) if earlier is None else earlier.rows_of(sources)
+    places = None if earlier is None else earlier.share(folder, known)
+    if earlier is None or places is None:
+        allocate(folder / IMAGES, len(films), size)
+        return films
+    films["checksum"] = np.where(known < 0, -1, earlier.films["checksum"][known])
+    if new := int((known < 0).sum()):
+        allocate(part_path(folder, int(places[:, 0].max())), new, size)
+    logger.info("%s: %d of %d films are of an earlier pack", folder, len(films) - new, len(films))
+    return films
 
 
-def _place_boxes(table: pd.DataFrame, boxes: pd.DataFrame, size: int) -> pd.DataFrame:
-    """Return the boxes of the films of a table: row, class_id, xyxy in the film and in the pack."""
+@dataclass(frozen=True)
+class _Markers:
+    """The marker boxes of each film, xyxy in its own pixels: one row's follow the others'."""
+
+    corners: NDArray[np.float64]
+    starts: NDArray[np.int64]
+
+    def __getitem__(self, row: int) -> NDArray[np.float64]:
+        return self.corners[self.starts[row] : self.starts[row + 1]]
+
+
+def _write_tables(folder: Path, table: pd.DataFrame, boxes: pd.DataFrame, size: int) -> _Markers:
+    """Write the index and the boxes of its films; return the markers among them."""
+    csv.write_csv(pa.Table.from_pandas(table, preserve_index=False), folder / INDEX)
     rows = pd.Index(table["filestem"]).get_indexer(pd.Index(boxes["filestem"]))
-    placed = boxes[rows >= 0].assign(row=rows[rows >= 0])
-    placed = placed.sort_values("row", kind="stable").reset_index(drop=True)
-    fractions = placed[["xc", "yc", "w", "h"]].to_numpy(np.float64)
-    placements = [Placement.of(*shape, size) for shape in _shapes(table)]
-    own = placed["row"].to_numpy()
-    sides = np.array([one.source[::-1] * 2 for one in placements], np.float64)[own]
-    scales = np.array([one.scale for one in placements])[own]
-    shifts = np.array([(one.dx, one.dy) * 2 for one in placements], np.float64)[own]
-    film = yolo_to_xyxy(fractions, 1, 1) * sides
-    packed = film * scales[:, None] + shifts
-    placed[_FILM_CORNERS], placed[_CORNERS] = film, packed
-    return placed[["filestem", "row", "class_id", *_FILM_CORNERS, *_CORNERS]]
+    order = np.argsort(rows, kind="stable")[np.count_nonzero(rows < 0) :]
+    shapes, text = table[["height", "width"]].to_numpy(), []
+    with csv.CSVWriter(folder / BOXES, _BOX_SCHEMA) as file:
+        for own in np.split(order, range(BLOCK, len(order), BLOCK)):
+            placed = _place_boxes(boxes.iloc[own].assign(row=rows[own]), shapes[rows[own]], size)
+            columns = placed[list(BOX_TYPES)].round(3)
+            file.write_table(pa.Table.from_pandas(columns, _BOX_SCHEMA, preserve_index=False))
+            text.append(placed.loc[placed["class_id"] == TEXT, ["row", *_FILM_CORNERS]].to_numpy())
+    markers = np.concatenate(text)
+    starts = np.searchsorted(markers[:, 0], np.arange(len(table) + 1))
+    return _Markers(np.ascontiguousarray(markers[:, 1:]), starts)
 
 
-def _films(table: pd.DataFrame, placed: pd.DataFrame, root: Path) -> list[FilmRow]:
-    text = placed[placed["class_id"] == TEXT]
-    corners = text[_FILM_CORNERS].to_numpy(np.float64)
-    at = text.groupby("row").indices
-    return [
-        FilmRow(row, root / image, shape, corners[at.get(row, [])])
-        for row, (image, shape) in enumerate(zip(table["image"], _shapes(table), strict=True))
-    ]
+def _place_boxes(boxes: pd.DataFrame, shapes: NDArray[np.int64], size: int) -> pd.DataFrame:
+    """Return boxes with their corners xyxy in the film, of which ``shapes`` (n,2), and the pack."""
+    # one number for each shape, since to sort pairs takes several times as long
+    most = 1 << 32
+    different, which = np.unique(shapes @ [most, 1], return_inverse=True)
+    placements = [Placement.of(one // most, one % most, size) for one in different.tolist()]
+    scales = np.array([one.scale for one in placements])[which]
+    shifts = np.array([(one.dx, one.dy) * 2 for one in placements], np.float64)
+    fractions = boxes[["xc", "yc", "w", "h"]].to_numpy(np.float64)
+    film = yolo_to_xyxy(fractions, 1, 1) * shapes[:, [1, 0, 1, 0]].astype(np.float64)
+    packed = film * scales[:, None] + shifts.reshape(-1, 4)[which]
+    corners = np.hstack([film, packed])
+    return boxes.assign(**dict(zip([*_FILM_CORNERS, *_CORNERS], corners.T, strict=True)))
 
 
-def _shapes(table: pd.DataFrame) -> list[tuple[int, int]]:
-    return [
-        (int(height), int(width))
-        for height, width in zip(table["height"], table["width"], strict=True)
-    ]
+def _sources(
+    table: pd.DataFrame, markers: _Markers, preparation: Preparation
+) -> NDArray[np.bytes_]:
+    """Return what a film's pixels come from (n,), hashed: its file, size, markers, preparation.
 
-
-def _inputs_hash(table: pd.DataFrame, placed: pd.DataFrame, preparation: Preparation) -> str:
-    boxes = placed[["row", "class_id", *_FILM_CORNERS]].to_numpy(np.float64)
-    digest = hashlib.sha256(boxes.tobytes()).hexdigest()
-    return content_hash([preparation.model_dump(), table.to_csv(index=False), digest])
-
-
-def _finished(folder: Path, inputs: str) -> bool:
-    """Return whether a build of the same inputs was killed after its last step."""
-    try:
-        meta = json.loads((folder / META).read_text())
-    except (OSError, ValueError):
-        return False
-    ready = all((folder / name).exists() for name in (IMAGES, INDEX, BOXES))
-    return ready and meta.get("inputs") == inputs and not list(folder.glob("done-*"))
-
-
-def _write_tables(
-    folder: Path,
-    table: pd.DataFrame,
-    placed: pd.DataFrame,
-    preparation: Preparation,
-    inputs: str,
-) -> None:
-    write_table(table, folder / INDEX)
-    write_table(placed[list(BOX_TYPES)].round(3), folder / BOXES)
-    meta = {
-        "preparation": preparation.model_dump(),
-        "n": len(table),
-        "columns": {name: str(kind) for name, kind in table.dtypes.items()},
-        "inputs": inputs,
-    }
-    write_json(folder / META, meta)
+    A file whose SHA-256 is not on record is told by its name.
+    """
+    begun = hashlib.blake2b(content_hash(preparation.model_dump()).encode(), digest_size=16)
+    named = table["image"]
+    file = named if "sha256" not in table else table["sha256"].mask(table["sha256"] == "", named)
+    found = np.empty(len(table), "S16")
+    for row, film in enumerate(zip(file, table["height"], table["width"], strict=True)):
+        source = begun.copy()
+        source.update("{} {} {} ".format(*film).encode())
+        source.update(markers[row].data)
+        found[row] = source.digest()
+    return found
 
 
 def _check_table(table: pd.DataFrame) -> None:

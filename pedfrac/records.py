@@ -75,6 +75,7 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8\xff"
 AHEAD = 16  # images that wait for each thread
 PIECE = 2000  # rows that are Python objects at a time: those take many times a table's memory
+LINES = 1 << 14  # of a table read at a time: while it is read, a line takes the room of several
 BOX_TOLERANCE = 1e-3  # share of the side by which rounding may push a box over the edge
 
 INTEGERS = ("patient_id", "study_number", "timehash", "projection")
@@ -239,7 +240,7 @@ def read_table(
             na_values={name: [""] for name, kind in types.items() if kind == "float64"},
             float_precision="round_trip",
             usecols=columns,
-            chunksize=PIECE,
+            chunksize=LINES,
         ) as pieces:
             return pd.concat(pieces, ignore_index=True)
     except (OSError, ValueError) as error:

@@ -1,7 +1,7 @@
-"""Re-packing: which rows of an earlier pack are those of a new one, and copying them.
+"""Re-packing: which films an earlier pack holds already, and sharing or copying their pixels.
 
-A row is the same where the file's SHA-256, the size on record and the marker boxes are; that both
-packs are of one preparation, and so of one version of its code, is the caller's to see to.
+Not here: how films are told apart (packing.py) and who looks for the earlier pack, which must have
+been verified: there is no pixel to see to.
 """
 
 from collections.abc import Iterator
@@ -9,39 +9,65 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from pedfrac.records import CLASSES
+from pedfrac.film_arrays import FilmArrays, Places, link_parts, mapped, start_of
 
 BLOCK = 1 << 20  # bytes copied at a time: little enough to stay in a core's cache
-
-_TEXT = CLASSES.index("text")
-_BOX = ["xc", "yc", "w", "h"]
-_FILE = ["sha256", "width", "height"]
+MOST_PARTS = 16  # a batch is read from all parts, and each is a file to keep
+MOST_UNUSED = 0.1  # of the rows of shared files may be of films that are gone
 
 
 @dataclass(frozen=True)
 class EarlierPack:
-    """The array of an earlier pack, and the table and boxes of the records it was made from."""
+    """The arrays of an earlier pack, and of each film its source and its pixels' checksum."""
 
-    images: Path
-    table: pd.DataFrame
-    boxes: pd.DataFrame
+    arrays: FilmArrays
+    films: NDArray[np.void]
 
-    def rows_of(self, table: pd.DataFrame, boxes: pd.DataFrame) -> NDArray[np.int64]:
-        """Return for each film of a table the row (n,) that holds its pixels already, or -1."""
-        rows = pd.Index(self.table["filestem"]).get_indexer(pd.Index(table["filestem"]))
-        there = np.flatnonzero(rows >= 0)
-        mine, theirs = table.iloc[there], self.table.iloc[rows[there]]
-        ours, before = _markers(boxes), _markers(self.boxes)
-        same = np.array([ours.get(stem) == before.get(stem) for stem in mine["filestem"]], bool)
-        same &= mine["sha256"].to_numpy() != ""  # of a file that was not read nothing is known
-        for name in _FILE:
-            same &= mine[name].to_numpy() == theirs[name].to_numpy()
-        found = np.full(len(table), -1, np.int64)
-        found[there[same]] = rows[there[same]]
-        return found
+    @classmethod
+    def open(cls, folder: Path, films: str) -> "EarlierPack":
+        """Return the earlier pack in a folder, its films listed in a file of it."""
+        return cls(FilmArrays.of(folder), np.load(folder / films, allow_pickle=False))
+
+    def rows_of(self, sources: NDArray[np.bytes_]) -> NDArray[np.int64]:
+        """Return for each source the row (n,) that holds its pixels already, or -1."""
+        own = self.films["source"]
+        order = np.argsort(own, kind="stable")
+        at = np.searchsorted(own, sources, sorter=order)
+        rows = order[np.minimum(at, len(own) - 1)]
+        return np.where((own[rows] == sources) & (sources != b""), rows, -1)
+
+    def share(self, folder: Path, known: NDArray[np.int64]) -> Places | None:
+        """Link the parts that hold ``known`` rows (-1: none) into a folder.
+
+        Returns the places of all films there, the unknown ones in a part after those linked; None
+        where copying is better, since much of the parts would be of no use, or the only way.
+        """
+        new = known < 0
+        if new.all():
+            return None
+        places = self.arrays.places[known]
+        used, numbers = np.unique(places[~new, 0], return_inverse=True)
+        parts = [self.arrays.parts[number] for number in used]
+        held = sum(len(mapped(part)) for part in parts)
+        unused = held - len(np.unique(known[~new]))
+        if len(parts) + new.any() > MOST_PARTS or unused > MOST_UNUSED * held:
+            return None
+        places[~new, 0] = numbers
+        places[new, 0] = len(parts)
+        places[new, 1] = np.arange(new.sum())
+        return places if link_parts(folder, parts, places) else None
+
+    def copy(self, target: Path, rows: NDArray[np.int64], places: NDArray[np.int32]) -> None:
+        """Copy some rows to places in an array file of films of the same size."""
+        own = self.arrays.places[rows]
+        for number in np.unique(own[:, 0]):
+            chosen = own[:, 0] == number
+            part = self.arrays.parts[number]
+            pairs = np.stack([own[chosen, 1], places[chosen]], axis=1).astype(np.int64)
+            size = mapped(part)[0].nbytes
+            copy_rows((part, start_of(part)), (target, start_of(target)), pairs, size)
 
 
 def copy_rows(
@@ -71,13 +97,3 @@ def _runs(rows: NDArray[np.int64]) -> Iterator[tuple[tuple[int, int], int]]:
     for stretch in np.split(rows, ends):
         if len(stretch):
             yield (int(stretch[0, 0]), int(stretch[0, 1])), len(stretch)
-
-
-def _markers(boxes: pd.DataFrame) -> dict[str, bytes]:
-    """Return the marker boxes of each film that has some, exactly."""
-    text = boxes[boxes["class_id"] == _TEXT]
-    corners = text[_BOX].to_numpy(np.float64)
-    return {
-        str(stem): corners[places].tobytes()
-        for stem, places in text.groupby("filestem", sort=False).indices.items()
-    }

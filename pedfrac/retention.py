@@ -43,7 +43,7 @@ class Plan:
 
     @property
     def bytes_freed(self) -> int:
-        """Bytes of all that goes."""
+        """Bytes of all that goes; a file that a kept pack shares is counted, and stays with it."""
         return sum(map(size_of, self.removed)) + sum(one.size for one in self.leftovers)
 
 

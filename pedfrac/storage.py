@@ -9,8 +9,8 @@ import logging
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -22,6 +22,7 @@ from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pedfrac.errors import PedfracError
+from pedfrac.stamps import Stamp
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +71,9 @@ class Manifest(BaseModel):
     code_version: str
     created: str
     place: str = Field("", description="In object storage: the folder of its files below the key")
+    told_by: tuple[str, ...] = Field(
+        (), description="The files that make the digest, where others hold the same; none: all"
+    )
 
 
 @dataclass(frozen=True)
@@ -99,8 +103,13 @@ class Artifact:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over names and contents of all files: equal contents have equal digests."""
-        return content_hash({name: entry.sha256 for name, entry in self.manifest.files.items()})
+        """SHA-256 over names and contents of its files: equal contents have equal digests.
+
+        Where files tell all that others hold, however it is laid out, it is over those that tell.
+        """
+        manifest = self.manifest
+        names = manifest.told_by or manifest.files
+        return content_hash({name: manifest.files[name].sha256 for name in names})
 
     def file(self, name: str) -> Path:
         """Return the path of a file that the manifest lists."""
@@ -171,18 +180,21 @@ class ArtifactStore:
     def produce(
         self,
         kind: str,
-        make: Callable[[Path], None],
+        make: Callable[[Path], object],
         *,
         config: Mapping[str, Any] | None = None,
         sources: Mapping[str, str] | None = None,
         parents: Mapping[str, Artifact] | None = None,
         resumable: bool = False,
+        told_by: Sequence[str] = (),
     ) -> Artifact:
         """Return the artifact of these inputs; call ``make(folder)`` only where it is not there.
 
         ``config`` is JSON, ``sources`` are fingerprints of inputs from outside the store, and both
         form the key with the contents of ``parents``. A ``resumable`` maker finds in the folder
-        what it had written before it was killed; any other finds the folder empty.
+        what it had written before it was killed; any other finds the folder empty. It may link
+        files of a verified artifact; if it returns that, what was hashed is not hashed again.
+        ``told_by`` names the files that make the digest, if not all do.
         """
         key = self.key(kind, config=config, sources=sources, parents=parents)
         with self._backend.lock(key):
@@ -192,7 +204,7 @@ class ArtifactStore:
                 return found
             with self._backend.partial(key, resumable) as folder:
                 began = time.monotonic()
-                make(folder)
+                returned = make(folder)
                 seconds = time.monotonic() - began
             manifest = Manifest(
                 kind=kind,
@@ -204,9 +216,10 @@ class ArtifactStore:
                     name: Parent(key=parent.key, digest=parent.digest)
                     for name, parent in (parents or {}).items()
                 },
-                files=_fingerprint_files(folder),
+                files=_fingerprint_files(folder, returned),
                 code_version=code_version(),
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
+                told_by=tuple(told_by),
             )
             published = self._backend.publish(folder, manifest, broken=there)
             logger.info("%s made in %.1f s", key, seconds)
@@ -333,9 +346,16 @@ class LocalFolder:
             yield parse_manifest(path.read_bytes(), str(path))
 
     def open(self, manifest: Manifest) -> tuple[Path, list[str]]:
-        """Return the folder of an artifact and the files that do not verify."""
-        path = self.root / manifest.key
-        return path, broken_files(path, manifest)
+        """Return the folder of an artifact and the files that do not verify.
+
+        Files that were verified once are not hashed again while they stay as they are.
+        """
+        path, stamp = self.root / manifest.key, self._stamp(manifest.key)
+        if stamp.covers(manifest.files):
+            return path, []
+        sound = stamp.sound(manifest.files)
+        _write_if_possible(stamp, manifest, sound)
+        return path, [name for name in manifest.files if name not in sound]
 
     @contextmanager
     def partial(self, key: str, resumable: bool) -> Iterator[Path]:
@@ -353,10 +373,11 @@ class LocalFolder:
             shutil.rmtree(final)
         final.parent.mkdir(parents=True, exist_ok=True)
         folder.replace(final)
+        _write_if_possible(self._stamp(manifest.key), manifest, manifest.files)
         return Artifact(manifest, lambda: final)
 
     def verify(self, manifest: Manifest) -> list[str]:
-        """Return the files that do not verify."""
+        """Return the files that do not verify, all of them hashed."""
         return broken_files(self.root / manifest.key, manifest)
 
     def remove(self, manifest: Manifest) -> None:
@@ -364,6 +385,7 @@ class LocalFolder:
         gone = self.root / ".partial" / "removed" / uuid.uuid4().hex
         gone.parent.mkdir(parents=True, exist_ok=True)
         (self.root / manifest.key).replace(gone)
+        self._stamp(manifest.key).path.unlink(missing_ok=True)
         shutil.rmtree(gone)
 
     def leftovers(self, before: datetime) -> list[Leftover]:
@@ -379,6 +401,9 @@ class LocalFolder:
         """Remove folders of lost processes."""
         for leftover in leftovers:
             shutil.rmtree(self.root / leftover.name, ignore_errors=True)
+
+    def _stamp(self, key: str) -> Stamp:
+        return Stamp(self.root / ".stamps" / f"{key.replace('/', '-')}.json", self.root / key)
 
 
 def is_remote(root: str | Path) -> bool:
@@ -464,11 +489,29 @@ def code_digest() -> str:
     return content_hash({str(path.relative_to(folder)): file_hash(path) for path in sources})
 
 
-def _fingerprint_files(folder: Path) -> dict[str, FileEntry]:
+def _fingerprint_files(folder: Path, linked: object) -> dict[str, FileEntry]:
+    """Return the fingerprint of each file; if ``linked`` is an artifact, its are known already."""
+    known = dict(_entries_by_file(linked)) if isinstance(linked, Artifact) else {}
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
     return {
-        path.relative_to(folder).as_posix(): FileEntry(
-            sha256=file_hash(path), size=path.stat().st_size
-        )
+        path.relative_to(folder).as_posix(): known.get(_file_of(path))
+        or FileEntry(sha256=file_hash(path), size=path.stat().st_size)
         for path in paths
     }
+
+
+def _entries_by_file(artifact: Artifact) -> Iterator[tuple[tuple[int, ...], FileEntry]]:
+    for name, entry in artifact.manifest.files.items():
+        path = artifact.path / name
+        if path.is_file() and path.stat().st_size == entry.size:  # it may be removed meanwhile
+            yield _file_of(path), entry
+
+
+def _file_of(path: Path) -> tuple[int, ...]:
+    """Return what two names of the very same file have in common."""
+    return path.stat().st_dev, path.stat().st_ino
+
+
+def _write_if_possible(stamp: Stamp, manifest: Manifest, sound: Collection[str]) -> None:
+    with suppress(OSError):  # where others may only read, each verifies for itself
+        stamp.write(manifest.key, manifest.files, sound)

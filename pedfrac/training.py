@@ -22,12 +22,13 @@ from torch import Generator, Tensor, nn
 
 from pedfrac.arithmetic import autocast, float32
 from pedfrac.config import RuntimeConfig, TrainingConfig
-from pedfrac.distributed import ALONE, MappedArray, Ranks, Tell, run_together
+from pedfrac.distributed import ALONE, Ranks, Tell, run_together
 from pedfrac.errors import PedfracError
 from pedfrac.feed import Feed
 from pedfrac.heads import Head
 from pedfrac.imbalance import epoch_order
 from pedfrac.learner import Learner, Network, to_input
+from pedfrac.mapped import Films, MappedArray
 from pedfrac.memory import keep_freed_memory
 from pedfrac.metrics import classification_figures
 from pedfrac.models import FilmClassifier
@@ -51,7 +52,7 @@ class FilmSet:
     """
 
     name: str
-    images: NDArray[np.uint8]
+    images: Films
     rows: NDArray[np.int64]
     labels: NDArray[np.int64]
     filestems: Sequence[str]

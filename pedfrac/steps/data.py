@@ -10,8 +10,7 @@ from pedfrac import inputs, splitting
 from pedfrac import records as record_tables
 from pedfrac.config import ModelConfig, RetrainConfig
 from pedfrac.errors import PedfracError
-from pedfrac.packing import IMAGES, build_pack
-from pedfrac.repacking import EarlierPack
+from pedfrac.packing import CONTENT, FILMS, build_pack
 from pedfrac.steps.keys import Progress, store_of
 from pedfrac.storage import Artifact, ArtifactStore, file_hash
 
@@ -87,8 +86,8 @@ def pack_films(
 ) -> str:
     """Prepare all usable films for a model. Models of one size share the pack.
 
-    Films that the latest pack of this preparation and data folder holds already are copied from
-    it, fetched where it lies in object storage: that is cheaper than to decode them again.
+    Films that the latest pack of this preparation and data folder holds already are shared with
+    it, which is fetched where it lies in object storage: that is cheaper than to decode them again.
     """
     if not config.data.images:
         raise PedfracError("data.images is off: films cannot be packed without looking at them")
@@ -97,8 +96,9 @@ def pack_films(
     preparation = config.preparation(model)
     settings = preparation.model_dump(mode="json")
 
-    def make(folder: Path) -> None:
+    def make(folder: Path) -> Artifact | None:
         read = record_tables.load_records(parent.path)
+        earlier = _earlier_pack(store, parent, settings)
         build_pack(
             folder,
             read.table,
@@ -107,11 +107,17 @@ def pack_films(
             preparation,
             config.runtime.workers,
             progress,
-            _earlier_pack(store, parent, settings),
+            None if earlier is None else earlier.path,
         )
+        return earlier
 
     return store.produce(
-        "pack", make, config=settings, parents={"records": parent}, resumable=True
+        "pack",
+        make,
+        config=settings,
+        parents={"records": parent},
+        resumable=True,
+        told_by=CONTENT,
     ).key
 
 
@@ -123,19 +129,19 @@ def pack_key(config: RetrainConfig, records: str, model: ModelConfig) -> str:
 
 def _earlier_pack(
     store: ArtifactStore, records: Artifact, settings: dict[str, Any]
-) -> EarlierPack | None:
+) -> Artifact | None:
     """Return the newest sound pack of a preparation and of the data folder of these records."""
     for pack in store.of_kind("pack"):
         source = pack.manifest.parents["records"]
-        if pack.manifest.config != settings or not store.exists(source.key):
+        shareable = pack.manifest.config == settings and FILMS in pack.manifest.files
+        if not shareable or not store.exists(source.key):
             continue
         read = store.peek(source.key)
         same_root = read.manifest.config["root"] == records.manifest.config["root"]
         if not same_root or read.digest != source.digest:
             continue
         if (sound := store.find(pack.key)) is not None:
-            known = record_tables.load_records(read.path)
-            return EarlierPack(sound.path / IMAGES, known.table, known.boxes)
+            return sound
     return None
 
 

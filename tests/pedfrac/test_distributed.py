@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import json
 import os
+import pickle
 import runpy
 import signal
 import subprocess
@@ -19,9 +20,10 @@ import torch
 from safetensors.torch import load_file
 
 from pedfrac.config import AugmentConfig, ModelConfig, RetrainConfig, load_config
-from pedfrac.distributed import ALONE, MappedArray, Ranks
+from pedfrac.distributed import ALONE, Ranks
 from pedfrac.errors import PedfracError
 from pedfrac.imbalance import film_weights, make_loss
+from pedfrac.mapped import JoinedFilms, MappedArray
 from pedfrac.models import build_model, resolve_devices
 from pedfrac.training import CHECKPOINT, MODEL, seed_weights, train_on
 
@@ -203,21 +205,19 @@ def test_a_batch_smaller_than_the_devices_is_refused(tmp_path):
         run(tmp_path, 3, toy["config"](batch_size=2))
 
 
-def test_a_mapped_array_is_sent_by_name(tmp_path):
+def test_a_set_of_mapped_films_is_sent_by_name(tmp_path):
     films = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
     np.save(tmp_path / "films.npy", films)
     mapped = np.load(tmp_path / "films.npy", mmap_mode="r")
-    sent = MappedArray.of(mapped)
-    assert isinstance(sent, MappedArray) and np.array_equal(sent.open(), films)
-    assert MappedArray.of(mapped[1:]) is not None and not isinstance(
-        MappedArray.of(mapped[1:]), MappedArray
-    )
-    assert MappedArray.of(films) is films
-
     one = dataclasses.replace(toy["data"]().train, images=mapped)
     assert isinstance(one.__getstate__()["images"], MappedArray)
     again = copy.copy(one)  # goes through the same two methods as the way to another process
     assert isinstance(again.images, np.memmap) and np.array_equal(again.images, films)
+
+    joined = JoinedFilms([mapped], np.array([[0, 1], [0, 0]], np.int32))
+    again = pickle.loads(pickle.dumps(dataclasses.replace(one, images=joined)))  # noqa: S301
+    assert np.array_equal(again.images, films[::-1])
+    assert isinstance(again.images[0], np.memmap)
 
 
 @pytest.mark.parametrize(

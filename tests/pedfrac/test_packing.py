@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import pytest
 
 from pedfrac.config import Preparation
 from pedfrac.errors import PedfracError
-from pedfrac.film_rows import FEW
+from pedfrac.film_rows import FEW, write_rows
 from pedfrac.packing import CHUNK, Pack, build_pack
 from pedfrac.pixels import prepare, yolo_to_xyxy
 
@@ -124,7 +125,7 @@ def test_the_index_comes_back_with_values_and_types(films, undisturbed):
 
 
 def test_only_the_pack_is_left_and_it_cannot_be_written_to(undisturbed):
-    names = {"images.npy", "index.csv", "boxes.csv", "pack.json"}
+    names = {"images.npy", "films.npy", "index.csv", "boxes.csv", "pack.json"}
     assert set(content(undisturbed)) == names
     with pytest.raises(ValueError, match="read-only"):
         Pack.open(undisturbed).images[0] = 0
@@ -152,6 +153,25 @@ def test_more_processes_give_the_same_bytes(films, undisturbed, tmp_path, worker
     assert calls[0] == (0, total)
     assert calls[-1] == (total, total)
     assert calls == sorted(calls)
+
+
+def test_few_films_are_decoded_by_threads_to_the_same_bytes(films, tmp_path, monkeypatch):
+    table, boxes, root = films
+    few = table.head(3 * CHUNK + 1)
+    for name in ("alone", "threads"):
+        (tmp_path / name).mkdir()
+    build_pack(tmp_path / "alone", few, boxes, root, PREPARATION, workers=1)
+    writers = set()
+
+    def write(job):
+        writers.add(threading.get_ident())
+        time.sleep(0.01)
+        return write_rows(job)
+
+    monkeypatch.setattr("pedfrac.film_rows.write_rows", write)
+    build_pack(tmp_path / "threads", few, boxes, root, PREPARATION, workers=3)
+    assert content(tmp_path / "threads") == content(tmp_path / "alone")
+    assert len(writers) == 3
 
 
 @pytest.mark.parametrize("markers", ["inpaint", "off"])
@@ -228,10 +248,15 @@ def test_an_error_of_the_caller_leaves_a_build_that_goes_on(films, undisturbed, 
     assert content(tmp_path) == content(undisturbed)
 
 
-def test_a_finished_build_is_not_done_again(films, undisturbed):
-    before = {path.name: path.stat().st_mtime_ns for path in undisturbed.iterdir()}
-    build_pack(undisturbed, *films, PREPARATION, 1, lambda *_: pytest.fail("was done again"))
-    assert {path.name: path.stat().st_mtime_ns for path in undisturbed.iterdir()} == before
+def test_a_finished_build_is_not_done_again(films, undisturbed, tmp_path):
+    table, boxes, _ = films
+    before, packed_at = content(undisturbed), (undisturbed / "images.npy").stat().st_mtime_ns
+    calls = []
+    nowhere = tmp_path  # a film that is decoded would be missed
+    build_pack(undisturbed, table, boxes, nowhere, PREPARATION, 1, lambda *call: calls.append(call))
+    assert calls == [(len(table), len(table))]
+    assert (undisturbed / "images.npy").stat().st_mtime_ns == packed_at
+    assert content(undisturbed) == before
 
 
 def test_a_half_built_pack_of_other_films_is_not_gone_on_with(films, undisturbed, tmp_path):

@@ -1,11 +1,24 @@
 """Artifacts: made once, found again, made anew when broken, never half there."""
 
+import json
+import os
+import shutil
+from unittest import mock
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pedfrac.errors import PedfracError
-from pedfrac.storage import ArtifactStore, broken_files, content_hash, export
+from pedfrac.storage import (
+    Artifact,
+    ArtifactStore,
+    broken_files,
+    content_hash,
+    export,
+    file_hash,
+    parse_manifest,
+)
 
 
 def maker(text: str, calls: list[str]):
@@ -88,3 +101,44 @@ def test_export_replaces_what_was_there(tmp_path):
 @given(st.dictionaries(st.text(), st.integers() | st.floats(allow_nan=False, allow_infinity=False)))
 def test_the_hash_does_not_depend_on_order(value):
     assert content_hash(value) == content_hash(dict(reversed(value.items())))
+
+
+def test_a_linked_file_keeps_its_fingerprint_and_any_other_is_hashed(tmp_path):
+    store = ArtifactStore(tmp_path)
+    first = store.produce("first", maker("one", []))
+
+    def make(folder):
+        os.link(first.path / "a.txt", folder / "linked")
+        shutil.copyfile(first.path / "a.txt", folder / "copied")
+        (folder / "new").write_text("two")
+        return first
+
+    with mock.patch("pedfrac.storage.file_hash", wraps=file_hash) as hashed:
+        second = store.produce("second", make)
+    assert {call.args[0].name for call in hashed.call_args_list} == {"copied", "new"}
+    assert second.manifest.files["linked"] == first.manifest.files["a.txt"]
+    assert store.verify(second.key) == []
+
+
+def test_the_digest_is_over_the_files_that_tell_and_old_manifests_tell_by_all(tmp_path):
+    def make(parts):
+        def write(folder):
+            (folder / "content").write_text("pixels")
+            for number in range(parts):
+                (folder / f"part{number}").write_text("p" * (6 // parts))
+
+        return write
+
+    stores = [ArtifactStore(tmp_path / str(number)) for number in (1, 2)]
+    one, two = (
+        store.produce("pack", make(parts), told_by=("content",))
+        for parts, store in enumerate(stores, start=1)
+    )
+    assert one.digest == two.digest and one.manifest.files != two.manifest.files
+    (two.path / "part1").write_text("qqq")
+    assert stores[1].find(two.key) is None, "all files are verified"
+
+    fields = one.manifest.model_dump(exclude={"told_by"})
+    old = parse_manifest(json.dumps(fields).encode(), "old")
+    names = {name: entry.sha256 for name, entry in old.files.items()}
+    assert Artifact(old, lambda: one.path).digest == content_hash(names) != one.digest
