@@ -2,7 +2,10 @@
 
 A round is the command ``pedfrac retrain`` as a person types it, with no server and no artifacts,
 and then the same steps one after another without Prefect and MLflow (bare_retraining), whose own
-time, without imports, is the compute. The films are phantoms.
+time, without imports, is the compute. There each step has all cores, whatever ``runtime.parallel``
+says; the command may train side by side, as the demo does, and win back what a small network loses
+on several cores. With ``--set runtime.parallel=1`` both do the same one after another, so that what
+is left is orchestration alone. The films are phantoms.
 Run: ``python benchmarks/retraining_overhead.py --config demo.yaml``
 """
 
@@ -28,6 +31,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="Phantoms; made where they are not there")
     parser.add_argument("--images", type=int, default=1400)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--set", action="append", default=[], help="As in pedfrac")
     given = parser.parse_args()
     print(f"{os.cpu_count()} cores ({platform.machine()}), load {os.getloadavg()[0]:.1f}\n")
     with tempfile.TemporaryDirectory() as folder:
@@ -46,7 +50,7 @@ def _retrain(given: argparse.Namespace, data: Path, folder: Path) -> float:
     """Return the wall time of the command in seconds."""
     folder.mkdir()
     began = time.monotonic()
-    _run(["-m", "flows.cli", "retrain", *_settings(given.config, data, folder)], folder)
+    _run(["-m", "flows.cli", "retrain", *_settings(given, data, folder)], folder)
     return time.monotonic() - began
 
 
@@ -54,16 +58,17 @@ def _bare(given: argparse.Namespace, data: Path, folder: str, number: int) -> di
     """Return the seconds of each kind of step in a process that does nothing else."""
     home = Path(folder) / f"bare-{number}"
     home.mkdir()
-    done = _run([str(BARE), "--json", *_settings(given.config, data, home)], home)
+    done = _run([str(BARE), "--json", *_settings(given, data, home)], home)
     seconds: dict[str, float] = json.loads(done)
     return seconds
 
 
-def _settings(config: Path, data: Path, folder: Path) -> list[str]:
+def _settings(given: argparse.Namespace, data: Path, folder: Path) -> list[str]:
     places = {"data.root": data, "artifacts": folder / "artifacts", "results": folder / "results"}
     return [
-        *("--config", str(config.resolve())),
+        *("--config", str(given.config.resolve())),
         *(f"--set={name}={path.resolve()}" for name, path in places.items()),
+        *(f"--set={one}" for one in given.set),
     ]
 
 

@@ -3,7 +3,6 @@
 import atexit
 import inspect
 import json
-import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +17,8 @@ from flows.artifacts import artifacts
 from flows.champion import promote, promotions, rollback
 from flows.embedded import run_flow
 from flows.export import export
+from flows.forking import import_ahead
+from flows.log import show_log
 from flows.monitor_command import monitor
 from flows.output import as_table as _table
 from flows.output import out
@@ -361,7 +362,7 @@ def retrain(
     the test set.
     """
     settings = given.load()
-    done = _run_tracked("flows.retrain:retrain", settings)
+    done = _run_retraining(settings)
     _print_evaluation(settings, done.evaluated, as_json, done.model_dump(mode="json"))
     if not as_json:
         out.print(f"Report             {done.report}")
@@ -409,7 +410,7 @@ def reproduce(
     if settings.split.file != str(file):
         raise PedfracError("reproduce: the split is that of --split; leave split.file out")
 
-    done = _run_tracked("flows.retrain:retrain", settings)
+    done = _run_retraining(settings)
     _print_reproduction(settings, protocol, leakage, done, as_json)
 
 
@@ -586,47 +587,6 @@ def leaving_at_once() -> Iterator[None]:
         raise
 
 
-def show_log() -> None:
-    """Log to stderr what a person wants to follow; the server keeps all of it."""
-    handler = StandardError()
-    handler.addFilter(is_news)
-    logging.basicConfig(
-        handlers=[handler],
-        level=logging.WARNING,
-        format="%(asctime)s %(message)s",
-        datefmt="%H:%M:%S",
-    )
-    logging.getLogger("pedfrac").setLevel(logging.INFO)
-    for name in ("flow_engine", "task_engine", "flow_runs", "task_runs"):
-        logging.getLogger(f"prefect.{name}").addFilter(_without_traceback)
-
-
-class StandardError(logging.Handler):
-    """Prints to what stderr is at the time: while a bar is shown, to the lines above it.
-
-    Prefect replaces a handler of the root whose name begins with an underscore.
-    """
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Print one record."""
-        print(self.format(record), file=sys.stderr, flush=True)
-
-
-def is_news(record: logging.LogRecord) -> bool:
-    """Whether a line says something that none before it said and the last one will not say."""
-    message = record.getMessage()
-    ended = message.startswith("Finished in state")
-    return not (ended or (message.startswith("Encountered") and "PedfracError" in message))
-
-
-def _without_traceback(record: logging.LogRecord) -> bool:
-    """Keep the one line of a user's error; a bug keeps its traceback."""
-    if record.exc_info and isinstance(record.exc_info[1], PedfracError):
-        record.exc_info = None
-        record.exc_text = None
-    return True
-
-
 def _group_number(group: str, names: Sequence[str]) -> int | None:
     if group == "all":
         return None
@@ -635,6 +595,12 @@ def _group_number(group: str, names: Sequence[str]) -> int | None:
     if group.isdigit() and int(group) < len(names):
         return int(group)
     raise PedfracError(f"--group {group}: allowed are all, 0-{len(names) - 1}, {', '.join(names)}")
+
+
+def _run_retraining(settings: Any) -> Any:
+    if settings.runtime.parallel > 1 and settings.runtime.dispatch == "local":
+        import_ahead()
+    return _run_tracked("flows.retrain:retrain", settings)
 
 
 def _run_tracked(entrypoint: str, settings: Any, **more: Any) -> Any:

@@ -211,7 +211,7 @@ def _take_part(
     work: Work, ranks: Ranks, device: torch.device, store: Path, caller: Connection, level: int
 ) -> None:
     """Be one of the processes: the body of each."""
-    threading.Thread(target=_end_with_caller, daemon=True).start()
+    end_with_caller()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # sent to a whole group: the caller decides
     torch.set_num_threads(max(1, torch.get_num_threads() // ranks.size))
@@ -239,11 +239,16 @@ def _end(code: int) -> None:
     os._exit(code)
 
 
-def _end_with_caller() -> None:
+def end_with_caller() -> None:
+    """End this process, once begun by another, at once when that one ends, however it does."""
     parent = multiprocessing.parent_process()
     assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)
+
+    def follow() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def _relay_logs(caller: Connection, level: int) -> None:
