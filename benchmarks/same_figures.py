@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1400)
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--only", nargs="+", help="Variants beside the default; else all")
     given = parser.parse_args()
     device = resolve_device("auto")
     data = given.data or given.work / "phantoms"
@@ -47,6 +48,7 @@ def main() -> None:
         {"variant": one.name, "seed": seed, **_train(one, seed, given, data)}
         for seed in range(given.seeds)
         for one in _variants(device)
+        if one == DEFAULT or not given.only or one.name in given.only
     ]
     print(f"{machine(device)}, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}\n")
     _print(pd.DataFrame(found))
