@@ -1,6 +1,7 @@
 """How the parent has its children run: here, in processes side by side, or on a pool of workers."""
 
 import os
+import signal
 import time
 from collections.abc import Callable
 from typing import Any, cast
@@ -82,6 +83,7 @@ def _be_child(
 ) -> None:
     """Run a flow, with this process's share of the cores: the body of each process."""
     end_with_caller()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # sent to a whole group: the caller decides
     os.environ.update(environment)
     torch.set_num_threads(max(1, torch.get_num_threads() // parallel))
     if logged:

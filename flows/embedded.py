@@ -3,8 +3,11 @@
 Not here: deployments, whose runs a worker starts.
 """
 
-from collections.abc import Callable
-from contextlib import suppress
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from threading import Thread
 from typing import Any
@@ -26,13 +29,20 @@ def run_flow(
 
     if PREFECT_API_URL.value():
         return _imported(entrypoint)(*given, **more)
-    server = _starting_server()
+    # imported before its thread begins, since two may trip over each other's imports
+    from prefect.server.api.server import SubprocessASGIServer
+
+    server = SubprocessASGIServer()
+    starting = _starting(server)
     # nobody listens to heartbeats there, and to end them takes each run a second
-    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+    with (
+        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+        _ending_when_interrupted(server),
+    ):
         flow = _imported(entrypoint)
         if meanwhile:
             meanwhile()
-        server.join()
+        starting.join()
         return flow(*given, **more)
 
 
@@ -42,15 +52,36 @@ def _imported(entrypoint: str) -> Callable[..., Any]:
     return flow
 
 
-def _starting_server() -> Thread:
+def _starting(server: Any) -> Thread:
     """Return the thread in which the server starts that Prefect's client will ask for."""
-    # imported before the thread begins, since two may trip over each other's imports
-    from prefect.server.api.server import SubprocessASGIServer
 
     def start() -> None:
         with suppress(Exception):  # the client then starts it again, and tells
-            SubprocessASGIServer().start()
+            server.start()
 
     thread = Thread(target=start)
     thread.start()
     return thread
+
+
+@contextmanager
+def _ending_when_interrupted(server: Any) -> Iterator[None]:
+    """End at Ctrl-C, which ends the server, too: Prefect would wait for trainings and for it.
+
+    Processes of children end with this one.
+    """
+
+    def end(*_: Any) -> None:
+        print(
+            "pedfrac: interrupted; what is done is kept, and the same command goes on from there",
+            file=sys.stderr,
+            flush=True,
+        )
+        server.stop()
+        os._exit(130)
+
+    before = signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
