@@ -3,9 +3,8 @@
 A round is the command ``pedfrac retrain`` as a person types it, with no server and no artifacts,
 and then the same steps one after another without Prefect and MLflow (bare_retraining), whose own
 time, without imports, is the compute. There each step has all cores, whatever ``runtime.parallel``
-says; the command may train side by side, as the demo does, and win back what a small network loses
-on several cores. With ``--set runtime.parallel=1`` both do the same one after another, so that what
-is left is orchestration alone. The films are phantoms.
+says: with ``--set runtime.parallel=2`` the command trains side by side, and the ratio is no longer
+that of orchestration alone. The films are phantoms.
 Run: ``python benchmarks/retraining_overhead.py --config demo.yaml``
 """
 

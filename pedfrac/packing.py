@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -238,6 +239,7 @@ class _Ledger:
         arrays = FilmArrays.of(folder)
         self._films, self._thread = films, ThreadPoolExecutor(1)
         self._left = films["checksum"] < 0
+        self._written: SimpleQueue[tuple[Any, Any]] = SimpleQueue()
         self._marking: Future[None] | None = None
         self.target = arrays.parts[-1]  # of which alone there are rows to do: others are shared
         self.places = arrays.places[:, 1]
@@ -249,8 +251,8 @@ class _Ledger:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._thread.submit(self._mark).result()  # what came while the last marking was under way
         self._thread.shutdown()
-        self._wait()
 
     @classmethod
     def open(
@@ -283,19 +285,21 @@ class _Ledger:
 
     def mark(self, rows: Sequence[int] | NDArray[np.int64], checksums: Any) -> None:
         """Note that rows are written, as soon as they are on the disk; work goes on meanwhile."""
-        self._wait()
         self._left[rows] = False
-        self._marking = self._thread.submit(self._mark, rows, checksums)
+        self._written.put((rows, checksums))
+        if self._marking is None or self._marking.done():
+            if self._marking is not None:
+                self._marking.result()  # raises what it raised
+            self._marking = self._thread.submit(self._mark)
 
-    def _wait(self) -> None:
-        if self._marking is not None:
-            self._marking.result()
-
-    def _mark(self, rows: Any, checksums: Any) -> None:
+    def _mark(self) -> None:
+        """Mark all that is written by now: a slow disk is waited for less often, not longer."""
+        written = [self._written.get() for _ in range(self._written.qsize())]
         # On the disk before the ledger says so, whatever stops the machine next.
         with self.target.open("r+b") as images:
             os.fsync(images.fileno())
-        self._films["checksum"][rows] = checksums
+        for rows, checksums in written:
+            self._films["checksum"][rows] = checksums
 
 
 def _lay_out(

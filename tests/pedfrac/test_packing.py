@@ -20,7 +20,7 @@ import pytest
 from pedfrac.config import Preparation
 from pedfrac.errors import PedfracError
 from pedfrac.film_rows import FEW, write_rows
-from pedfrac.packing import CHUNK, Pack, build_pack
+from pedfrac.packing import CHUNK, FILMS, Pack, build_pack
 from pedfrac.pixels import prepare, yolo_to_xyxy
 
 PREPARATION = Preparation(size=64)
@@ -195,8 +195,10 @@ def test_a_killed_build_goes_on_to_the_same_bytes(films, undisturbed, tmp_path, 
     command = [sys.executable, tmp_path / "builder.py", tmp_path / "arguments", str(workers)]
     builder = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
     assert builder.stdout is not None
-    for _ in range(draw.randint(3, 7)):  # a chunk counts at the latest when the next is done
+    for _ in range(draw.randint(3, 7)):
         assert builder.stdout.readline()
+    while not (np.load(folder / FILMS)["checksum"] >= 0).any():
+        time.sleep(0.001)  # a chunk counts when it is on the disk
     time.sleep(draw.uniform(0, 0.04))
     builder.send_signal(signal.SIGKILL)
     builder.wait()
