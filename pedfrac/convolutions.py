@@ -1,9 +1,9 @@
 """Convolutions as a processor learns them fastest: the same sums as torch's, by matrix products.
 
-On a CPU the gradient of the weights is the slow part of torch's convolutions in float32: one matrix
-product takes two thirds of the time for pointwise ones, and a quarter for depthwise ones with wide
-kernels on the smallest maps (``benchmarks/convolution_speed.py``). Parameters keep their names and
-shapes, so weights are those of the network. Not here: when to learn so (learner).
+On a CPU the gradient of the weights is the slow part of torch's convolutions in float32. Matrix
+products take a quarter of a layer's time for depthwise ones with wide kernels on the smallest maps,
+and up to a sixth less for pointwise ones (``benchmarks/convolution_speed.py``). Parameters keep
+their names and shapes, so weights are those of the network. Not here: when to learn so (learner).
 """
 
 from typing import Any
