@@ -215,7 +215,7 @@ def _core(given: argparse.Namespace) -> None:
             print(f"| {name} | {len(paths) / np.median(each):.0f} | {ratio} |")
         shares = ["read_bytes", "chunks", "_unpacked", "'accumulate'", "_remove_markers"]
         shares += ["letterbox", "'write' of '_io.Buffered", "_write_tables", "_sources"]
-        _profile(lambda: pack(1), [*shares, "_wait"])
+        _profile(lambda: pack(1), shares)
 
 
 def _cores(given: argparse.Namespace) -> None:

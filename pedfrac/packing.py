@@ -251,8 +251,10 @@ class _Ledger:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._thread.submit(self._mark).result()  # what came while the last marking was under way
+        rest = self._thread.submit(self._mark)  # what came while the last marking was under way
         self._thread.shutdown()
+        for marking in filter(None, (self._marking, rest)):
+            marking.result()  # raises what it raised
 
     @classmethod
     def open(
@@ -295,6 +297,8 @@ class _Ledger:
     def _mark(self) -> None:
         """Mark all that is written by now: a slow disk is waited for less often, not longer."""
         written = [self._written.get() for _ in range(self._written.qsize())]
+        if not written:
+            return  # all is shared, perhaps: what is linked is not opened to be written to
         # On the disk before the ledger says so, whatever stops the machine next.
         with self.target.open("r+b") as images:
             os.fsync(images.fileno())

@@ -238,6 +238,24 @@ def test_a_killed_worker_is_an_error_and_the_build_goes_on_later(films, undistur
     assert content(tmp_path) == content(undisturbed)
 
 
+@pytest.mark.parametrize("count", [1, 3 * CHUNK])
+def test_films_that_do_not_reach_the_disk_make_no_pack(films, tmp_path, monkeypatch, count):
+    fsync, failed = os.fsync, []
+
+    def broken(file):
+        # once, since a system tells of what it could not write but once
+        if not failed and Path(f"/proc/self/fd/{file}").readlink().name == "images.npy":
+            failed.append(file)
+            raise OSError(5, "Input/output error")
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", broken)
+    table, boxes, root = films
+    with pytest.raises(OSError, match="Input/output error"):
+        build_pack(tmp_path, table.head(count), boxes, root, PREPARATION, 1)
+    assert not (tmp_path / "pack.json").exists()
+
+
 def test_an_error_of_the_caller_leaves_a_build_that_goes_on(films, undisturbed, tmp_path):
     def stop(done, total):
         if done > 3 * CHUNK:
