@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from pedfrac import records
 from pedfrac.config import DataConfig
@@ -19,6 +20,8 @@ from pedfrac.storage import content_hash, is_remote
 
 if TYPE_CHECKING:
     from pedfrac.objects import Objects
+
+_SECOND = 1_000_000_000  # nanoseconds
 
 _IMAGES = re.compile(r"images[^/]*/[^/]+$")
 
@@ -32,11 +35,23 @@ class InputFile:
     modified: datetime
 
     def fits(self, path: Path) -> bool:
-        """Return whether a file has the size and time of this object."""
+        """Return whether a file was fetched as this object and dated so."""
         if not path.is_file():
             return False
         status = path.stat()
-        return status.st_size == self.size and status.st_mtime == self.modified.timestamp()
+        return (status.st_size, status.st_mtime_ns) == (self.size, self._time)
+
+    def date(self, path: Path) -> None:
+        """Give the file that was fetched the time of this object."""
+        os.utime(path, ns=(self._time, self._time))
+
+    @property
+    def _time(self) -> int:
+        """Nanoseconds since 1970: the second of the change, and a fraction told by the identity.
+
+        Servers tell whole seconds, and within one an object may be overwritten by one of its size.
+        """
+        return int(self.modified.timestamp()) * _SECOND + crc32(self.identity.encode()) % _SECOND
 
 
 def origin(config: DataConfig) -> str:
@@ -94,8 +109,7 @@ def _mirror(objects: "Objects", files: Mapping[str, InputFile], selection: objec
 
     def download(targets: Mapping[str, Path], done: Callable[[str], None]) -> None:
         def dated(name: str) -> None:
-            time = files[name].modified.timestamp()
-            os.utime(targets[name], (time, time))
+            files[name].date(targets[name])
             done(name)
 
         objects.download(targets, dated)

@@ -1,5 +1,6 @@
 """Input data on a real S3 server: mirrored once a node, kept like the objects, named like them."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from servers import environment
 from pedfrac import inputs
 from pedfrac.config import DataConfig, PhantomConfig
 from pedfrac.errors import PedfracError
+from pedfrac.inputs import InputFile
 from pedfrac.phantoms import write_phantoms
 from pedfrac.records import read_records
 
@@ -64,6 +66,14 @@ def test_only_what_changed_is_fetched_and_what_is_gone_goes(remote, bucket):
     assert image_requests(before) == 1
     assert not (Path(local.root) / first).exists()
     assert (Path(local.root) / second).read_bytes() == changed
+
+
+def test_an_object_overwritten_within_a_second_by_one_of_its_size_is_another(tmp_path):
+    second = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    before, after = InputFile(3, "etag of one", second), InputFile(3, "etag of another", second)
+    (tmp_path / "film.png").write_bytes(b"one")
+    before.date(tmp_path / "film.png")
+    assert before.fits(tmp_path / "film.png") and not after.fits(tmp_path / "film.png")
 
 
 def test_names_and_states_do_not_depend_on_the_node(remote, tmp_path, monkeypatch):
