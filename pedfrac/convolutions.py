@@ -73,21 +73,28 @@ class _Depthwise(torch.autograd.Function):
             )[0]  # fmt: skip
         sides = gradient.shape[2:], maps.shape[2:], weight.shape[2:], ctx.stride, ctx.padding
         down, across = (_joined(*side).to(maps) for side in zip(*sides, strict=True))
-        to_weight = torch.einsum("crsyx,ryk,sxl->ckl", _pairs(gradient, maps), down, across)
+        # plain matrices, since torch's compiler loses its way in products of seven dimensions
+        to_weight = _pairs(gradient, maps).flatten(1) @ _outer(down, across)
         return to_maps, to_weight.view_as(weight), None, None
 
 
 def _pairs(gradient: Tensor, maps: Tensor) -> Tensor:
-    """Return what each pair of an output and an input place has in common: (c, h', w', h, w)."""
+    """Return what each pair of an output and an input place has in common: (c, h'·w', h·w)."""
     outputs = gradient.permute(1, 2, 3, 0).flatten(1, 2)
     inputs = maps.permute(1, 0, 2, 3).flatten(2)
-    return torch.bmm(outputs, inputs).view(-1, *gradient.shape[2:], *maps.shape[2:])
+    return torch.bmm(outputs, inputs)
 
 
 def _joined(outputs: int, inputs: int, kernel: int, stride: int, padding: int) -> Tensor:
     """Return which weight joins an output and an input place along a side: (out, in, weight)."""
     first = torch.arange(outputs)[:, None, None] * stride - padding
     return first + torch.arange(kernel) == torch.arange(inputs)[:, None]
+
+
+def _outer(down: Tensor, across: Tensor) -> Tensor:
+    """Return which weight joins a pair of places, from those of both sides: (pair, weight)."""
+    rows, columns = down[:, None, :, None, :, None], across[None, :, None, :, None, :]
+    return (rows * columns).reshape(-1, down.shape[2] * across.shape[2])
 
 
 def _is_pointwise(module: nn.Conv2d) -> bool:
