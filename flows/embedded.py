@@ -7,10 +7,11 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib import import_module
-from threading import Thread
 from typing import Any
+
+from flows.server import TemporaryServer, temporary_server
 
 
 def run_flow(
@@ -18,31 +19,18 @@ def run_flow(
 ) -> Any:
     """Run the flow of an entrypoint, ``module:function``, and return what it returns.
 
-    Where no server is configured, Prefect's temporary one starts while the flow is imported and
+    Where no server is configured, a temporary one starts while the flow is imported and
     ``meanwhile`` does what the flow would else do later.
     """
-    from prefect.settings import (
-        PREFECT_API_URL,
-        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-        temporary_settings,
-    )
+    from prefect.settings import PREFECT_API_URL
 
     if PREFECT_API_URL.value():
         return _imported(entrypoint)(*given, **more)
-    # imported before its thread begins, since two may trip over each other's imports
-    from prefect.server.api.server import SubprocessASGIServer
-
-    server = SubprocessASGIServer()
-    starting = _starting(server)
-    # nobody listens to heartbeats there, and to end them takes each run a second
-    with (
-        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
-        _ending_when_interrupted(server),
-    ):
+    with temporary_server() as server, _ending_when_interrupted(server):
         flow = _imported(entrypoint)
         if meanwhile:
             meanwhile()
-        starting.join()
+        server.wait()
         return flow(*given, **more)
 
 
@@ -52,20 +40,8 @@ def _imported(entrypoint: str) -> Callable[..., Any]:
     return flow
 
 
-def _starting(server: Any) -> Thread:
-    """Return the thread in which the server starts that Prefect's client will ask for."""
-
-    def start() -> None:
-        with suppress(Exception):  # the client then starts it again, and tells
-            server.start()
-
-    thread = Thread(target=start)
-    thread.start()
-    return thread
-
-
 @contextmanager
-def _ending_when_interrupted(server: Any) -> Iterator[None]:
+def _ending_when_interrupted(server: TemporaryServer) -> Iterator[None]:
     """End at Ctrl-C, which ends the server, too: Prefect would wait for trainings and for it.
 
     Processes of children end with this one.

@@ -55,9 +55,7 @@ def test_the_log_tells_news_only(first):
 
 
 def test_processes_side_by_side_share_one_server(done):
-    # the parent's starts before the log does, and a child's would be told
-    assert "Starting temporary server" not in done.stderr
-    assert done.stderr.count("Stopping temporary server") == 1
+    assert "temporary server" not in done.stderr  # Prefect tells of each that it starts
 
 
 def test_results_lie_where_people_look(folder, done):
