@@ -21,7 +21,7 @@ from pedfrac.storage import content_hash, is_remote
 if TYPE_CHECKING:
     from pedfrac.objects import Objects
 
-_SECOND = 1_000_000_000  # nanoseconds
+_SECOND, _MICROSECOND = 1_000_000_000, 1_000  # nanoseconds
 
 _IMAGES = re.compile(r"images[^/]*/[^/]+$")
 
@@ -50,8 +50,10 @@ class InputFile:
         """Nanoseconds since 1970: the second of the change, and a fraction told by the identity.
 
         Servers tell whole seconds, and within one an object may be overwritten by one of its size.
+        In microseconds, since not every file system keeps less.
         """
-        return int(self.modified.timestamp()) * _SECOND + crc32(self.identity.encode()) % _SECOND
+        fraction = crc32(self.identity.encode()) * _MICROSECOND % _SECOND
+        return int(self.modified.timestamp()) * _SECOND + fraction
 
 
 def origin(config: DataConfig) -> str:

@@ -74,6 +74,7 @@ def test_an_object_overwritten_within_a_second_by_one_of_its_size_is_another(tmp
     (tmp_path / "film.png").write_bytes(b"one")
     before.date(tmp_path / "film.png")
     assert before.fits(tmp_path / "film.png") and not after.fits(tmp_path / "film.png")
+    assert (tmp_path / "film.png").stat().st_mtime_ns % 1000 == 0
 
 
 def test_names_and_states_do_not_depend_on_the_node(remote, tmp_path, monkeypatch):
