@@ -16,8 +16,11 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
+from pedfrac.config.loading import load_config
+
 # nothing slow is imported here, since processes that decode films import this file again
-from pedfrac.config import PhantomConfig, RetrainConfig, load_config
+from pedfrac.config.phantoms import PhantomConfig
+from pedfrac.config.retrain import RetrainConfig
 
 
 class Clock:
@@ -50,7 +53,7 @@ def main() -> None:
         ]
         config = load_config(given.config, [*where, *given.set])
         if given.images:
-            from pedfrac.phantoms import write_phantoms
+            from pedfrac.phantoms.dataset import write_phantoms
 
             write_phantoms(places["data"], PhantomConfig(images=given.images, scale=given.scale))
         clock = retrain(config)
@@ -59,7 +62,7 @@ def main() -> None:
         return
     import torch
 
-    from pedfrac.models import resolve_device
+    from pedfrac.compute.devices import resolve_device
 
     device = resolve_device(config.runtime.device)
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else "no GPU"
@@ -71,40 +74,40 @@ def main() -> None:
 
 def retrain(config: RetrainConfig) -> Clock:
     """Do all that a retraining does; return how long each kind of step took."""
-    from pedfrac import steps
+    from pedfrac import pipeline
 
     for name in ("explanation", "robustness", "profiling"):
         import_module(f"pedfrac.{name}")  # steps import these when they need them
     clock = Clock()
     with clock.counting("records, cohort, split"):
-        records = steps.read_records(config)
-        cohort = steps.select_cohort(config, records)
-        split = steps.split_patients(config, cohort)
+        records = pipeline.read_records(config)
+        cohort = pipeline.select_cohort(config, records)
+        split = pipeline.split_patients(config, cohort)
     with clock.counting("pack"):
         packs = [
-            steps.pack_films(config, records, section.model)
+            pipeline.pack_films(config, records, section.model)
             for section in (config.fracture, config.age)
         ]
-    prepared = steps.Prepared(
+    prepared = pipeline.Prepared(
         records=records, cohort=cohort, split=split, fracture_pack=packs[0], age_pack=packs[1]
     )
     with clock.counting("training of the generalist"):
-        generalist = steps.fracture_training(config, prepared).run()
+        generalist = pipeline.fracture_training(config, prepared).run()
     with clock.counting("training of the age classifier"):
-        age = steps.age_training(config, prepared).run()
+        age = pipeline.age_training(config, prepared).run()
     with clock.counting("training of the specialists"):
         specialists = [
-            steps.fracture_training(config, prepared, group, generalist).run()
+            pipeline.fracture_training(config, prepared, group, generalist).run()
             for group in range(len(config.cohort.ages))
         ]
     with clock.counting("evaluation"):
-        trained = steps.Trained(age=age, generalist=generalist, specialists=tuple(specialists))
-        bundle = steps.assemble_bundle(config, prepared, trained)
-        evaluation = steps.evaluate_bundle(config, prepared, bundle)
+        trained = pipeline.Trained(age=age, generalist=generalist, specialists=tuple(specialists))
+        bundle = pipeline.assemble_bundle(config, prepared, trained)
+        evaluation = pipeline.evaluate_bundle(config, prepared, bundle)
     with clock.counting("explanation"):
-        steps.explain_bundle(config, prepared, bundle, evaluation)
+        pipeline.explain_bundle(config, prepared, bundle, evaluation)
     with clock.counting("robustness"):
-        steps.check_robustness(config, prepared, bundle, evaluation)
+        pipeline.check_robustness(config, prepared, bundle, evaluation)
     return clock
 
 

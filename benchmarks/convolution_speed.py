@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pedfrac.convolutions import by_matrix_products
-from pedfrac.memory import keep_freed_memory
+from pedfrac.compute.malloc import keep_freed_memory
+from pedfrac.training.convolutions import by_matrix_products
 
 # of channels in and out, side of the map, kernel, stride
 POINTWISE = [(40, 160, 32), (160, 40, 32), (160, 640, 8), (640, 160, 8), (320, 1280, 4)]

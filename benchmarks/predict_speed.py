@@ -28,18 +28,23 @@ import torch
 from safetensors.torch import save_file
 from turns import machine, spread, take_turns
 
-from pedfrac.ages import AgeGroups
-from pedfrac.bundle import Bundle, BundleInfo, bundle_digest, weight_names, write_bundle
-from pedfrac.config import CohortConfig, PhantomConfig
-from pedfrac.films import Film, find_films, read_ages, text_boxes
-from pedfrac.heads import make_head
-from pedfrac.memory import keep_freed_memory
-from pedfrac.models import build_model, resolve_device
-from pedfrac.monitored import Observer
-from pedfrac.phantoms import LABELS, write_phantoms
-from pedfrac.pixels import decode, letterbox, remove_markers
-from pedfrac.prediction import predict_to
-from pedfrac.training import seed_weights, to_films
+from pedfrac.age_groups import AgeGroups
+from pedfrac.bundle.bundle import Bundle, BundleInfo, bundle_digest, weight_names, write_bundle
+from pedfrac.compute.devices import resolve_device
+from pedfrac.compute.malloc import keep_freed_memory
+from pedfrac.config.data import CohortConfig
+from pedfrac.config.phantoms import PhantomConfig
+from pedfrac.imaging.decoding import decode
+from pedfrac.imaging.letterbox import letterbox
+from pedfrac.imaging.markers import remove_markers
+from pedfrac.models.classifier import build_model
+from pedfrac.models.heads import make_head
+from pedfrac.models.inputs import to_films
+from pedfrac.phantoms.dataset import LABELS, write_phantoms
+from pedfrac.serving.images import Film, find_films, read_ages, text_boxes
+from pedfrac.serving.observer import Observer
+from pedfrac.serving.prediction import predict_to
+from pedfrac.training.trainer import seed_weights
 
 LARGE = {"fracture": ("convnextv2_tiny", 384, {}), "age": ("swin_tiny_patch4_window7_224", 224, {})}
 SMALL = {

@@ -20,11 +20,13 @@ from scipy import stats
 from training_speed import Variant, convolutions, memory_layout
 from turns import machine
 
-from pedfrac import steps
-from pedfrac.arithmetic import multiplies_bf16
-from pedfrac.config import PhantomConfig, RetrainConfig, load_config
-from pedfrac.models import resolve_device
-from pedfrac.phantoms import write_phantoms
+from pedfrac import pipeline
+from pedfrac.compute.devices import resolve_device
+from pedfrac.compute.precision import multiplies_bf16
+from pedfrac.config.loading import load_config
+from pedfrac.config.phantoms import PhantomConfig
+from pedfrac.config.retrain import RetrainConfig
+from pedfrac.phantoms.dataset import write_phantoms
 
 DEFAULT = Variant("default")
 SLOWER = "AdamW in several passes"
@@ -87,13 +89,13 @@ def _train(
     config: RetrainConfig = load_config(
         str(given.config), [f"{name}={value}" for name, value in settings.items()]
     )
-    records = steps.read_records(config)
-    cohort = steps.select_cohort(config, records)
-    prepared = steps.Prepared(
+    records = pipeline.read_records(config)
+    cohort = pipeline.select_cohort(config, records)
+    prepared = pipeline.Prepared(
         records=records,
         cohort=cohort,
-        split=steps.split_patients(config, cohort),
-        fracture_pack=steps.pack_films(config, records, config.fracture.model),
+        split=pipeline.split_patients(config, cohort),
+        fracture_pack=pipeline.pack_films(config, records, config.fracture.model),
         age_pack="",
     )
     with ExitStack() as stack:
@@ -101,8 +103,8 @@ def _train(
         stack.enter_context(convolutions(own=variant.own_convolutions))
         if variant.name == SLOWER:
             stack.enter_context(_several_passes())
-        key = steps.fracture_training(config, prepared).run()
-    history: Any = steps.store_of(config).get(key).read_json("history.json")
+        key = pipeline.fracture_training(config, prepared).run()
+    history: Any = pipeline.store_of(config).get(key).read_json("history.json")
     print(f"{variant.name}, seed {seed}: {history[-1]['validation']}", flush=True)
     return {name: history[-1]["validation"][name] for name in ("auroc", "loss")}
 

@@ -25,14 +25,17 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from turns import machine, spread, take_turns
 
-from pedfrac import learner
-from pedfrac.arithmetic import multiplies_bf16
-from pedfrac.config import ModelConfig, RuntimeConfig, TrainingConfig
-from pedfrac.distributed import ALONE
-from pedfrac.feed import Feed
-from pedfrac.memory import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, keep_freed_memory
-from pedfrac.models import build_model, resolve_device
-from pedfrac.training import FilmSet, TrainingData, _Run, seed_weights
+from pedfrac.compute.devices import resolve_device
+from pedfrac.compute.malloc import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, keep_freed_memory
+from pedfrac.compute.precision import multiplies_bf16
+from pedfrac.config.runtime import RuntimeConfig
+from pedfrac.config.training import ModelConfig, TrainingConfig
+from pedfrac.models.classifier import build_model
+from pedfrac.training import learner
+from pedfrac.training.dataset import FilmSet, TrainingData
+from pedfrac.training.distributed import ALONE
+from pedfrac.training.loader import Feed
+from pedfrac.training.trainer import _Run, seed_weights
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from prefect import flow
 
 from flows.preparation import prepare
 from flows.retrain import train_and_evaluate
-from pedfrac import steps
-from pedfrac.config import RetrainConfig
-from pedfrac.steps import Evaluated
+from pedfrac import pipeline
+from pedfrac.config.retrain import RetrainConfig
+from pedfrac.pipeline.keys import Evaluated
 
 
 @flow(name="evaluate")
@@ -22,4 +22,4 @@ def evaluate(config: RetrainConfig) -> Evaluated:
 def explain(config: RetrainConfig) -> tuple[Evaluated, Path]:
     """Write the heat maps of the test films; return the keys and the folder of the pictures."""
     evaluated = evaluate(config)
-    return evaluated, steps.publish_heat_maps(config, evaluated.explanation)
+    return evaluated, pipeline.publish_heat_maps(config, evaluated.explanation)

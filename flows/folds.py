@@ -2,8 +2,8 @@
 
 from prefect import flow
 
-from pedfrac.config import RetrainConfig
-from pedfrac.steps import Prepared
+from pedfrac.config.retrain import RetrainConfig
+from pedfrac.pipeline.keys import Prepared
 from tasks import folds
 
 

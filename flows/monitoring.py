@@ -15,8 +15,8 @@ from prefect.client.schemas.filters import (
 )
 from prefect.events import emit_event
 
-from pedfrac.config import MonitorConfig
-from pedfrac.steps import Monitored
+from pedfrac.config.monitoring import MonitorConfig
+from pedfrac.pipeline.monitoring import Monitored
 from tasks.monitoring import monitor_window
 
 EVENT = "pedfrac.drift"

@@ -5,8 +5,8 @@ from typing import Any
 from prefect import flow
 from prefect.states import Completed
 
-from pedfrac.config import PredictionConfig
-from pedfrac.films import NoFilm
+from pedfrac.config.serving import PredictionConfig
+from pedfrac.serving.images import NoFilm
 from tasks import prediction
 
 

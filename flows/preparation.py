@@ -3,9 +3,9 @@
 from prefect import flow
 from pydantic import BaseModel, ConfigDict
 
-from pedfrac import steps
-from pedfrac.config import RetrainConfig
-from pedfrac.steps import Prepared
+from pedfrac import pipeline
+from pedfrac.config.retrain import RetrainConfig
+from pedfrac.pipeline.keys import Prepared
 from tasks.cohort import select_cohort
 from tasks.packing import pack_films
 from tasks.records import read_records
@@ -47,7 +47,7 @@ def prepare(config: RetrainConfig, *, age_pack: bool = True) -> Prepared:
     """
     records = read_records(config)
     selected = select_cohort(config, records)
-    pack_age = pack_films if age_pack else steps.pack_key
+    pack_age = pack_films if age_pack else pipeline.pack_key
     return Prepared(
         records=records,
         cohort=selected,

@@ -22,11 +22,12 @@ from prefect.states import Completed, Failed
 from prefect.types._datetime import now
 from pydantic import Field
 
-from pedfrac import challenge
-from pedfrac.config import PromoteConfig, RetrainConfig
+from pedfrac.config.promotion import PromoteConfig
+from pedfrac.config.retrain import RetrainConfig
 from pedfrac.errors import PedfracError
-from pedfrac.gate import Decision
-from pedfrac.ledger import Record
+from pedfrac.promotion import comparison
+from pedfrac.promotion.audit_log import Record
+from pedfrac.promotion.decision import Decision
 from tasks.outage import patiently
 from tasks.promotion import ask_gate, write_down
 
@@ -71,12 +72,12 @@ def promote(config: PromoteConfig, version: int | None = None, undecided: str | 
     if undecided is not None:
         return _end_undecided(config, undecided)
     request = _request(flow_run.id)
-    challenger = challenge.pin_challenger(config, request, version)
-    if record := challenge.find_record(config, request):
+    challenger = comparison.pin_challenger(config, request, version)
+    if record := comparison.find_record(config, request):
         return _as_state(record)
     decided = ask_gate(config, challenger)
     if not decided[1].passed:
-        return _as_state(challenge.note_refusal(config, decided))
+        return _as_state(comparison.note_refusal(config, decided))
     if config.promotion.approval == "automatic":
         reason = "all criteria of the gate hold"
         return _as_state(
@@ -126,7 +127,7 @@ def _ask_person(config: PromoteConfig, key: str, decision: Decision) -> Approval
 
 
 def _description(decision: Decision, deadline: datetime | None) -> str:
-    from pedfrac.gate_page import in_brief  # matplotlib is slow to import
+    from pedfrac.promotion.page import in_brief  # matplotlib is slow to import
 
     until = f"{deadline:%d %B %Y, %H:%M} UTC" if deadline else "any time"
     return (
@@ -167,7 +168,7 @@ def _end_undecided(config: PromoteConfig, run: str) -> State[Any]:
         state = client.read_flow_run(UUID(run)).state
         if state is None or not _overdue(state):
             return Completed(name="Nothing to do", message=f"Run {run} is not waiting any more")
-        record = challenge.note_expiry(config, _request(run))
+        record = comparison.note_expiry(config, _request(run))
         ended = _as_state(record)
         if record.event == "expiry":
             client.set_flow_run_state(UUID(run), ended, force=True)

@@ -11,17 +11,17 @@ from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import BaseModel, ConfigDict
 
-from flows.deployed import Work
-from flows.dispatch import dispatch
 from flows.folds import score_fold
+from flows.infrastructure.deployed import Work
+from flows.infrastructure.dispatch import dispatch
 from flows.preparation import prepare
 from flows.promotion import begin_promotion
 from flows.training import train_age, train_fracture
-from pedfrac import steps, tracking
-from pedfrac.config import RetrainConfig
+from pedfrac import mlflow_runs, pipeline
+from pedfrac.config.retrain import RetrainConfig
 from pedfrac.errors import PedfracError
-from pedfrac.steps import Evaluated, Prepared, Trained
-from pedfrac.storage import code_version
+from pedfrac.pipeline.keys import Evaluated, Prepared, Trained
+from pedfrac.storage.code_version import code_version
 from tasks.bundle import assemble_bundle
 from tasks.evaluation import evaluate_bundle
 from tasks.explanation import explain_bundle
@@ -66,35 +66,37 @@ def retrain(
         config: What is retrained, on which data, and how
         skip_unchanged: Do nothing where data, configuration and code are those of a finished run
     """
-    if skip_unchanged and (found := steps.finished_retraining(config)):
+    if skip_unchanged and (found := pipeline.finished_retraining(config)):
         left, day = found
         message = f"Data, configuration and code are those of run {left['flow_run']} of {day}"
         # Prefect unwraps a state that a flow returns
         state: Any = Completed(name="Nothing to do", message=message, data=Retrained(**left))
         return state
     parameters = config.model_dump(mode="json", exclude={"runtime"})
-    with tracking.start_run(config.tracking, config.tracking_folder, "retrain", parameters) as run:
+    with mlflow_runs.start_run(
+        config.tracking, config.tracking_folder, "retrain", parameters
+    ) as run:
         done = _retrain(config, run)
-    steps.record_retraining(config, done.model_dump(mode="json"))
+    pipeline.record_retraining(config, done.model_dump(mode="json"))
     on_server = deployment.id is not None or config.runtime.dispatch == "deployments"
     if config.promotion.after_retraining and on_server and done.version is not None:
         begin_promotion(config, done.version)
     return done
 
 
-def _retrain(config: RetrainConfig, run: tracking.Run) -> Retrained:
+def _retrain(config: RetrainConfig, run: mlflow_runs.Run) -> Retrained:
     prepared = prepare(config, age_pack=False)
     trained, evaluated = train_and_evaluate(config, prepared, run.run_id)
     provenance = {
-        "data fingerprint": steps.store_of(config).peek(prepared.records).digest,
+        "data fingerprint": pipeline.store_of(config).peek(prepared.records).digest,
         "code version": code_version(),
     }
     report = write_report(config, prepared, trained, evaluated, provenance)
     run.log_tags(provenance | evaluated.model_dump() | {"split": prepared.split})
-    run.log_figures(steps.headline_figures(config, evaluated))
+    run.log_figures(pipeline.headline_figures(config, evaluated))
     version = None
     if config.tracking.registry:
-        tags = provenance | steps.version_tags(config, prepared, evaluated, report)
+        tags = provenance | pipeline.version_tags(config, prepared, evaluated, report)
         version = register_bundle(config, evaluated.bundle, run, tags)
     return Retrained(
         prepared=prepared,
@@ -139,7 +141,7 @@ def train_all(
         generalists = _begin(
             runner,
             [
-                _Job(train_fracture, steps.fracture_training(config, one), own)
+                _Job(train_fracture, pipeline.fracture_training(config, one), own)
                 for one, own in zip(splits, given, strict=True)
             ],
         )
@@ -148,7 +150,7 @@ def train_all(
         ages = _begin(
             runner,
             [
-                _Job(train_age, steps.age_training(config, one), own)
+                _Job(train_age, pipeline.age_training(config, one), own)
                 for one, own in zip(splits, given, strict=True)
             ],
         )
@@ -159,7 +161,7 @@ def train_all(
             [
                 _Job(
                     train_fracture,
-                    steps.fracture_training(config, one, group, start),
+                    pipeline.fracture_training(config, one, group, start),
                     own | {"generalist": start, "group": group},
                 )
                 for one, own, start in zip(splits, given, starts, strict=True)
@@ -182,7 +184,7 @@ def score_folds(
     for fold, networks in zip(folds, trained, strict=True):
         bundle = assemble_bundle(config, fold, networks)
         given = {"config": config, "prepared": fold, "bundle": bundle}
-        jobs.append(_Job(score_fold, steps.FoldScoring(config, fold, bundle), given))
+        jobs.append(_Job(score_fold, pipeline.FoldScoring(config, fold, bundle), given))
     with _runner(config, len(jobs)) as runner:
         return pool_folds(config, _keys(_begin(runner, jobs), "folds"))
 

@@ -10,14 +10,15 @@ from prefect.states import Cancelled, State
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import BaseModel, ConfigDict
 
-from flows.dispatch import dispatch
+from flows.infrastructure.dispatch import dispatch
 from flows.preparation import prepare
-from pedfrac import tracking
-from pedfrac.config import RetrainConfig, SearchConfig
-from pedfrac.search import Search, Trial, storage_of
-from pedfrac.steps import Prepared
-from pedfrac.steps.search import BEST, Attempt, searched_training
-from pedfrac.storage import export
+from pedfrac import mlflow_runs
+from pedfrac.config.retrain import RetrainConfig
+from pedfrac.config.search import SearchConfig
+from pedfrac.pipeline.keys import Prepared
+from pedfrac.pipeline.search import BEST, Attempt, searched_training
+from pedfrac.storage.files import export
+from pedfrac.training.hyperparameter_search import Search, Trial, storage_of
 from tasks import search as tasks
 from tasks.cancellation import RunCancelled
 
@@ -75,7 +76,7 @@ def search(config: RetrainConfig, search: SearchConfig | None = None) -> Found:
     monitor = searched_training(config, prepared, search.model).training.monitor
     study = Search(search, config, monitor, storage_of(config))
     settings = search.model_dump(mode="json")
-    with tracking.start_run(config.tracking, config.tracking_folder, "search", settings) as run:
+    with mlflow_runs.start_run(config.tracking, config.tracking_folder, "search", settings) as run:
         _run_trials(config, prepared, study, run)
         kept = tasks.keep_search(config, study)
         number, figure, _ = study.best()
@@ -96,7 +97,7 @@ def search(config: RetrainConfig, search: SearchConfig | None = None) -> Found:
 
 
 def _run_trials(
-    config: RetrainConfig, prepared: Prepared, study: Search, run: tracking.Run
+    config: RetrainConfig, prepared: Prepared, study: Search, run: mlflow_runs.Run
 ) -> None:
     """Keep as many trials under way as may be, those that an earlier process left first."""
     deployed = config.runtime.dispatch == "deployments"
@@ -134,7 +135,7 @@ def _dispatched(attempt: Attempt) -> dict[str, Any]:
 
 
 def _tell(
-    study: Search, trial: Trial, attempt: Attempt, state: State[Any], run: tracking.Run
+    study: Search, trial: Trial, attempt: Attempt, state: State[Any], run: mlflow_runs.Run
 ) -> None:
     if state.is_cancelled():
         raise RunCancelled(f"{attempt.name}: was cancelled")

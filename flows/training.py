@@ -8,9 +8,9 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
 from flows.preparation import prepare
-from pedfrac import steps
-from pedfrac.config import RetrainConfig
-from pedfrac.steps import Prepared
+from pedfrac import pipeline
+from pedfrac.config.retrain import RetrainConfig
+from pedfrac.pipeline.keys import Prepared
 from tasks import training
 from tasks.cancellation import RunCancelled
 
@@ -26,7 +26,7 @@ def _run_name(name: str) -> str:
     parameters = flow_run.parameters
     config = RetrainConfig.model_validate(parameters["config"])
     if config.split.held_out and (prepared := parameters.get("prepared")):
-        name += steps.fold_in_words(config, Prepared.model_validate(prepared))
+        name += pipeline.fold_in_words(config, Prepared.model_validate(prepared))
     return f"train-{name}"
 
 

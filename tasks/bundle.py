@@ -3,12 +3,12 @@
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from pedfrac import steps
-from pedfrac.config import RetrainConfig
-from pedfrac.steps import Prepared, Trained
+from pedfrac import pipeline
+from pedfrac.config.retrain import RetrainConfig
+from pedfrac.pipeline.keys import Prepared, Trained
 
 
 @task(name="assemble bundle", cache_policy=NO_CACHE)
 def assemble_bundle(config: RetrainConfig, prepared: Prepared, trained: Trained) -> str:
     """Return the key of the bundle of all trained models."""
-    return steps.assemble_bundle(config, prepared, trained)
+    return pipeline.assemble_bundle(config, prepared, trained)

@@ -6,10 +6,10 @@ from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from pedfrac import steps
-from pedfrac.config import RetrainConfig
-from pedfrac.evaluation import in_words, summary_rows
-from pedfrac.steps import Prepared
+from pedfrac import pipeline
+from pedfrac.config.retrain import RetrainConfig
+from pedfrac.evaluation.evaluation import in_words, summary_rows
+from pedfrac.pipeline.keys import Prepared
 
 
 @task(name="evaluate bundle", cache_policy=NO_CACHE)
@@ -17,8 +17,8 @@ def evaluate_bundle(
     config: RetrainConfig, prepared: Prepared, bundle: str, folds: str | None = None
 ) -> str:
     """Return the key of the evaluation; show the figures by age group."""
-    key = steps.evaluate_bundle(config, prepared, bundle, folds)
-    figures: dict[str, Any] = steps.store_of(config).get(key).read_json("figures.json")
+    key = pipeline.evaluate_bundle(config, prepared, bundle, folds)
+    figures: dict[str, Any] = pipeline.store_of(config).get(key).read_json("figures.json")
     create_table_artifact(
         summary_rows(figures), key="metrics", description=f"Test films. {in_words(figures)}"
     )

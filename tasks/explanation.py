@@ -6,17 +6,17 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from pedfrac import steps
-from pedfrac.config import RetrainConfig
-from pedfrac.steps import Prepared
+from pedfrac import pipeline
+from pedfrac.config.retrain import RetrainConfig
+from pedfrac.pipeline.keys import Prepared
 from tasks.training import slug
 
 
 @task(name="explain bundle", cache_policy=NO_CACHE)
 def explain_bundle(config: RetrainConfig, prepared: Prepared, bundle: str, evaluation: str) -> str:
     """Return the key of the explanation; show each age group's montage."""
-    key = steps.explain_bundle(config, prepared, bundle, evaluation)
-    folder = steps.store_of(config).get(key).path
+    key = pipeline.explain_bundle(config, prepared, bundle, evaluation)
+    folder = pipeline.store_of(config).get(key).path
     for montage in sorted(folder.glob("*/montage.png")):
         name = montage.parent.name
         picture = base64.b64encode(montage.read_bytes()).decode()

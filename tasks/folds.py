@@ -6,29 +6,29 @@ from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from pedfrac import steps
-from pedfrac.config import RetrainConfig
-from pedfrac.evaluation import summary_rows
-from pedfrac.steps import Prepared
+from pedfrac import pipeline
+from pedfrac.config.retrain import RetrainConfig
+from pedfrac.evaluation.evaluation import summary_rows
+from pedfrac.pipeline.keys import Prepared
 
 
 @task(name="cut folds", cache_policy=NO_CACHE)
 def cut_folds(config: RetrainConfig, prepared: Prepared) -> list[Prepared]:
     """Return what is prepared for each fold; nothing where none is to be held out."""
-    return steps.cut_folds(config, prepared)
+    return pipeline.cut_folds(config, prepared)
 
 
 @task(name="score fold", cache_policy=NO_CACHE)
 def score_fold(config: RetrainConfig, prepared: Prepared, bundle: str) -> str:
     """Return the key of the scores of the films that a fold holds out."""
-    return steps.FoldScoring(config, prepared, bundle).run()
+    return pipeline.FoldScoring(config, prepared, bundle).run()
 
 
 @task(name="pool folds", cache_policy=NO_CACHE)
 def pool_folds(config: RetrainConfig, scores: list[str]) -> str:
     """Return the key of all folds' scores and figures; show the figures by age group."""
-    key = steps.pool_folds(config, scores)
-    figures: dict[str, Any] = steps.store_of(config).get(key).read_json("figures.json")
+    key = pipeline.pool_folds(config, scores)
+    figures: dict[str, Any] = pipeline.store_of(config).get(key).read_json("figures.json")
     create_table_artifact(
         summary_rows(figures),
         key="pooled-folds",

@@ -3,8 +3,9 @@
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from pedfrac import steps
-from pedfrac.config import ModelConfig, RetrainConfig
+from pedfrac import pipeline
+from pedfrac.config.retrain import RetrainConfig
+from pedfrac.config.training import ModelConfig
 from tasks.progress import progress
 
 
@@ -12,4 +13,6 @@ from tasks.progress import progress
 def pack_films(config: RetrainConfig, records: str, model: ModelConfig) -> str:
     """Return the key of the pack of films at a model's size."""
     with progress(f"pack-progress-{model.size}", f"packing films at {model.size} px") as show:
-        return steps.pack_films(config, records, model, lambda done, total: show(done, total, ""))
+        return pipeline.pack_films(
+            config, records, model, lambda done, total: show(done, total, "")
+        )

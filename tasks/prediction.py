@@ -6,8 +6,8 @@ from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from pedfrac.config import PredictionConfig
-from pedfrac.prediction import predict_films
+from pedfrac.config.serving import PredictionConfig
+from pedfrac.serving.prediction import predict_films
 from tasks.progress import progress
 
 

@@ -7,8 +7,8 @@ from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from pedfrac import steps
-from pedfrac.config import RetrainConfig
+from pedfrac import pipeline
+from pedfrac.config.retrain import RetrainConfig
 from tasks.progress import progress
 
 
@@ -16,8 +16,8 @@ from tasks.progress import progress
 def read_records(config: RetrainConfig) -> str:
     """Return the key of the records; show what could not be used, by name."""
     with progress("records-progress", "reading films") as show:
-        key = steps.read_records(config, lambda done, total: show(done, total, ""))
-    issues = pd.read_csv(steps.store_of(config).get(key).file("issues.csv"), dtype=str).head(200)
+        key = pipeline.read_records(config, lambda done, total: show(done, total, ""))
+    issues = pd.read_csv(pipeline.store_of(config).get(key).file("issues.csv"), dtype=str).head(200)
     rows: list[Any] = issues.fillna("").to_dict("records")
     create_table_artifact(
         rows,

@@ -3,16 +3,16 @@
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from pedfrac import steps, tracking
-from pedfrac.config import RetrainConfig
-from pedfrac.registry import Registry
+from pedfrac import mlflow_runs, pipeline
+from pedfrac.config.retrain import RetrainConfig
+from pedfrac.promotion.registry import Registry
 
 
 @task(name="register bundle", cache_policy=NO_CACHE)
 def register_bundle(
-    config: RetrainConfig, bundle: str, run: tracking.Run, tags: dict[str, str]
+    config: RetrainConfig, bundle: str, run: mlflow_runs.Run, tags: dict[str, str]
 ) -> int:
     """Return the number of the version that a bundle is; the run is the one that made it."""
-    folder = steps.store_of(config).get(bundle).path
+    folder = pipeline.store_of(config).get(bundle).path
     registry = Registry.of(config.tracking, config.tracking_folder)
     return registry.register(folder, run.run_id, tags | {"parent run": run.run_id}).number

@@ -4,9 +4,9 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from pedfrac import steps, tracking
-from pedfrac.config import RetrainConfig
-from pedfrac.steps import Evaluated, Prepared, Trained
+from pedfrac import mlflow_runs, pipeline
+from pedfrac.config.retrain import RetrainConfig
+from pedfrac.pipeline.keys import Evaluated, Prepared, Trained
 
 
 @task(name="write report", cache_policy=NO_CACHE)
@@ -18,7 +18,7 @@ def write_report(
     provenance: dict[str, str],
 ) -> str:
     """Return the key of the report."""
-    return steps.write_report(config, prepared, trained, evaluated, provenance)
+    return pipeline.write_report(config, prepared, trained, evaluated, provenance)
 
 
 @task(name="publish results", cache_policy=NO_CACHE)
@@ -26,12 +26,12 @@ def publish_results(
     config: RetrainConfig,
     evaluated: Evaluated,
     report: str,
-    run: tracking.Run,
+    run: mlflow_runs.Run,
     version: int | None,
 ) -> str:
     """Put the results where people look for them; return where the report lies."""
-    shown = steps.publish_results(config, evaluated, report)
-    store = steps.store_of(config)
+    shown = pipeline.publish_results(config, evaluated, report)
+    store = pipeline.store_of(config)
     links = [f"- Report: `{shown}`", f"- MLflow: {run.link}"]
     kept = evaluated.model_dump() | {"report": report}
     if version is not None:

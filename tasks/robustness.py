@@ -3,9 +3,9 @@
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from pedfrac import steps
-from pedfrac.config import RetrainConfig
-from pedfrac.steps import Prepared
+from pedfrac import pipeline
+from pedfrac.config.retrain import RetrainConfig
+from pedfrac.pipeline.keys import Prepared
 
 
 @task(name="check robustness", cache_policy=NO_CACHE)
@@ -13,4 +13,4 @@ def check_robustness(
     config: RetrainConfig, prepared: Prepared, bundle: str, evaluation: str
 ) -> str:
     """Return the key of the figures on disturbed films and on films without bones."""
-    return steps.check_robustness(config, prepared, bundle, evaluation)
+    return pipeline.check_robustness(config, prepared, bundle, evaluation)

@@ -5,12 +5,12 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from pedfrac.config import RetrainConfig
-from pedfrac.search import Search
-from pedfrac.steps import search as steps
-from pedfrac.steps.search import Attempt
-from pedfrac.storage import Artifact
-from pedfrac.training import Epoch
+from pedfrac.config.retrain import RetrainConfig
+from pedfrac.pipeline import search as steps
+from pedfrac.pipeline.search import Attempt
+from pedfrac.storage.manifest import Artifact
+from pedfrac.training.hyperparameter_search import Search
+from pedfrac.training.trainer import Epoch
 from tasks.cancellation import refuse_cancelled
 from tasks.progress import progress
 from tasks.training import in_words, slug

@@ -4,15 +4,15 @@ from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from pedfrac import steps
-from pedfrac.config import RetrainConfig
+from pedfrac import pipeline
+from pedfrac.config.retrain import RetrainConfig
 
 
 @task(name="split patients", cache_policy=NO_CACHE)
 def split_patients(config: RetrainConfig, cohort: str) -> str:
     """Return the key of the split; show its parts by age group."""
-    key = steps.split_patients(config, cohort)
-    report = steps.store_of(config).get(key).read_json("split.json")
+    key = pipeline.split_patients(config, cohort)
+    report = pipeline.store_of(config).get(key).read_json("split.json")
     rows = [
         {
             "age group": group["name"],

@@ -8,10 +8,11 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from prefect.runtime import task_run
 
-from pedfrac import steps, tracking
-from pedfrac.config import RetrainConfig
-from pedfrac.steps import Prepared, Training
-from pedfrac.training import Epoch
+from pedfrac import mlflow_runs, pipeline
+from pedfrac.config.retrain import RetrainConfig
+from pedfrac.pipeline.keys import Prepared
+from pedfrac.pipeline.training import Training
+from pedfrac.training.trainer import Epoch
 from tasks.cancellation import refuse_cancelled, refuse_cancelled_surely
 from tasks.progress import progress
 
@@ -24,7 +25,7 @@ def _run_name() -> str:
 @task(name="train age classifier", cache_policy=NO_CACHE)
 def train_age(config: RetrainConfig, prepared: Prepared, parent_run: str | None) -> str:
     """Return the key of the trained age classifier."""
-    return _train(steps.age_training(config, prepared), config.age, parent_run)
+    return _train(pipeline.age_training(config, prepared), config.age, parent_run)
 
 
 @task(
@@ -40,7 +41,7 @@ def train_fracture(
     parent_run: str | None,
 ) -> str:
     """Return the key of a trained specialist, or of the generalist where ``group`` is None."""
-    training = steps.fracture_training(config, prepared, group, generalist)
+    training = pipeline.fracture_training(config, prepared, group, generalist)
     return _train(training, config.fracture, parent_run)
 
 
@@ -53,7 +54,7 @@ def _train(training: Training, section: Any, parent_run: str | None) -> str:
     epochs = training.training.epochs
     with ExitStack() as stack:
         show = stack.enter_context(progress(f"training-{slug(name)}", f"training {name}"))
-        runs: list[tracking.Run] = []
+        runs: list[mlflow_runs.Run] = []
 
         def on_epoch(epoch: Epoch) -> None:
             refuse_cancelled()
@@ -66,14 +67,14 @@ def _train(training: Training, section: Any, parent_run: str | None) -> str:
         key = training.run(on_epoch, refuse_cancelled_surely)
         if runs:
             runs[0].log_tags({"artifact": key})
-            runs[0].log_files(steps.store_of(config).get(key).path, "model")
-            runs[0].log_confusion(steps.validation_confusion(config, key), "confusion")
+            runs[0].log_files(pipeline.store_of(config).get(key).path, "model")
+            runs[0].log_confusion(pipeline.validation_confusion(config, key), "confusion")
     return key
 
 
 def _open_run(config: RetrainConfig, name: str, section: Any, parent_run: str | None) -> Any:
     parameters = section.model_dump(mode="json") | {"cohort": config.cohort.model_dump(mode="json")}
-    return tracking.start_run(
+    return mlflow_runs.start_run(
         config.tracking, config.tracking_folder, name, parameters, parent=parent_run
     )
 

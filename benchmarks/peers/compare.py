@@ -49,13 +49,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from leg_transfer import DATA, HeldOutFigures, write_imagenet_weights, write_layout
 
-from pedfrac import steps
-from pedfrac.arithmetic import multiplies_bf16
-from pedfrac.config import load_config
+from pedfrac import pipeline
+from pedfrac.compute.precision import multiplies_bf16
+from pedfrac.config.loading import load_config
+from pedfrac.data.records import load_records
+from pedfrac.data.split import load_split
 from pedfrac.errors import PedfracError
-from pedfrac.metrics import interval_in_words
-from pedfrac.records import load_records
-from pedfrac.splitting import load_split
+from pedfrac.statistics.words import interval_in_words
 
 app = typer.Typer(add_completion=False, help=__doc__)
 
@@ -276,9 +276,9 @@ def _leg_folds(work: Path, data: Path) -> list[FilmFolders]:
         settings = [f"data.root={layout}", f"artifacts={work / 'legs-artifacts'}"]
         rules = ("cohort.age_bounds=0,19", "split.test_per_year=1", f"split.folds={FOLDS}")
         config = load_config(None, [*settings, *rules, "split.fold=0"])
-        store, records = steps.store_of(config), steps.read_records(config)
-        cohort = steps.select_cohort(config, records)
-        dealt = load_split(store.get(steps.split_patients(config, cohort)).path).table
+        store, records = pipeline.store_of(config), pipeline.read_records(config)
+        cohort = pipeline.select_cohort(config, records)
+        dealt = load_split(store.get(pipeline.split_patients(config, cohort)).path).table
         used = dealt.loc[dealt["fold"] >= 0, ["filestem", "fold"]]
         used.merge(load_records(store.get(records).path).table, on="filestem").to_csv(
             kept, index=False

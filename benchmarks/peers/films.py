@@ -17,9 +17,9 @@ import pandas as pd
 from adapter import CLASSES
 from numpy.typing import NDArray
 
-from pedfrac.config import DataConfig
+from pedfrac.config.data import DataConfig
+from pedfrac.data.records import read_records
 from pedfrac.errors import PedfracError
-from pedfrac.records import read_records
 
 PARTS = {"train": "train", "valid": "val", "test": "test"}  # of a split file: folder of the peers
 

@@ -14,27 +14,30 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from leg_transfer import _held_out
 
-from pedfrac import steps, training
-from pedfrac.bundle import FRACTURE_CLASSES
-from pedfrac.config import RetrainConfig, load_config
-from pedfrac.models import build_model, resolve_device
+from pedfrac import pipeline
+from pedfrac.bundle.bundle import FRACTURE_CLASSES
+from pedfrac.compute.devices import resolve_device
+from pedfrac.config.loading import load_config
+from pedfrac.config.retrain import RetrainConfig
+from pedfrac.models.classifier import build_model
+from pedfrac.training import checkpoint, inference, trainer
 
 
 def main() -> None:
     driver = Driver()
     config = _config(driver)
-    records = steps.read_records(config)
-    cohort = steps.select_cohort(config, records)
-    split = steps.split_patients(config, cohort)
+    records = pipeline.read_records(config)
+    cohort = pipeline.select_cohort(config, records)
+    split = pipeline.split_patients(config, cohort)
     began = time.perf_counter()
-    pack = steps.pack_films(config, records, config.fracture.model)
+    pack = pipeline.pack_films(config, records, config.fracture.model)
     driver.tell(pack=time.perf_counter() - began)
-    prepared = steps.Prepared(
+    prepared = pipeline.Prepared(
         records=records, cohort=cohort, split=split, fracture_pack=pack, age_pack=pack
     )
-    fit = driver.timed(training._Run._fit)
-    with mock.patch.object(training._Run, "_fit", lambda run, number: fit(run, number)):
-        model = steps.fracture_training(config, prepared).run()
+    fit = driver.timed(trainer._Run._fit)
+    with mock.patch.object(trainer._Run, "_fit", lambda run, number: fit(run, number)):
+        model = pipeline.fracture_training(config, prepared).run()
     driver.finish(lambda: _scores(config, pack, split, model))
 
 
@@ -64,9 +67,9 @@ def _config(driver: Driver) -> RetrainConfig:
 def _scores(config: RetrainConfig, pack: str, split: str, model: str):
     films = _held_out(config, pack, split)
     network = build_model(config.fracture.model, len(FRACTURE_CLASSES), load_weights=False)
-    training.load_weights(network, steps.store_of(config).get(model).file(training.MODEL))
+    checkpoint.load_weights(network, pipeline.store_of(config).get(model).file(checkpoint.MODEL))
     device = resolve_device(config.runtime.device)
-    found = training.predict_probabilities(network.to(device), films, device=device)
+    found = inference.predict_probabilities(network.to(device), films, device=device)
     return zip((f"{stem}.png" for stem in films.filestems), found[:, 1], strict=True)
 
 

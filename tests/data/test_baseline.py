@@ -7,9 +7,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold
 
-from pedfrac.baseline import baseline_scores
-from pedfrac.config import DataConfig
-from pedfrac.records import read_records
+from pedfrac.config.data import DataConfig
+from pedfrac.data.records import read_records
+from pedfrac.evaluation.metadata_baseline import baseline_scores
 
 ROOT = Path(__file__).parents[2].parent / "shared" / "data" / "grazpedwri"
 

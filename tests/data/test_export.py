@@ -9,9 +9,9 @@ from commands import pedfrac
 from mixed_bundles import mixed_bundle
 from small_networks import CONVNEXT, SWIN
 
-from pedfrac.bundle import read_info
+from pedfrac.bundle.bundle import read_info
+from pedfrac.bundle.onnx_export import labelled_films
 from pedfrac.errors import PedfracError
-from pedfrac.export import labelled_films
 
 ROOT = Path(__file__).parents[2].parent / "shared" / "data" / "grazpedwri"
 LABELS = ROOT / "folder_structure" / "yolov5" / "labels"

@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 from commands import pedfrac
 
-from pedfrac.cohort import Cohort, make_cohort
-from pedfrac.config import CohortConfig, DataConfig, SplitConfig
+from pedfrac.config.data import CohortConfig, DataConfig, SplitConfig
+from pedfrac.data.cohort import Cohort, make_cohort
+from pedfrac.data.records import Records, load_records, read_records, save_records
+from pedfrac.data.split import Split, SplitReport
+from pedfrac.data.splitting import cut_fold, make_split
 from pedfrac.errors import PedfracError
-from pedfrac.records import Records, load_records, read_records, save_records
-from pedfrac.splitting import Split, SplitReport, cut_fold, make_split
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 ROOT = SHARED / "grazpedwri"

@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pedfrac.config import DataConfig, FractureModelConfig
-from pedfrac.models import build_model
-from pedfrac.records import read_records
+from pedfrac.config.data import DataConfig
+from pedfrac.config.training import FractureModelConfig
+from pedfrac.data.records import read_records
+from pedfrac.models.classifier import build_model
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "leg_transfer.py"
 FILMS = 150

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pedfrac.config import DataConfig, PhantomConfig
+from pedfrac.config.data import DataConfig
+from pedfrac.config.phantoms import PhantomConfig
+from pedfrac.data.records import read_records
 from pedfrac.errors import PedfracError
-from pedfrac.phantoms import write_phantoms
-from pedfrac.records import read_records
+from pedfrac.phantoms.dataset import write_phantoms
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "peers"
 

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pedfrac.leakage import Leakage, free_of_leakage, read_published_split
-from pedfrac.protocols import convert_split, find_protocol
-from pedfrac.splitting import FILE_PARTS, Split, read_split_file
+from pedfrac.data.split import Split
+from pedfrac.data.split_file import FILE_PARTS, read_split_file
+from pedfrac.evaluation.published import convert_split, find_protocol
+from pedfrac.evaluation.split_leakage import Leakage, free_of_leakage, read_published_split
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 ROOT = SHARED / "grazpedwri"

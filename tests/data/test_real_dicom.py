@@ -10,10 +10,10 @@ from dicom_files import write_dicom
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 from small_bundles import write_small_bundle
 
-from pedfrac.bundle import Bundle
-from pedfrac.dicom import read_radiograph
-from pedfrac.films import find_films
-from pedfrac.prediction import predict
+from pedfrac.bundle.bundle import Bundle
+from pedfrac.imaging.dicom import read_radiograph
+from pedfrac.serving.images import find_films
+from pedfrac.serving.prediction import predict
 
 FILMS = Path(__file__).parents[2].parent / "shared" / "data" / "grazpedwri" / "images"
 

@@ -8,11 +8,15 @@ import cv2
 import numpy as np
 import pytest
 
-from pedfrac import png
-from pedfrac.config import DataConfig, Preparation
-from pedfrac.packing import TEXT, Pack, build_pack
-from pedfrac.pixels import MARKER_MARGIN, Placement, decode, remove_markers, yolo_to_xyxy
-from pedfrac.records import read_records
+from pedfrac.config.data import DataConfig, Preparation
+from pedfrac.data.records import read_records
+from pedfrac.imaging import png
+from pedfrac.imaging.boxes import yolo_to_xyxy
+from pedfrac.imaging.decoding import decode
+from pedfrac.imaging.letterbox import Placement
+from pedfrac.imaging.markers import MARKER_MARGIN, remove_markers
+from pedfrac.packs.build import build_pack
+from pedfrac.packs.pack import TEXT, Pack
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 ROOT = SHARED / "grazpedwri"

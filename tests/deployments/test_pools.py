@@ -7,9 +7,9 @@ import yaml
 from prefect.events.schemas.automations import AutomationCore
 from prefect.flows import load_flow_from_entrypoint
 
-from flows.pools import pool_template
+from flows.infrastructure.pools import pool_template
 from pedfrac.errors import PedfracError
-from pedfrac.steps import Prepared
+from pedfrac.pipeline.keys import Prepared
 
 FOLDER = Path(__file__).parents[2] / "deployments"
 DEPLOYMENTS = yaml.safe_load((FOLDER / "prefect.yaml").read_text())["deployments"]
@@ -61,7 +61,7 @@ def test_a_schedule_is_left_as_it_is(deployment):
     assert schedule["timezone"] == "Europe/Vienna" if "cron" in schedule else schedule["interval"]
     # that it is off at first and then stays as it was left: tests/system/platform
     (step,) = deployment["build"]
-    kept = step["flows.schedules.as_left"]
+    kept = step["flows.infrastructure.schedules.as_left"]
     flow = load_flow_from_entrypoint(deployment["entrypoint"], use_placeholder_flow=False)
     assert kept["deployment"] == f"{flow.name}/{deployment['name']}"
     assert schedule["slug"] == kept["slug"]

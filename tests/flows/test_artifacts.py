@@ -5,8 +5,8 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from flows.artifacts import artifacts
-from pedfrac.storage import ArtifactStore
+from flows.cli.artifacts import artifacts
+from pedfrac.storage.store import ArtifactStore
 
 
 @pytest.fixture(params=("folder", "s3"))

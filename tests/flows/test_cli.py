@@ -13,8 +13,8 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from flows.cli import app
-from flows.log import is_news
+from flows.cli.app import app
+from flows.infrastructure.log import is_news
 from pedfrac.errors import PedfracError
 
 CONFIGURED = (
@@ -51,7 +51,7 @@ def test_a_line_is_shown_once(line, news):
 
 BESIDE_A_BAR = """
 import logging
-from flows.log import show_log
+from flows.infrastructure.log import show_log
 from tasks.progress import progress
 show_log()
 with progress("p", "working") as show:

@@ -20,7 +20,7 @@ def train():
 def retrain():
     train.submit().wait()
 """
-PROGRAM = "from flows.embedded import run_flow; run_flow('waiting:retrain')"
+PROGRAM = "from flows.infrastructure.embedded import run_flow; run_flow('waiting:retrain')"
 
 
 def test_ctrl_c_ends_a_command_whose_threads_are_at_work(tmp_path):

@@ -4,8 +4,8 @@ import pytest
 from prefect.testing.utilities import prefect_test_harness
 
 from flows.prediction import predict
-from pedfrac.config import PredictionConfig
-from pedfrac.films import NoFilm
+from pedfrac.config.serving import PredictionConfig
+from pedfrac.serving.images import NoFilm
 
 
 @pytest.fixture(scope="module", autouse=True)

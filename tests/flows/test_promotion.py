@@ -12,10 +12,10 @@ from prefect.testing.utilities import prefect_test_harness
 from registered import Registered
 from typer.testing import CliRunner
 
-from flows.cli import app
+from flows.cli.app import app
 from flows.promotion import Approval, promote
-from pedfrac import challenge, ledger
-from pedfrac.config import PromotionConfig
+from pedfrac.config.promotion import PromotionConfig
+from pedfrac.promotion import audit_log, comparison
 
 
 @pytest.fixture(scope="module")
@@ -109,11 +109,11 @@ def test_a_deadline_ends_only_what_nobody_decided(versions, state, ended):
     versions.add()
     with get_client(sync_client=True) as client:
         run = client.create_flow_run(promote, parameters={"config": {}})
-        challenge.pin_challenger(versions.config, f"run {run.id}", None)
+        comparison.pin_challenger(versions.config, f"run {run.id}", None)
         client.set_flow_run_state(run.id, state, force=True)
         assert promote(versions.config, undecided=str(run.id), return_state=True).is_completed()
         assert client.read_flow_run(run.id).state.name == ended
-    records = ledger.records_of(versions.store, versions.registry.name)
+    records = audit_log.records_of(versions.store, versions.registry.name)
     assert [one.event for one in records] == ["expiry"] * (ended == "Not promoted")
 
 

@@ -4,9 +4,9 @@ from made_findings import make_config, make_findings
 from made_pages import draw_montages
 from typer.testing import CliRunner
 
-from flows.cli import app
-from pedfrac.findings import write_findings
-from pedfrac.report import write_report
+from flows.cli.app import app
+from pedfrac.reporting.page import write_report
+from pedfrac.reporting.schema import write_findings
 
 
 def test_a_page_made_again_is_the_same(tmp_path):

@@ -8,10 +8,10 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from flows.cli import app
+from flows.cli.app import app
 from pedfrac.errors import PedfracError
-from pedfrac.phantoms import COLUMNS
-from pedfrac.protocols import published_protocols, published_references
+from pedfrac.evaluation.published import published_protocols, published_references
+from pedfrac.phantoms.dataset import COLUMNS
 
 
 @pytest.fixture(autouse=True)

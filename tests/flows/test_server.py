@@ -7,12 +7,12 @@ import sys
 import psutil
 import pytest
 
-from flows.server import TemporaryServer
+from flows.infrastructure.server import TemporaryServer
 from pedfrac.errors import PedfracError
 
 PROGRAM = """
 from prefect import flow, get_client
-from flows.server import temporary_server
+from flows.infrastructure.server import temporary_server
 
 @flow
 def greet():

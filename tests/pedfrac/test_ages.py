@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pedfrac.ages import AgeGroups
+from pedfrac.age_groups import AgeGroups
 
 GROUPS = AgeGroups((0, 1.5, 5, 10, 15, 19))
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from pedfrac.arithmetic import autocast, chosen
-from pedfrac.config import RuntimeConfig
+from pedfrac.compute.precision import autocast, chosen
+from pedfrac.config.runtime import RuntimeConfig
 from pedfrac.errors import PedfracError
-from pedfrac.learner import _compiles
+from pedfrac.training.learner import _compiles
 
 toy = runpy.run_path(str(Path(__file__).parent / "test_training.py"))
 CPU, GPU = torch.device("cpu"), torch.device("cuda")

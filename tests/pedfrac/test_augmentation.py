@@ -4,8 +4,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pedfrac.augmentation import augment
-from pedfrac.config import AugmentConfig
+from pedfrac.config.training import AugmentConfig
+from pedfrac.training.augmentation import augment
 
 NOTHING = dict.fromkeys(AugmentConfig.model_fields, 0)
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from pedfrac.baseline import CLINICAL, PLAIN, baseline_scores
+from pedfrac.evaluation.metadata_baseline import CLINICAL, PLAIN, baseline_scores
 
 
 def make_films(count, seed):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pedfrac.blocks import Table, facts_of, is_interval, notes_of, table_of, tables_of
+from pedfrac.reporting.tables import Table, facts_of, is_interval, notes_of, table_of, tables_of
 
 INTERVAL = {"value": 0.5, "low": 0.4, "high": 0.6}
 CHANGE = {"value": -0.1, "low": -0.2, "high": 0.0}

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from small_bundles import INFO, write_film, write_small_bundle
 
-from pedfrac.bundle import Bundle
-from pedfrac.config import Preparation
+from pedfrac.bundle.bundle import Bundle
+from pedfrac.config.data import Preparation
 from pedfrac.errors import PedfracError
-from pedfrac.films import Film, find_films, read_ages
-from pedfrac.prediction import predict
+from pedfrac.serving.images import Film, find_films, read_ages
+from pedfrac.serving.prediction import predict
 
 
 @pytest.fixture

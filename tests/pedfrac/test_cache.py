@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pedfrac.cache import Cache, cache_of_environment
 from pedfrac.errors import PedfracError
-from pedfrac.storage import FileEntry
+from pedfrac.storage.manifest import FileEntry
+from pedfrac.storage.node_cache import Cache, cache_of_environment
 
 FILES = {"a.txt": b"first", "b/c.txt": b"second"}
 
@@ -41,7 +41,7 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_cache import entries
-from pedfrac.cache import Cache
+from pedfrac.storage.node_cache import Cache
 root, bound, name, size, stay = sys.argv[1:]
 content = {{"f": b"x" * int(size)}}
 def download(files, done):

@@ -10,19 +10,16 @@ from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, log_loss
 
-from pedfrac.calibration import (
-    Calibrator,
-    Calibrators,
+from pedfrac.config.evaluation import CalibrationConfig
+from pedfrac.evaluation.calibration import (
     before_and_after,
     calibration_error,
     calibration_figures,
     equal_mass_bins,
-    fit_calibrator,
-    fit_calibrators,
     recalibration,
 )
-from pedfrac.config import CalibrationConfig
-from pedfrac.metrics import PatientBootstrap
+from pedfrac.scoring.calibrators import Calibrator, Calibrators, fit_calibrator, fit_calibrators
+from pedfrac.statistics.patient_bootstrap import PatientBootstrap
 
 pytestmark = pytest.mark.filterwarnings("error")
 

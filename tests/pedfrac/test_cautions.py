@@ -5,7 +5,7 @@ import copy
 import pytest
 from made_findings import make_config, make_findings
 
-from pedfrac.cautions import find_cautions
+from pedfrac.reporting.caveats import find_cautions
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ import pytest
 from made_versions import TESTED
 from registered import Registered
 
-from pedfrac import challenge, ledger
 from pedfrac.errors import PedfracError
-from pedfrac.retention import Rules, carry_out, plan_removal
+from pedfrac.pipeline.retention import Rules, carry_out, plan_removal
+from pedfrac.promotion import audit_log, comparison
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +21,8 @@ def versions(tracking, request):
     """A champion, version 1, and a challenger as good, version 2."""
     made = Registered(tracking, request.node.name)
     made.add()
-    decided = challenge.compare(made.config, 1)
-    challenge.settle(made.config, decided, True, "Ada", "the first", "one")
+    decided = comparison.compare(made.config, 1)
+    comparison.settle(made.config, decided, True, "Ada", "the first", "one")
     made.add(jitter=0.1, seed=5, epochs=4)
     return made
 
@@ -32,7 +32,7 @@ def blocking(decision):
 
 
 def test_a_decision_is_kept_with_its_page_and_both_versions_name_it(versions):
-    key, decision = challenge.compare(versions.config, 2)
+    key, decision = comparison.compare(versions.config, 2)
     assert decision.passed and (decision.challenger, decision.champion) == (2, 1)
     assert decision.films == TESTED
     changed = next(one for one in decision.criteria if one.name == "Change of training")
@@ -42,26 +42,26 @@ def test_a_decision_is_kept_with_its_page_and_both_versions_name_it(versions):
     assert {"challenger_bundle", "champion_bundle"} <= kept.manifest.parents.keys()
     assert versions.registry.version(2).tags["gate"] == key
     assert versions.registry.version(1).tags["gate_of_2"] == key
-    assert challenge.compare(versions.config, 2)[0] == key
+    assert comparison.compare(versions.config, 2)[0] == key
 
 
 def test_a_file_that_changed_is_named_and_once_mended_the_gate_looks_anew(versions):
     evaluation = versions.store.get(versions.registry.version(2).tags["evaluation"])
     content = evaluation.file("figures.json").read_text()
     evaluation.file("figures.json").write_text(content + " ")
-    broken = challenge.compare(versions.config, 2)
+    broken = comparison.compare(versions.config, 2)
     told = blocking(broken[1])
     assert "does not verify: figures.json" in told[("All artifacts verify", "challenger")]
     assert ("AUROC not worse", "all common films") in told
     evaluation.file("figures.json").write_text(content)
-    mended = challenge.compare(versions.config, 2)
+    mended = comparison.compare(versions.config, 2)
     assert mended[1].passed and mended[0] != broken[0]
 
 
 def test_what_is_missing_or_of_another_bundle_is_named(versions):
     tags = versions.registry.version(1).tags
     versions.registry.set_tags(2, {"explanation": tags["explanation"], "report": "report/none"})
-    told = blocking(challenge.compare(versions.config, 2)[1])
+    told = blocking(comparison.compare(versions.config, 2)[1])
     told = told[("All artifacts verify", "challenger")]
     assert "explanation" in told and "was made from another bundle" in told
     assert "report (report/none) is missing" in told
@@ -69,38 +69,38 @@ def test_what_is_missing_or_of_another_bundle_is_named(versions):
 
 def test_networks_that_learned_by_a_leaking_split_are_found_out(versions):
     leaking = versions.add(epochs=5, leak=(4, 9))
-    told = blocking(challenge.compare(versions.config, leaking)[1])
+    told = blocking(comparison.compare(versions.config, leaking)[1])
     asked = ("No test patient trained or validated", "challenger")
     assert told == {asked: "learned from patients 4, 9"}
 
 
 def test_the_challenger_is_the_one_of_the_alias_and_stays_that_of_a_request(versions):
     config = versions.config
-    assert challenge.find_challenger(config, None).number == 2
-    assert challenge.pin_challenger(config, "run 1", None) == 2
+    assert comparison.find_challenger(config, None).number == 2
+    assert comparison.pin_challenger(config, "run 1", None) == 2
     versions.add(jitter=0.1, seed=7)
-    assert challenge.pin_challenger(config, "run 1", None) == 2
-    assert challenge.pin_challenger(config, "run 2", None) == 3
+    assert comparison.pin_challenger(config, "run 1", None) == 2
+    assert comparison.pin_challenger(config, "run 2", None) == 3
     with pytest.raises(PedfracError, match="version 1 of .* is the champion already"):
-        challenge.find_challenger(config, 1)
+        comparison.find_challenger(config, 1)
 
 
 def test_what_the_gate_refused_is_written_down_once_and_cannot_be_approved(versions):
     worse = versions.add(skill=0.6)
-    decided = challenge.compare(versions.config, worse)
-    first = challenge.note_refusal(versions.config, decided)
-    assert challenge.note_refusal(versions.config, decided) == first
+    decided = comparison.compare(versions.config, worse)
+    first = comparison.note_refusal(versions.config, decided)
+    assert comparison.note_refusal(versions.config, decided) == first
     assert "AUROC not worse" in first.reason and first.champion_after == 1
     with pytest.raises(PedfracError, match="refused by the gate"):
-        challenge.settle(versions.config, decided, True, "Eve", "I want it", "two")
-    challenge.settle(versions.config, decided, False, "Ada", "as the gate says", "three")
+        comparison.settle(versions.config, decided, True, "Eve", "I want it", "two")
+    comparison.settle(versions.config, decided, False, "Ada", "as the gate says", "three")
     assert versions.registry.holder("champion").number == 1
 
 
 def test_gc_keeps_champions_and_the_audit_trail_but_not_what_was_refused(versions):
     worse = versions.add(skill=0.6, epochs=9)
-    decided = challenge.compare(versions.config, worse)
-    challenge.note_refusal(versions.config, decided)
+    decided = comparison.compare(versions.config, worse)
+    comparison.note_refusal(versions.config, decided)
     newest = versions.store.produce("report", lambda f: (f / "p").write_text("."), config={"n": 1})
     late = datetime.now(UTC) + timedelta(days=100)
     carry_out(versions.store, plan_removal(versions.store, Rules(1, timedelta(1)), late))
@@ -109,5 +109,5 @@ def test_gc_keeps_champions_and_the_audit_trail_but_not_what_was_refused(version
     needed = ("bundle", "evaluation", "explanation", "report", "split", "records", "gate")
     assert {champion[name] for name in needed} | {newest.key, decided[0]} <= there
     assert not {refused["bundle"], refused["evaluation"]} & there
-    assert len(ledger.records_of(versions.store, versions.registry.name)) == 2
+    assert len(audit_log.records_of(versions.store, versions.registry.name)) == 2
     assert versions.store.find(decided[0]) is not None

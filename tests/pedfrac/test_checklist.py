@@ -7,7 +7,7 @@ from jinja2 import UndefinedError
 from made_findings import make_config, make_findings
 from rendered import assert_whole, table, tables
 
-from pedfrac.checklist import GUIDELINES, fill, read_guideline, write_checklist
+from pedfrac.reporting.checklist import GUIDELINES, fill, read_guideline, write_checklist
 
 LETTERS = {3: "abc", 5: "ab", 6: "abc", 8: "abc", 9: "abc", 12: "abcdefg", 18: "abcdef"}
 LETTERS |= {20: "abc", 23: "ab", 27: "abc"}

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from pedfrac import checkpoints
-from pedfrac.checkpoints import RemotePartial, discard
-from pedfrac.objects import Objects
-from pedfrac.storage import ArtifactStore
-from pedfrac.training import MODEL
+from pedfrac.storage import s3_checkpoint
+from pedfrac.storage.s3_checkpoint import RemotePartial, discard
+from pedfrac.storage.s3_client import Objects
+from pedfrac.storage.store import ArtifactStore
+from pedfrac.training.checkpoint import MODEL
 
 TOY = Path(__file__).with_name("test_training.py")
 
@@ -28,7 +28,7 @@ def objects(s3_root):
 @pytest.fixture
 def node(objects, tmp_path, monkeypatch):
     """A maker of nodes: the work folder of each, and what it keeps elsewhere of it."""
-    monkeypatch.setattr(checkpoints, "SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr(s3_checkpoint, "SECONDS_BETWEEN", 0.0)
 
     def make(name):
         (folder := tmp_path / name).mkdir(exist_ok=True)
@@ -95,7 +95,7 @@ def test_only_what_changed_is_sent(node, objects, monkeypatch):
 def test_saves_in_quick_succession_are_sent_once_and_the_last_at_the_end(
     node, objects, monkeypatch
 ):
-    monkeypatch.setattr(checkpoints, "SECONDS_BETWEEN", 3600.0)
+    monkeypatch.setattr(s3_checkpoint, "SECONDS_BETWEEN", 3600.0)
     folder, remote = node("one")
     remote._begun = -1e9
     for number in range(5):
@@ -147,7 +147,7 @@ def test_half_a_copy_and_a_damaged_one_are_not_taken(node, objects, caplog):
 
 
 def test_a_store_that_is_away_costs_a_warning(node, monkeypatch, caplog):
-    from pedfrac import objects as module
+    from pedfrac.storage import s3_client as module
 
     folder, remote = node("one")
     write(folder, state="1")
@@ -167,7 +167,7 @@ from pedfrac import checkpoints
 from pedfrac.storage import ArtifactStore
 from pedfrac.training import train
 torch.set_num_threads(1)
-checkpoints.SECONDS_BETWEEN = 0.0
+s3_checkpoint.SECONDS_BETWEEN = 0.0
 toy = runpy.run_path(sys.argv[1])
 store = ArtifactStore(sys.argv[2])
 def make(folder):

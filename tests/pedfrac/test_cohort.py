@@ -5,10 +5,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pedfrac.cohort import load_cohort, make_cohort, save_cohort
-from pedfrac.config import CohortConfig
+from pedfrac.config.data import CohortConfig
+from pedfrac.data.cohort import load_cohort, make_cohort, save_cohort
+from pedfrac.data.records import Records
+from pedfrac.data.schema import BOX_TYPES, FLAGS, ISSUE_TYPES, TABLE_TYPES
 from pedfrac.errors import PedfracError
-from pedfrac.records import BOX_TYPES, FLAGS, ISSUE_TYPES, TABLE_TYPES, Records
 
 ALL = {"exclude_metal": False}
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pedfrac.config import load_config, load_promotion
+from pedfrac.config.loading import load_config, load_promotion
 from pedfrac.errors import PedfracError
 
 

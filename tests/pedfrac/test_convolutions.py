@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from pedfrac import convolutions
-from pedfrac.config import ModelConfig
-from pedfrac.convolutions import DepthwiseConv2d, PointwiseConv2d, by_matrix_products
-from pedfrac.models import build_model
+from pedfrac.config.training import ModelConfig
+from pedfrac.models.classifier import build_model
+from pedfrac.training import convolutions
+from pedfrac.training.convolutions import DepthwiseConv2d, PointwiseConv2d, by_matrix_products
 
 
 def learned(network, maps):

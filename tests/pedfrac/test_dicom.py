@@ -23,8 +23,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from pedfrac.dicom import is_dicom, read_radiograph
 from pedfrac.errors import PedfracError
+from pedfrac.imaging.dicom import is_dicom, read_radiograph
 
 COMPRESSED = [JPEG2000Lossless, JPEGLSLossless, RLELossless]
 

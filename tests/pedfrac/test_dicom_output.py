@@ -13,11 +13,11 @@ from pydantic import ValidationError
 from pydicom import dcmread
 from small_bundles import write_film, write_small_bundle
 
-from pedfrac.bundle import bundle_digest
-from pedfrac.config import PredictionConfig
-from pedfrac.dicom_output import DISCLAIMER, FRACTURE, PROBABILITY, VERDICTS
+from pedfrac.bundle.bundle import bundle_digest
+from pedfrac.config.serving import PredictionConfig
 from pedfrac.errors import PedfracError
-from pedfrac.prediction import predict_films
+from pedfrac.serving.dicom_output import DISCLAIMER, FRACTURE, PROBABILITY, VERDICTS
+from pedfrac.serving.prediction import predict_films
 
 
 @pytest.fixture(scope="module")

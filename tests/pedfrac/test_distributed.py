@@ -19,13 +19,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pedfrac.config import AugmentConfig, ModelConfig, RetrainConfig, load_config
-from pedfrac.distributed import ALONE, Ranks
+from pedfrac.compute.devices import resolve_devices
+from pedfrac.config.loading import load_config
+from pedfrac.config.retrain import RetrainConfig
+from pedfrac.config.training import AugmentConfig, ModelConfig
 from pedfrac.errors import PedfracError
-from pedfrac.imbalance import film_weights, make_loss
-from pedfrac.mapped import JoinedFilms, MappedArray
-from pedfrac.models import build_model, resolve_devices
-from pedfrac.training import CHECKPOINT, MODEL, seed_weights, train_on
+from pedfrac.models.classifier import build_model
+from pedfrac.packs.mapped import JoinedFilms, MappedArray
+from pedfrac.training.checkpoint import CHECKPOINT, MODEL
+from pedfrac.training.distributed import ALONE, Ranks
+from pedfrac.training.imbalance import film_weights, make_loss
+from pedfrac.training.trainer import seed_weights, train_on
 
 toy = runpy.run_path(str(Path(__file__).parent / "test_training.py"))
 STILL = AugmentConfig(**dict.fromkeys(AugmentConfig.model_fields, 0))

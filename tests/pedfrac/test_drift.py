@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from made_profiles import made_films, made_profile, made_window, rules
 
-from pedfrac.config import MonitorConfig
-from pedfrac.drift import Pair, decided, figures_of, find_drift
-from pedfrac.drift_page import write_page
-from pedfrac.metrics import PatientBootstrap
-from pedfrac.prevalence import estimated_prevalence
+from pedfrac.config.monitoring import MonitorConfig
+from pedfrac.monitoring.drift import decided, figures_of, find_drift
+from pedfrac.monitoring.page import write_page
+from pedfrac.monitoring.prevalence import estimated_prevalence
+from pedfrac.monitoring.variables import Pair
+from pedfrac.statistics.patient_bootstrap import PatientBootstrap
 
 PROFILE = made_profile()
 

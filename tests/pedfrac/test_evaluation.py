@@ -8,11 +8,10 @@ import pytest
 from made_pages import each_interval
 from sklearn import metrics as oracle
 
-from pedfrac.ages import AgeGroups
-from pedfrac.calibration import Calibrator, Calibrators
-from pedfrac.config import EvaluationConfig
+from pedfrac.age_groups import AgeGroups
+from pedfrac.config.evaluation import EvaluationConfig
 from pedfrac.errors import PedfracError
-from pedfrac.evaluation import (
+from pedfrac.evaluation.evaluation import (
     call_films,
     evaluate,
     in_words,
@@ -21,8 +20,9 @@ from pedfrac.evaluation import (
     save_evaluation,
     summary_rows,
 )
-from pedfrac.findings import AgeFigures, Folds
-from pedfrac.scoring import Scorer, scored
+from pedfrac.reporting.schema import AgeFigures, Folds
+from pedfrac.scoring.calibrators import Calibrator, Calibrators
+from pedfrac.scoring.scorer import Scorer, scored
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning", "error::UserWarning")
 

@@ -8,12 +8,13 @@ import pytest
 from PIL import Image
 from small_networks import CPU, brightness, square
 
-from pedfrac.config import ExplanationConfig, Preparation
-from pedfrac.explanation import explain_group
-from pedfrac.packing import Pack
-from pedfrac.pictures import MONTAGE_ROWS
-from pedfrac.records import CLASSES
-from pedfrac.verdicts import VERDICTS
+from pedfrac.config.data import Preparation
+from pedfrac.config.evaluation import ExplanationConfig
+from pedfrac.data.schema import CLASSES
+from pedfrac.explanation.explanation import explain_group
+from pedfrac.explanation.outcomes import VERDICTS
+from pedfrac.explanation.overlays import MONTAGE_ROWS
+from pedfrac.packs.pack import Pack
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
@@ -136,7 +137,7 @@ def test_the_same_films_make_the_same_bytes(tmp_path):
 
 
 def test_a_montage_of_noise_stays_small(tmp_path, monkeypatch):
-    monkeypatch.setattr("pedfrac.pictures.MONTAGE_BYTES", 40_000)
+    monkeypatch.setattr("pedfrac.explanation.overlays.MONTAGE_BYTES", 40_000)
     explain(tmp_path, most=1)
     path = tmp_path / "5-10y" / "montage.png"
     assert path.stat().st_size <= 40_000

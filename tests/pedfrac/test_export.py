@@ -10,10 +10,10 @@ import torch
 from mixed_bundles import mixed_bundle
 from small_networks import CONVNEXT, SWIN, noise
 
-from pedfrac.bundle import Bundle, bundle_digest
+from pedfrac.bundle.bundle import Bundle, bundle_digest
+from pedfrac.bundle.onnx_export import export_onnx
+from pedfrac.bundle.onnx_runtime import OnnxNetwork, read_export
 from pedfrac.errors import PedfracError
-from pedfrac.export import export_onnx
-from pedfrac.onnx_network import OnnxNetwork, read_export
 
 AGES = [1, 4, 7, 9, 12, 19, np.nan]
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from small_networks import square
 
-from pedfrac.faithfulness import STEPS, faithfulness_figures
-from pedfrac.metrics import PatientBootstrap
+from pedfrac.explanation.faithfulness import STEPS, faithfulness_figures
+from pedfrac.statistics.patient_bootstrap import PatientBootstrap
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 PLACES = np.random.default_rng(0).integers(0, 4, (12, 2)) * 6  # in the upper left quarter

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pedfrac.feed import Feed
+from pedfrac.training.loader import Feed
 
 IMAGES = np.arange(20, dtype=np.uint8)[:, None, None] * np.ones((1, 4, 4), np.uint8)
 ROWS = np.arange(19, 3, -2)

@@ -8,8 +8,8 @@ from crashing import read_or_crash
 from dicom_files import write_dicom
 from small_bundles import write_film
 
-from pedfrac.film_batches import prepared_batches
-from pedfrac.films import find_films
+from pedfrac.serving.images import find_films
+from pedfrac.serving.prefetch import prepared_batches
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from pedfrac.film_statistics import STATISTICS, film_statistics
-from pedfrac.pixels import letterbox
+from pedfrac.imaging.image_statistics import STATISTICS, film_statistics
+from pedfrac.imaging.letterbox import letterbox
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from jsonschema.exceptions import ValidationError
 from made_findings import make_findings
 
 from pedfrac.errors import PedfracError
-from pedfrac.findings import METRICS, SCHEMA, read_findings, schema, write_findings
+from pedfrac.reporting.schema import METRICS, SCHEMA, read_findings, schema, write_findings
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,11 @@ import pytest
 from jsonschema import validate as validate_json
 from made_versions import AGES, FILMS, SETTINGS, TESTED, answers, films, make_version
 
-from pedfrac.config import GateConfig
+from pedfrac.config.promotion import GateConfig
 from pedfrac.errors import PedfracError
-from pedfrac.gate import Decision, decide
-from pedfrac.gate_page import in_markdown, write_page
+from pedfrac.promotion.decision import Decision
+from pedfrac.promotion.gate import decide
+from pedfrac.promotion.page import in_markdown, write_page
 
 CONFIG = GateConfig()
 

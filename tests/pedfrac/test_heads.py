@@ -14,21 +14,15 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
-from pedfrac.ages import AgeGroups
-from pedfrac.config import AgeConfig, ModelConfig
+from pedfrac.age_groups import AgeGroups
+from pedfrac.config.training import AgeConfig, ModelConfig
 from pedfrac.errors import PedfracError
-from pedfrac.heads import FINEST, Classes, OrdinalAge, RegressedAge, make_head
-from pedfrac.models import build_model
-from pedfrac.training import (
-    CHECKPOINT,
-    MODEL,
-    FilmSet,
-    TrainingData,
-    load_weights,
-    predict_output,
-    seed_weights,
-    train_on,
-)
+from pedfrac.models.classifier import build_model
+from pedfrac.models.heads import FINEST, Classes, OrdinalAge, RegressedAge, make_head
+from pedfrac.training.checkpoint import CHECKPOINT, MODEL, load_weights
+from pedfrac.training.dataset import FilmSet, TrainingData
+from pedfrac.training.inference import predict_output
+from pedfrac.training.trainer import seed_weights, train_on
 
 toy = runpy.run_path(str(Path(__file__).parent / "test_training.py"))
 AGES = AgeGroups((0, 1.5, 5, 10, 15, 19))

@@ -7,10 +7,10 @@ from small_networks import CONVNEXT, CPU, NETWORKS, SWIN, brightness, build, noi
 from torch import nn
 
 from pedfrac.errors import PedfracError
-from pedfrac.heads import Classes
-from pedfrac.heat_maps import METHODS, heat_maps, mean_maps
-from pedfrac.localisation import localisation
-from pedfrac.models import FilmClassifier
+from pedfrac.explanation.localisation import localisation
+from pedfrac.explanation.saliency import METHODS, heat_maps, mean_maps
+from pedfrac.models.classifier import FilmClassifier
+from pedfrac.models.heads import Classes
 
 
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network[0])

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from pedfrac.config import TrainingConfig
-from pedfrac.imbalance import class_weights, epoch_order, focal_loss, make_loss
+from pedfrac.config.training import TrainingConfig
+from pedfrac.training.imbalance import class_weights, epoch_order, focal_loss, make_loss
 
 LABELS = torch.tensor([0] * 900 + [1] * 100)
 

@@ -7,12 +7,13 @@ import pytest
 from faults import proxy
 from servers import environment
 
-from pedfrac import inputs
-from pedfrac.config import DataConfig, PhantomConfig
+from pedfrac.config.data import DataConfig
+from pedfrac.config.phantoms import PhantomConfig
+from pedfrac.data import source
+from pedfrac.data.records import read_records
+from pedfrac.data.source import InputFile
 from pedfrac.errors import PedfracError
-from pedfrac.inputs import InputFile
-from pedfrac.phantoms import write_phantoms
-from pedfrac.records import read_records
+from pedfrac.phantoms.dataset import write_phantoms
 
 
 @pytest.fixture(scope="module")
@@ -42,27 +43,27 @@ def image_requests(before):
 
 def test_the_mirror_reads_like_the_folder(remote, films):
     config, before, _ = remote
-    assert inputs.fetched(DataConfig(root=str(films))).root == str(films)
-    local = inputs.fetched(config)
+    assert source.fetched(DataConfig(root=str(films))).root == str(films)
+    local = source.fetched(config)
     assert read_records(local).table.equals(read_records(DataConfig(root=str(films))).table)
     assert image_requests(before) == 12
-    assert inputs.fetched(config) == local
+    assert source.fetched(config) == local
     assert image_requests(before) == 12 and before.count("GET", "films.zip") == 0
 
 
 def test_only_what_changed_is_fetched_and_what_is_gone_goes(remote, bucket):
     config, before, client = remote
-    local = inputs.fetched(config)
+    local = source.fetched(config)
     table = read_records(local).table
     first, second = table["image"][:2]
-    state = inputs.fingerprint(config)
+    state = source.fingerprint(config)
     client.delete_object(Bucket=bucket, Key=f"some/prefix/data/{first}")
     body = client.get_object(Bucket=bucket, Key=f"some/prefix/data/{second}")["Body"].read()
     changed = bytes([body[0] ^ 1]) + body[1:]  # of the same size
     client.put_object(Bucket=bucket, Key=f"some/prefix/data/{second}", Body=changed)
-    assert inputs.fingerprint(config) != state
+    assert source.fingerprint(config) != state
     before.requests.clear()
-    inputs.fetched(config)
+    source.fetched(config)
     assert image_requests(before) == 1
     assert not (Path(local.root) / first).exists()
     assert (Path(local.root) / second).read_bytes() == changed
@@ -79,20 +80,20 @@ def test_an_object_overwritten_within_a_second_by_one_of_its_size_is_another(tmp
 
 def test_names_and_states_do_not_depend_on_the_node(remote, tmp_path, monkeypatch):
     config, before, _ = remote
-    one = inputs.origin(config), inputs.fingerprint(config)
+    one = source.origin(config), source.fingerprint(config)
     monkeypatch.setenv("PEDFRAC_CACHE", str(tmp_path / "elsewhere"))
     same_place = config.model_copy(update={"root": config.root.rstrip("/")})
-    assert (inputs.origin(same_place), inputs.fingerprint(same_place)) == one
+    assert (source.origin(same_place), source.fingerprint(same_place)) == one
     assert image_requests(before) == 0  # a listing is enough
 
 
 def test_without_images_the_table_alone_is_fetched(remote):
     config, before, _ = remote
-    table = read_records(inputs.fetched(config.model_copy(update={"images": False}))).table
+    table = read_records(source.fetched(config.model_copy(update={"images": False}))).table
     assert len(table) == 12
     assert image_requests(before) == 0 and before.count("GET", "/labels/") == 0
 
 
 def test_a_prefix_without_a_data_set_is_named(remote, s3_root):
     with pytest.raises(PedfracError, match=r"some/prefix/nothing/dataset.csv: is missing"):
-        inputs.fingerprint(DataConfig(root=f"{s3_root}/nothing"))
+        source.fingerprint(DataConfig(root=f"{s3_root}/nothing"))

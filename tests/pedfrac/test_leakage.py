@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pedfrac.data.split import Split
 from pedfrac.errors import PedfracError
-from pedfrac.leakage import STRICTEST_LAST, free_of_leakage, read_published_split
-from pedfrac.splitting import Split
+from pedfrac.evaluation.split_leakage import STRICTEST_LAST, free_of_leakage, read_published_split
 
 PARTS = {"train": ["0001_1_01_WRI-L1_M014"], "validation": ["0002_1_01_WRI-L1_M003"],
          "test": ["0003_1_01_WRI-R2_F011", "0003_2_01_WRI-R1_F011"]}  # fmt: skip

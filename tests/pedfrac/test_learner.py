@@ -9,12 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pedfrac import learner
-from pedfrac.config import ModelConfig, RuntimeConfig
+from pedfrac.config.runtime import RuntimeConfig
+from pedfrac.config.training import ModelConfig
 from pedfrac.errors import PedfracError
-from pedfrac.learner import largest_that_fits
-from pedfrac.models import build_model
-from pedfrac.training import MODEL, seed_weights, train
+from pedfrac.models.classifier import build_model
+from pedfrac.training import learner
+from pedfrac.training.checkpoint import MODEL
+from pedfrac.training.learner import largest_that_fits
+from pedfrac.training.trainer import seed_weights, train
 
 toy = runpy.run_path(str(Path(__file__).parent / "test_training.py"))
 TINY = {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]}

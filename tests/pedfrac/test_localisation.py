@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pedfrac.localisation import centre_maps, join, localisation, localisation_figures
-from pedfrac.metrics import PatientBootstrap
+from pedfrac.explanation.localisation import centre_maps, join, localisation, localisation_figures
+from pedfrac.statistics.patient_bootstrap import PatientBootstrap
 
 
 def test_localisation_known_answers():

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pedfrac.mapped import JoinedFilms, MappedArray
+from pedfrac.packs.mapped import JoinedFilms, MappedArray
 
 LENGTHS = (3, 1, 5)
 PARTS = [

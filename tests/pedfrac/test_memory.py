@@ -9,7 +9,7 @@ import pytest
 FREED = """
 import ctypes, sys
 from pathlib import Path
-from pedfrac.memory import keep_freed_memory
+from pedfrac.compute.malloc import keep_freed_memory
 
 if sys.argv[1] == "kept":
     keep_freed_memory()

@@ -10,14 +10,10 @@ from hypothesis import strategies as st
 from scipy.stats import bootstrap, norm
 from sklearn import metrics as oracle
 
-from pedfrac.intervals import standard_error
-from pedfrac.metrics import (
-    PatientBootstrap,
-    auroc,
-    classification_figures,
-    confusion,
-    interval_in_words,
-)
+from pedfrac.statistics.classification import auroc, classification_figures, confusion
+from pedfrac.statistics.intervals import standard_error
+from pedfrac.statistics.patient_bootstrap import PatientBootstrap
+from pedfrac.statistics.words import interval_in_words
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -168,7 +164,7 @@ def test_chunks_change_nothing(monkeypatch):
     truth, scores = draw_films(3, 40, 2, 5)
     owner = np.arange(40) // 2
     whole = PatientBootstrap(owner, 50, 1).auroc_interval(truth, scores[:, 1])
-    monkeypatch.setattr("pedfrac.metrics.CHUNK", 70)
+    monkeypatch.setattr("pedfrac.statistics.patient_bootstrap.CHUNK", 70)
     assert PatientBootstrap(owner, 50, 1).auroc_interval(truth, scores[:, 1]) == whole
 
 

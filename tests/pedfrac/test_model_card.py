@@ -7,10 +7,10 @@ import pytest
 from made_findings import make_config, make_findings
 from rendered import assert_whole, table
 
-from pedfrac.cautions import FEW_PATIENTS
-from pedfrac.findings import Findings
-from pedfrac.model_card import write_model_card
-from pedfrac.statements import environment
+from pedfrac.reporting.caveats import FEW_PATIENTS
+from pedfrac.reporting.model_card import write_model_card
+from pedfrac.reporting.schema import Findings
+from pedfrac.reporting.statements import environment
 
 WRITTEN = environment({"config": {}}).filters["interval"]
 

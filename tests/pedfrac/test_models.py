@@ -5,9 +5,9 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from pedfrac.config import ModelConfig
+from pedfrac.config.training import ModelConfig
 from pedfrac.errors import PedfracError
-from pedfrac.models import build_model
+from pedfrac.models.classifier import build_model
 
 SMALL = {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]}
 

@@ -11,16 +11,9 @@ from dicom_files import SECRETS, write_dicom
 from small_bundles import INFO, write_film, write_small_bundle
 from typer.testing import CliRunner
 
-from pedfrac import steps
-from pedfrac.bundle import Bundle, bundle_digest
-from pedfrac.config import DataConfig, MonitorConfig, PhantomConfig, PredictionConfig
-from pedfrac.errors import PedfracError
-from pedfrac.packing import Pack, build_pack
-from pedfrac.phantoms import write_phantoms
-from pedfrac.prediction import predict_films
-from pedfrac.profiling import make_profile
-from pedfrac.records import read_records
-from pedfrac.reference_profile import (
+from pedfrac import pipeline
+from pedfrac.bundle.bundle import Bundle, bundle_digest
+from pedfrac.bundle.reference_profile import (
     ABOUT,
     CATEGORIES,
     CONTINUOUS,
@@ -28,7 +21,18 @@ from pedfrac.reference_profile import (
     load_profile,
     save_profile,
 )
-from pedfrac.windows import read_window
+from pedfrac.config.data import DataConfig
+from pedfrac.config.monitoring import MonitorConfig
+from pedfrac.config.phantoms import PhantomConfig
+from pedfrac.config.serving import PredictionConfig
+from pedfrac.data.records import read_records
+from pedfrac.errors import PedfracError
+from pedfrac.monitoring.profile_builder import make_profile
+from pedfrac.monitoring.time_windows import read_window
+from pedfrac.packs.build import build_pack
+from pedfrac.packs.pack import Pack
+from pedfrac.phantoms.dataset import write_phantoms
+from pedfrac.serving.prediction import predict_films
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +109,7 @@ def test_scores_and_profile_describe_a_film_alike(world, tmp_path):
 
 def test_equal_films_have_not_changed_and_another_scanner_is_named(world, tmp_path):
     (tmp_path / "equal").mkdir(), (tmp_path / "other").mkdir()
-    equal = steps.monitor_window(monitor(world, tmp_path, score(world, tmp_path / "equal")))
+    equal = pipeline.monitor_window(monitor(world, tmp_path, score(world, tmp_path / "equal")))
     assert equal.verdict == "no change found" and not equal.drifted
 
     def scanner(film):
@@ -117,16 +121,16 @@ def test_equal_films_have_not_changed_and_another_scanner_is_named(world, tmp_pa
     labels = tmp_path / "labels.csv"
     pd.DataFrame({"file": new["file"], "fractured": np.arange(len(new)) % 2}).to_csv(labels)
     config = monitor(world, tmp_path, scores, labels=str(labels))
-    other = steps.monitor_window(config)
+    other = pipeline.monitor_window(config)
     assert other.verdict == "changed"
     assert {"film_contrast", "film_long_side"} <= set(other.drifted)
     assert "films of less contrast" in other.said and "films of fewer pixels" in other.said
     left = json.loads((tmp_path / "drift" / "drift.json").read_text())
-    assert left == steps.drift_findings(config, other)
+    assert left == pipeline.drift_findings(config, other)
     assert left["window"]["patients"] == new["patient"].nunique()
     assert left["performance"]["auroc"]["window"]["low"] is not None
     assert "Films of less contrast" in (tmp_path / "drift" / "drift.html").read_text()
-    assert steps.monitor_window(config) == other  # the artifact that is there
+    assert pipeline.monitor_window(config) == other  # the artifact that is there
 
 
 def test_a_window_is_of_its_time_and_of_its_bundle(world, tmp_path):
@@ -185,7 +189,7 @@ def test_bundles_without_a_profile_score_and_cannot_be_compared_with(world, tmp_
     )
     assert not done.failed and "film_brightness" in done.rows
     with pytest.raises(PedfracError, match="made without a reference profile"):
-        steps.monitor_window(monitor((0, bundle), tmp_path, output))
+        pipeline.monitor_window(monitor((0, bundle), tmp_path, output))
     (world[0] / "none").mkdir(exist_ok=True)
     shutil.copy(world[1] / ABOUT, bundle / ABOUT)
     (bundle / NUMBERS).write_bytes(b"broken")
@@ -215,7 +219,7 @@ def test_films_of_one_patient_share_a_word_that_tells_nobody(world, tmp_path):
 
 
 def test_the_command_refuses_wrong_input_in_one_line(world, tmp_path):
-    from flows.cli import app
+    from flows.cli.app import app
 
     for arguments, message in (
         (["none.parquet"], "none.parquet"),

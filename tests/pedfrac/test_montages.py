@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pedfrac.errors import PedfracError
-from pedfrac.montages import MONTAGE_BYTES, fit_montages
+from pedfrac.reporting.montages import MONTAGE_BYTES, fit_montages
 
 
 def test_small_montages_stay_as_large_as_they_are(tmp_path):

@@ -8,9 +8,9 @@ import pytest
 from faults import proxy, until
 from servers import environment, rclone
 
-from pedfrac import objects as module
 from pedfrac.errors import PedfracError
-from pedfrac.objects import PART, Objects, Upload
+from pedfrac.storage import s3_client as module
+from pedfrac.storage.s3_client import PART, Objects, Upload
 
 
 def upload(path, name, content):

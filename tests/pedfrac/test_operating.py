@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from scipy.special import expit, logit
 from sklearn import metrics as oracle
 
-from pedfrac.config import AbstentionConfig, EvaluationConfig
-from pedfrac.metrics import PatientBootstrap
-from pedfrac.operating import (
+from pedfrac.config.evaluation import AbstentionConfig, EvaluationConfig
+from pedfrac.evaluation.decision_curve import decision_curve
+from pedfrac.scoring.thresholds import (
     Band,
     band_figures,
     choose_band,
     choose_threshold,
     choose_thresholds,
-    decision_curve,
 )
+from pedfrac.statistics.patient_bootstrap import PatientBootstrap
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -17,11 +17,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pedfrac.config import Preparation
+from pedfrac.config.data import Preparation
 from pedfrac.errors import PedfracError
-from pedfrac.film_rows import FEW, write_rows
-from pedfrac.packing import CHUNK, FILMS, Pack, build_pack
-from pedfrac.pixels import prepare, yolo_to_xyxy
+from pedfrac.imaging.boxes import yolo_to_xyxy
+from pedfrac.imaging.preprocessing import prepare
+from pedfrac.packs.build import CHUNK, build_pack
+from pedfrac.packs.decoding import FEW, write_rows
+from pedfrac.packs.pack import FILMS, Pack
 
 PREPARATION = Preparation(size=64)
 FILES = 6
@@ -29,7 +31,7 @@ FILES = 6
 BUILDER = """
 import pickle, sys, time
 from pathlib import Path
-from pedfrac.packing import build_pack
+from pedfrac.packs.build import build_pack
 
 def tell(done, total):
     print(done, flush=True)
@@ -168,7 +170,7 @@ def test_few_films_are_decoded_by_threads_to_the_same_bytes(films, tmp_path, mon
         time.sleep(0.01)
         return write_rows(job)
 
-    monkeypatch.setattr("pedfrac.film_rows.write_rows", write)
+    monkeypatch.setattr("pedfrac.packs.decoding.write_rows", write)
     build_pack(tmp_path / "threads", few, boxes, root, PREPARATION, workers=3)
     assert content(tmp_path / "threads") == content(tmp_path / "alone")
     assert len(writers) == 3
@@ -340,7 +342,7 @@ def test_a_pack_too_large_for_the_disk_is_an_error_at_the_start(films, tmp_path,
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pedfrac.packing.os.posix_fallocate", full)
+    monkeypatch.setattr("pedfrac.packs.build.os.posix_fallocate", full)
     with pytest.raises(PedfracError, match=r"GB are needed \(No space left"):
         build_pack(tmp_path, *films, PREPARATION)
 

@@ -13,14 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pedfrac.ages import AgeGroups
-from pedfrac.config import PhantomConfig
+from pedfrac.age_groups import AgeGroups
+from pedfrac.config.phantoms import PhantomConfig
 from pedfrac.errors import PedfracError
-from pedfrac.phantom_anatomy import CARPAL_ONSET, build, carpal_centres, growth, physis_gap
-from pedfrac.phantom_film import HEIGHT_RANGE, WIDTH_RANGE, FilmSpec, render
-from pedfrac.phantom_overlays import TEXT
-from pedfrac.phantom_shapes import Fracture, Lesion, Subject
-from pedfrac.phantoms import (
+from pedfrac.phantoms.anatomy import CARPAL_ONSET, build, carpal_centres, growth, physis_gap
+from pedfrac.phantoms.dataset import (
     COLUMNS,
     FAULTS,
     LABELS,
@@ -31,6 +28,9 @@ from pedfrac.phantoms import (
     render_row,
     write_phantoms,
 )
+from pedfrac.phantoms.film import HEIGHT_RANGE, WIDTH_RANGE, FilmSpec, render
+from pedfrac.phantoms.overlays import TEXT
+from pedfrac.phantoms.shapes import Fracture, Lesion, Subject
 
 FRACTURE, METAL = 3, 4
 FLAGS = ("initial_exam", "cast", "diagnosis_uncertain", "osteopenia", "fracture_visible", "metal")

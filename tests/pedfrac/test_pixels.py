@@ -9,19 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pedfrac.config import Preparation
+from pedfrac.config.data import Preparation
 from pedfrac.errors import PedfracError
-from pedfrac.pixels import (
-    MARKER_MARGIN,
-    RING,
-    Placement,
-    decode,
-    decode_bytes,
-    letterbox,
-    prepare,
-    remove_markers,
-    yolo_to_xyxy,
-)
+from pedfrac.imaging.boxes import yolo_to_xyxy
+from pedfrac.imaging.decoding import decode, decode_bytes
+from pedfrac.imaging.letterbox import Placement, letterbox
+from pedfrac.imaging.markers import MARKER_MARGIN, RING, remove_markers
+from pedfrac.imaging.preprocessing import prepare
 
 sides = st.integers(1, 1500)
 sizes = st.integers(16, 640)

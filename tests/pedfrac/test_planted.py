@@ -8,10 +8,10 @@ import pytest
 from scipy.special import expit, logit
 from scipy.stats import norm
 
-from pedfrac.ages import AgeGroups
-from pedfrac.config import EvaluationConfig
-from pedfrac.evaluation import evaluate
-from pedfrac.scoring import fit_scorers, scored, select_networks
+from pedfrac.age_groups import AgeGroups
+from pedfrac.config.evaluation import EvaluationConfig
+from pedfrac.evaluation.evaluation import evaluate
+from pedfrac.scoring.scorer import fit_scorers, scored, select_networks
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning", "error::UserWarning")
 

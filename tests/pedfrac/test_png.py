@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pedfrac import png
+from pedfrac.imaging import png
 
 HEIGHT, WIDTH = 9, 7
 

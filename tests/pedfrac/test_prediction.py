@@ -14,15 +14,16 @@ import pytest
 from dicom_files import SECRETS, write_dicom
 from small_bundles import INFO, write_film, write_small_bundle
 
-from pedfrac import prediction
-from pedfrac.bundle import Bundle, bundle_digest
-from pedfrac.config import PredictionConfig, Preparation
+from pedfrac.bundle.bundle import Bundle, bundle_digest
+from pedfrac.bundle.reference_profile import FILM
+from pedfrac.config.data import Preparation
+from pedfrac.config.serving import PredictionConfig
 from pedfrac.errors import PedfracError
-from pedfrac.films import TEXT, Film, find_films, prepare_film, text_boxes
-from pedfrac.pixels import prepare
-from pedfrac.prediction import NUMBERS, predict, predict_films, predict_to
-from pedfrac.reference_profile import FILM
-from pedfrac.score_files import ScoreFile, read_scores
+from pedfrac.imaging.preprocessing import prepare
+from pedfrac.serving import prediction
+from pedfrac.serving.images import TEXT, Film, find_films, prepare_film, text_boxes
+from pedfrac.serving.prediction import NUMBERS, predict, predict_films, predict_to
+from pedfrac.serving.score_table import ScoreFile, read_scores
 
 
 @pytest.fixture(scope="module")

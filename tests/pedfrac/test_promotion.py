@@ -4,10 +4,11 @@ import pytest
 from registries import BY, Writer, decision, make_registry, wish
 
 from pedfrac.errors import PedfracError
-from pedfrac.ledger import champion_of, found, records_of
-from pedfrac.prediction import bundle_folder
-from pedfrac.promotion import note, promote, reconcile, rollback
-from pedfrac.storage import ArtifactStore, write_json
+from pedfrac.promotion.audit_log import champion_of, found, records_of
+from pedfrac.promotion.promotion import note, promote, reconcile, rollback
+from pedfrac.serving.prediction import bundle_folder
+from pedfrac.storage.files import write_json
+from pedfrac.storage.store import ArtifactStore
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ import re
 import pytest
 from pydantic import ValidationError
 
-from pedfrac.config import RetrainConfig, load_config
+from pedfrac.config.loading import load_config
+from pedfrac.config.retrain import RetrainConfig
 from pedfrac.errors import PedfracError
-from pedfrac.leakage import Leakage
-from pedfrac.protocols import (
+from pedfrac.evaluation.published import (
     OWN,
     PublishedFigure,
     find_protocol,
@@ -18,6 +18,7 @@ from pedfrac.protocols import (
     side_by_side,
     what_was_shared,
 )
+from pedfrac.evaluation.split_leakage import Leakage
 
 CLEAN = Leakage(
     given={"train": 14_204, "validation": 4_094, "test": 2_029},

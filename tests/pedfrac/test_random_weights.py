@@ -6,10 +6,10 @@ import torch
 from small_networks import CPU, NETWORKS, brightness, build, noise, square
 from torch import nn
 
-from pedfrac.heads import Classes
-from pedfrac.metrics import PatientBootstrap
-from pedfrac.models import FilmClassifier
-from pedfrac.random_weights import _verdict, random_weights_figures
+from pedfrac.explanation.randomisation_check import _verdict, random_weights_figures
+from pedfrac.models.classifier import FilmClassifier
+from pedfrac.models.heads import Classes
+from pedfrac.statistics.patient_bootstrap import PatientBootstrap
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 

@@ -9,22 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pedfrac import records
-from pedfrac.config import DataConfig, load_config
+from pedfrac.config.data import DataConfig
+from pedfrac.config.loading import load_config
+from pedfrac.data import dataset_csv, tables
+from pedfrac.data.image_files import ImageFault, inspect_image
+from pedfrac.data.layout import check_layout, fingerprint
+from pedfrac.data.records import Records, load_records, read_records, save_records
+from pedfrac.data.schema import CLASSES, COLUMNS
 from pedfrac.errors import PedfracError
-from pedfrac.records import (
-    CLASSES,
-    COLUMNS,
-    ImageFault,
-    Records,
-    check_layout,
-    fingerprint,
-    inspect_image,
-    load_records,
-    read_records,
-    save_records,
-)
-from pedfrac.steps import count_listed
+from pedfrac.pipeline.data import count_listed
 
 FRACTURE_BOX = "3 0.5 0.5 0.2 0.2"
 METAL_BOX = "4 0.5 0.5 0.2 0.2"
@@ -571,13 +564,13 @@ def test_the_fingerprint_changes_with_table_images_and_labels(data: DataSet) -> 
 
 
 def test_few_rows_are_python_objects_at_a_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(records, "PIECE", 100)
+    monkeypatch.setattr(tables, "PIECE", 100)
     peaks = []
     for count in (300, 1300):
         films = [row(patient) for patient in range(1000, 1000 + count)]
         pd.DataFrame(films).to_csv(tmp_path / "dataset.csv", index=False)
         tracemalloc.start()
-        records._read_csv(tmp_path / "dataset.csv")
+        dataset_csv.read_dataset_csv(tmp_path / "dataset.csv")
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert (peaks[1] - peaks[0]) / 1000 < 600, "bytes a film; all at a time take 1,000"

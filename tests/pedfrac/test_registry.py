@@ -10,13 +10,13 @@ from servers import free_ports
 from small_bundles import write_small_bundle
 from typer.testing import CliRunner
 
-from flows.cli import app
-from pedfrac import registry as module
-from pedfrac.config import TrackingConfig
+from flows.cli.app import app
+from pedfrac.config.locations import TrackingConfig
 from pedfrac.errors import PedfracError
-from pedfrac.ledger import CHAMPION
-from pedfrac.registry import CHALLENGER, Registry
-from pedfrac.tracking import start_run, tracking_uri
+from pedfrac.mlflow_runs import start_run, tracking_uri
+from pedfrac.promotion import registry as module
+from pedfrac.promotion.audit_log import CHAMPION
+from pedfrac.promotion.registry import CHALLENGER, Registry
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from faults import proxy
 from servers import environment
 
 from pedfrac.errors import PedfracError
-from pedfrac.storage import ArtifactStore
+from pedfrac.storage.store import ArtifactStore
 
 
 def maker(contents):

@@ -14,15 +14,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pedfrac import repacking, steps
-from pedfrac.config import PhantomConfig, Preparation, RetrainConfig
+from pedfrac import pipeline
+from pedfrac.config.data import Preparation
+from pedfrac.config.phantoms import PhantomConfig
+from pedfrac.config.retrain import RetrainConfig
+from pedfrac.data.schema import CLASSES
 from pedfrac.errors import PedfracError
-from pedfrac.film_arrays import IMAGES, PLACES
-from pedfrac.packing import CONTENT, Pack, build_pack
-from pedfrac.phantoms import write_phantoms
-from pedfrac.records import CLASSES
-from pedfrac.repacking import copy_rows
-from pedfrac.storage import ArtifactStore, file_hash
+from pedfrac.packs import reuse
+from pedfrac.packs.arrays import IMAGES, PLACES
+from pedfrac.packs.build import build_pack
+from pedfrac.packs.pack import CONTENT, Pack
+from pedfrac.packs.reuse import copy_rows
+from pedfrac.phantoms.dataset import write_phantoms
+from pedfrac.storage.files import file_hash
+from pedfrac.storage.store import ArtifactStore
 
 PREPARATION = Preparation(size=16)
 TEXT, FRACTURE = CLASSES.index("text"), CLASSES.index("fracture")
@@ -98,7 +103,7 @@ def test_a_repack_is_the_pack_made_anew_and_reads_only_what_changed(root, data, 
         "MOST_PARTS": data.draw(st.integers(1, 4)),
         "MOST_UNUSED": data.draw(st.sampled_from([0, 0.3, 1])),
     }
-    with tempfile.TemporaryDirectory() as scratch, mock.patch.multiple(repacking, **bounds):
+    with tempfile.TemporaryDirectory() as scratch, mock.patch.multiple(reuse, **bounds):
         packs = folders(Path(scratch), *(f"{number}" for number in range(len(history))), "full")
         earlier, pixels = None, set()
         for folder, state in zip(packs, history, strict=False):
@@ -170,7 +175,7 @@ def test_where_links_are_impossible_rows_are_copied(root, tmp_path, monkeypatch)
     def refuse(*_):
         raise OSError(18, "Invalid cross-device link")
 
-    monkeypatch.setattr("pedfrac.film_arrays.os.link", refuse)
+    monkeypatch.setattr("pedfrac.packs.arrays.os.link", refuse)
     calls = []
     build_pack(again, table, boxes, root, PREPARATION, 1, lambda *c: calls.append(c), earlier)
     assert calls[0] == (5, FILES)
@@ -181,7 +186,7 @@ def test_where_links_are_impossible_rows_are_copied(root, tmp_path, monkeypatch)
 @pytest.mark.parametrize("linked", [True, False])
 def test_a_repack_that_was_stopped_goes_on(root, tmp_path, linked, monkeypatch):
     if not linked:
-        monkeypatch.setattr("pedfrac.repacking.MOST_PARTS", 1)
+        monkeypatch.setattr("pedfrac.packs.reuse.MOST_PARTS", 1)
     table, boxes = all_films(root)
     earlier, full, again = folders(tmp_path, "earlier", "full", "again")
     build_pack(earlier, first(table, 4), boxes, root, PREPARATION)
@@ -210,7 +215,7 @@ def test_a_repack_stopped_before_its_ledger_begins_anew(root, tmp_path, monkeypa
     build_pack(full, table, boxes, root, PREPARATION)
     before = arrays(earlier)
     with monkeypatch.context() as patch:
-        patch.setattr("pedfrac.packing.allocate", mock.Mock(side_effect=KeyboardInterrupt))
+        patch.setattr("pedfrac.packs.build.allocate", mock.Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             build_pack(again, table, boxes, root, PREPARATION, 1, earlier=earlier)
     build_pack(again, table, boxes, root, PREPARATION, 1)  # of all films, and into no shared file
@@ -286,10 +291,10 @@ def packed(data, artifacts, lines):
         }
     )
     calls = []
-    key = steps.pack_films(
-        config, steps.read_records(config), config.fracture.model, lambda *c: calls.append(c)
+    key = pipeline.pack_films(
+        config, pipeline.read_records(config), config.fracture.model, lambda *c: calls.append(c)
     )
-    return steps.store_of(config).get(key), calls[0][0]
+    return pipeline.store_of(config).get(key), calls[0][0]
 
 
 @pytest.fixture(params=["folder", "S3"])
@@ -320,7 +325,7 @@ def test_the_step_shares_the_array_and_removing_either_leaves_the_other_whole(ar
     lines = (data / "dataset.csv").read_bytes().splitlines(keepends=True)
     store = ArtifactStore(artifacts)
     earlier, _ = packed(data, artifacts, lines[:-1])
-    with mock.patch("pedfrac.storage.file_hash", wraps=file_hash) as hashed:
+    with mock.patch("pedfrac.storage.manifest.file_hash", wraps=file_hash) as hashed:
         again, copied = packed(data, artifacts, lines)
     assert copied == len(lines) - 2
     assert (again.path / "images-0.npy").samefile(earlier.path / IMAGES)

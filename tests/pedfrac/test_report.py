@@ -11,8 +11,8 @@ import pytest
 from made_findings import make_config, make_findings
 from made_pages import add_what_a_run_leaves, draw_montages, each_interval
 
-from pedfrac.cautions import find_cautions
-from pedfrac.report import called, write_report
+from pedfrac.reporting.caveats import find_cautions
+from pedfrac.reporting.page import called, write_report
 
 NAMES = ["0-1.5y", "1.5-5y", "5-10y", "10-15y", "15-19y"]
 SECTIONS = ["cohort", "split", "results", "choice", "curves", "calibration", "confusion"]

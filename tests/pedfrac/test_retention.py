@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pedfrac import storage
 from pedfrac.errors import PedfracError
-from pedfrac.lineage import Lineage
-from pedfrac.retention import Rules, carry_out, parse_age, plan_removal
-from pedfrac.storage import ArtifactStore
+from pedfrac.pipeline.retention import Rules, carry_out, parse_age, plan_removal
+from pedfrac.storage import store as store_module
+from pedfrac.storage.lineage import Lineage
+from pedfrac.storage.store import ArtifactStore
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 MONTH = timedelta(days=30)
@@ -34,7 +34,7 @@ def root(request, tmp_path):
 @pytest.fixture
 def store(root, monkeypatch):
     """A store with three retrainings, ten days apart; all share one split."""
-    monkeypatch.setattr(storage, "datetime", Clock)
+    monkeypatch.setattr(store_module, "datetime", Clock)
     monkeypatch.setattr(Clock, "day", START)
     store = ArtifactStore(root)
     for number in range(3):

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pedfrac.config import EvaluationConfig, RobustnessConfig
+from pedfrac.config.evaluation import EvaluationConfig, RobustnessConfig
 from pedfrac.errors import PedfracError
-from pedfrac.robustness import WAYS, choose_films, perturbations, robustness_figures
+from pedfrac.evaluation.robustness import WAYS, choose_films, perturbations, robustness_figures
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 EVALUATION = EvaluationConfig()

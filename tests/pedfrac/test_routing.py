@@ -8,10 +8,10 @@ import pytest
 from scipy.special import expit
 from sklearn import metrics as oracle
 
-from pedfrac.ages import AgeGroups
-from pedfrac.config import EvaluationConfig
+from pedfrac.age_groups import AgeGroups
+from pedfrac.config.evaluation import EvaluationConfig
 from pedfrac.errors import PedfracError
-from pedfrac.routing import LISTED, routing_figures
+from pedfrac.evaluation.age_routing import LISTED, routing_figures
 
 pytestmark = pytest.mark.filterwarnings("error")
 

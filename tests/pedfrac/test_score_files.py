@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from pedfrac import score_files
-from pedfrac.score_files import ScoreFile, read_scores
+from pedfrac.serving import score_table
+from pedfrac.serving.score_table import ScoreFile, read_scores
 
 
 def rows(**errors):
@@ -40,7 +40,7 @@ def test_nothing_is_scored_before_the_first_part(tmp_path):
 def test_a_table_of_many_pieces_is_that_of_one(tmp_path, suffix, monkeypatch):
     written = []
     for size in (2, 100):
-        monkeypatch.setattr(score_files, "PIECE", size)
+        monkeypatch.setattr(score_table, "PIECE", size)
         table = ScoreFile(tmp_path / f"{size}{suffix}", ["score"])
         with table.opened():
             table.add(rows(c="", a=""))

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pedfrac.config import EvaluationConfig
-from pedfrac.operating import choose_threshold
-from pedfrac.scoring import SCORERS, fit_scorers, routed, scored
+from pedfrac.config.evaluation import EvaluationConfig
+from pedfrac.scoring.scorer import SCORERS, fit_scorers, routed, scored
+from pedfrac.scoring.thresholds import choose_threshold
 
 CHOICES = ("specialist", "generalist", "average")
 

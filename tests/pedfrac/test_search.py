@@ -3,9 +3,17 @@
 import optuna
 import pytest
 
-from pedfrac.config import Range, RetrainConfig, SearchConfig, changed_config, load_config, to_yaml
+from pedfrac.config.loading import changed_config, load_config, to_yaml
+from pedfrac.config.retrain import RetrainConfig
+from pedfrac.config.search import Range, SearchConfig
 from pedfrac.errors import PedfracError
-from pedfrac.search import STORAGE, Outcome, Search, falls_behind, storage_of
+from pedfrac.training.hyperparameter_search import (
+    STORAGE,
+    Outcome,
+    Search,
+    falls_behind,
+    storage_of,
+)
 
 BASE = RetrainConfig.model_validate({"data": {"root": "data"}})
 RATE = "fracture.training.learning_rate"

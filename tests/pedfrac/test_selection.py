@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from pedfrac.config import EvaluationConfig
-from pedfrac.selection import chosen_scores, select_model
+from pedfrac.config.evaluation import EvaluationConfig
+from pedfrac.scoring.model_selection import chosen_scores, select_model
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -11,15 +11,15 @@ from mixed_bundles import mixed_bundle
 from small_bundles import write_film, write_small_bundle
 from small_networks import CONVNEXT, SWIN
 
-from pedfrac.bundle import Bundle, bundle_digest
+from pedfrac.bundle.bundle import Bundle, bundle_digest
 from pedfrac.errors import PedfracError
-from pedfrac.films import Film
-from pedfrac.heat_maps import FRACTURED, mean_maps
-from pedfrac.pictures import heat_layer
-from pedfrac.pixels import Placement
-from pedfrac.prediction import COLUMNS, predict
-from pedfrac.score_files import as_records
-from pedfrac.served import ANSWERS, Served
+from pedfrac.explanation.overlays import heat_layer
+from pedfrac.explanation.saliency import FRACTURED, mean_maps
+from pedfrac.imaging.letterbox import Placement
+from pedfrac.serving.images import Film
+from pedfrac.serving.prediction import COLUMNS, predict
+from pedfrac.serving.score_table import as_records
+from pedfrac.serving.service import ANSWERS, Served
 
 
 @pytest.fixture(scope="module")

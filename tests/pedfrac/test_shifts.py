@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.spatial.distance import cdist
 
-from pedfrac.shifts import (
+from pedfrac.monitoring.permutation_tests import (
     Films,
     chi_square,
     compare,

@@ -11,16 +11,21 @@ import pandas as pd
 import pytest
 import torch
 
-from pedfrac import steps
-from pedfrac.bundle import FRACTURE_CLASSES
-from pedfrac.cohort import load_cohort
-from pedfrac.config import EvaluationConfig, PhantomConfig, RetrainConfig
-from pedfrac.metrics import classification_figures
-from pedfrac.models import build_model
-from pedfrac.packing import TEXT, Pack
-from pedfrac.phantoms import write_phantoms
-from pedfrac.shortcuts import shortcut_figures
-from pedfrac.training import MODEL, FilmSet, load_weights, predict_probabilities, to_films
+from pedfrac import pipeline
+from pedfrac.bundle.bundle import FRACTURE_CLASSES
+from pedfrac.config.evaluation import EvaluationConfig
+from pedfrac.config.phantoms import PhantomConfig
+from pedfrac.config.retrain import RetrainConfig
+from pedfrac.data.cohort import load_cohort
+from pedfrac.evaluation.shortcuts import shortcut_figures
+from pedfrac.models.classifier import build_model
+from pedfrac.models.inputs import to_films
+from pedfrac.packs.pack import TEXT, Pack
+from pedfrac.phantoms.dataset import write_phantoms
+from pedfrac.statistics.classification import classification_figures
+from pedfrac.training.checkpoint import MODEL, load_weights
+from pedfrac.training.dataset import FilmSet
+from pedfrac.training.inference import predict_probabilities
 
 STILL = dict.fromkeys(
     ("rotation", "scale", "brightness", "contrast", "gamma", "noise", "erasing"), 0.0
@@ -84,22 +89,22 @@ def configuration(folder: Path, films: str, markers: str) -> RetrainConfig:
 
 def train(config: RetrainConfig) -> str:
     """Take the steps up to a generalist; return its key."""
-    records = steps.read_records(config)
-    cohort = steps.select_cohort(config, records)
-    pack = steps.pack_films(config, records, config.fracture.model)
-    split = steps.split_patients(config, cohort)
-    prepared = steps.Prepared(
+    records = pipeline.read_records(config)
+    cohort = pipeline.select_cohort(config, records)
+    pack = pipeline.pack_films(config, records, config.fracture.model)
+    split = pipeline.split_patients(config, cohort)
+    prepared = pipeline.Prepared(
         records=records, cohort=cohort, split=split, fracture_pack=pack, age_pack=pack
     )
-    return steps.fracture_training(config, prepared).run(lambda epoch: None)
+    return pipeline.fracture_training(config, prepared).run(lambda epoch: None)
 
 
 def auroc_of(config: RetrainConfig, model: str) -> float:
     """Return the AUROC of a trained model on all films of a data set."""
-    store = steps.store_of(config)
-    records = steps.read_records(config)
-    films = load_cohort(store.get(steps.select_cohort(config, records)).path).table
-    pack = Pack.open(store.get(steps.pack_films(config, records, config.fracture.model)).path)
+    store = pipeline.store_of(config)
+    records = pipeline.read_records(config)
+    films = load_cohort(store.get(pipeline.select_cohort(config, records)).path).table
+    pack = Pack.open(store.get(pipeline.pack_films(config, records, config.fracture.model)).path)
     labels = films["fracture_visible"].to_numpy().astype("int64")
     stems = films["filestem"].tolist()
     whole = FilmSet(
@@ -117,7 +122,7 @@ def figures(folder: Path, markers: str) -> tuple[float, float]:
     """Return the AUROC on validation films with the shortcut, and on films without it."""
     config = configuration(folder, "shortcut", markers)
     model = train(config)
-    validation = steps.store_of(config).get(model).read_json("summary.json")["figure"]
+    validation = pipeline.store_of(config).get(model).read_json("summary.json")["figure"]
     return validation, auroc_of(configuration(folder, "plain", markers), model)
 
 
@@ -141,14 +146,14 @@ def test_without_markers_films_with_the_shortcut_are_no_easier(folder):
 def check(folder: Path, markers: str):
     """Return the shortcut figures of the trained model on its validation films."""
     config = configuration(folder, "shortcut", markers)
-    store = steps.store_of(config)
+    store = pipeline.store_of(config)
     network = build_model(config.fracture.model, len(FRACTURE_CLASSES), load_weights=False)
     load_weights(network, store.get(train(config)).file(MODEL))
     network.eval()
-    records = steps.read_records(config)
-    cohort = load_cohort(store.get(steps.select_cohort(config, records)).path).table
+    records = pipeline.read_records(config)
+    cohort = load_cohort(store.get(pipeline.select_cohort(config, records)).path).table
     films = cohort[cohort["patient_id"] % 4 == 0]
-    pack = Pack.open(store.get(steps.pack_films(config, records, config.fracture.model)).path)
+    pack = Pack.open(store.get(pipeline.pack_films(config, records, config.fracture.model)).path)
     rows = pack.rows(films["filestem"].tolist())
 
     @torch.inference_mode()

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from pedfrac.config import EvaluationConfig
-from pedfrac.shortcuts import (
+from pedfrac.config.evaluation import EvaluationConfig
+from pedfrac.evaluation.shortcuts import (
     MARKER_GROWTH,
     hide_bones,
     keep_markers,

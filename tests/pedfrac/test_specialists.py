@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from pedfrac import steps
-from pedfrac.config import PhantomConfig, RetrainConfig
-from pedfrac.phantoms import LESION_AGE, write_phantoms
+from pedfrac import pipeline
+from pedfrac.config.phantoms import PhantomConfig
+from pedfrac.config.retrain import RetrainConfig
+from pedfrac.phantoms.dataset import LESION_AGE, write_phantoms
 
 SETTINGS = {
     "results": "",
@@ -60,25 +61,25 @@ def learn(folder, lesion):
     config = RetrainConfig.model_validate(
         SETTINGS | {"data": {"root": str(folder / "data")}, "artifacts": str(folder / "artifacts")}
     )
-    records = steps.read_records(config)
-    cohort = steps.select_cohort(config, records)
-    pack = steps.pack_films(config, records, config.fracture.model)
-    split = steps.split_patients(config, cohort)
-    prepared = steps.Prepared(
+    records = pipeline.read_records(config)
+    cohort = pipeline.select_cohort(config, records)
+    pack = pipeline.pack_films(config, records, config.fracture.model)
+    split = pipeline.split_patients(config, cohort)
+    prepared = pipeline.Prepared(
         records=records, cohort=cohort, split=split, fracture_pack=pack, age_pack=pack
     )
-    generalist = steps.fracture_training(config, prepared).run()
-    trained = steps.Trained(
-        age=steps.age_training(config, prepared).run(),
+    generalist = pipeline.fracture_training(config, prepared).run()
+    trained = pipeline.Trained(
+        age=pipeline.age_training(config, prepared).run(),
         generalist=generalist,
         specialists=tuple(
-            steps.fracture_training(config, prepared, group, generalist).run()
+            pipeline.fracture_training(config, prepared, group, generalist).run()
             for group in range(len(config.cohort.ages))
         ),
     )
-    bundle = steps.assemble_bundle(config, prepared, trained)
-    evaluation = steps.evaluate_bundle(config, prepared, bundle)
-    store = steps.store_of(config)
+    bundle = pipeline.assemble_bundle(config, prepared, trained)
+    evaluation = pipeline.evaluate_bundle(config, prepared, bundle)
+    store = pipeline.store_of(config)
     selected = store.get(bundle).read_json("bundle.json")["selection"]
     return selected, store.get(evaluation).read_json("figures.json")["groups"]
 

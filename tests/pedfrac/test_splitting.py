@@ -8,25 +8,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pedfrac.ages import AgeGroups
-from pedfrac.config import SplitConfig
-from pedfrac.errors import PedfracError
-from pedfrac.splitting import (
-    BALANCED,
-    NOT_NAMED,
+from pedfrac.age_groups import AgeGroups
+from pedfrac.config.data import SplitConfig
+from pedfrac.data.split import (
     PARTS,
     PLACES,
     TEST_PATIENT,
     Split,
     SplitReport,
-    cut_fold,
     load_split,
-    make_split,
-    read_split_file,
     read_split_table,
     save_split,
-    validation_count,
 )
+from pedfrac.data.split_file import NOT_NAMED, read_split_file
+from pedfrac.data.splitting import BALANCED, cut_fold, make_split, validation_count
+from pedfrac.errors import PedfracError
 
 AGES = AgeGroups((0, 1.5, 5, 10, 15, 19))
 YEARS = 19

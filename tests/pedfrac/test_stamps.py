@@ -7,8 +7,11 @@ from unittest import mock
 
 import pytest
 
-from pedfrac.stamps import TICK, Stamp, notes
-from pedfrac.storage import ArtifactStore, FileEntry, LocalFolder, file_hash
+from pedfrac.storage.files import file_hash
+from pedfrac.storage.local_backend import LocalFolder
+from pedfrac.storage.manifest import FileEntry
+from pedfrac.storage.store import ArtifactStore
+from pedfrac.storage.verification import TICK, Stamp, notes
 
 OLD = time.time_ns() - 10**12
 
@@ -31,7 +34,7 @@ def entries(folder):
 
 @pytest.fixture
 def hashed():
-    with mock.patch("pedfrac.storage.file_hash", wraps=file_hash) as hashing:
+    with mock.patch("pedfrac.storage.manifest.file_hash", wraps=file_hash) as hashing:
         yield lambda: sorted(call.args[0].name for call in hashing.call_args_list)
 
 
@@ -94,7 +97,7 @@ def test_a_file_younger_than_a_tick_of_the_clock_is_not_noted(folder, tmp_path):
     files, stamp = entries(folder), Stamp(tmp_path / "x.json", folder)
     now = time.time_ns()
     os.utime(folder / "a", ns=(now, now))
-    with mock.patch("pedfrac.stamps.time.time_ns", return_value=now + TICK // 2):
+    with mock.patch("pedfrac.storage.verification.time.time_ns", return_value=now + TICK // 2):
         stamp.write("x", files, files)
     assert not stamp.covers(files)
     (folder / "a").write_text("c" * 10)  # within the same tick
@@ -151,7 +154,7 @@ def test_a_store_that_cannot_be_written_is_read(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("pedfrac.stamps.Path.mkdir", refuse)
+    monkeypatch.setattr("pedfrac.storage.verification.Path.mkdir", refuse)
     assert LocalFolder(tmp_path).open(made.manifest) == (made.path, [])
     (made.path / "a").write_text("c" * 10)
     assert store.find(made.key) is None
@@ -160,7 +163,7 @@ def test_a_store_that_cannot_be_written_is_read(tmp_path, monkeypatch):
 def test_the_stamp_is_whole_whatever_writes_at_once(folder, tmp_path):
     files, stamp = entries(folder), Stamp(tmp_path / "x.json", folder)
     stamp.write("x", files, files)
-    killed = mock.patch("pedfrac.stamps.Path.replace", side_effect=KeyboardInterrupt)
+    killed = mock.patch("pedfrac.storage.verification.Path.replace", side_effect=KeyboardInterrupt)
     with killed, pytest.raises(KeyboardInterrupt):
         stamp.write("x", files, ())
     assert stamp.covers(files)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pedfrac.statements import environment
+from pedfrac.reporting.statements import environment
 
 WORDS = environment({"config": {}}).filters
 

@@ -2,9 +2,10 @@
 
 import pytest
 
-from pedfrac.config import RetrainConfig
-from pedfrac.records import COLUMNS
-from pedfrac.steps import finished_retraining, record_retraining, store_of
+from pedfrac.config.retrain import RetrainConfig
+from pedfrac.data.schema import COLUMNS
+from pedfrac.pipeline.keys import store_of
+from pedfrac.pipeline.results import finished_retraining, record_retraining
 
 
 @pytest.fixture

@@ -10,15 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pedfrac.errors import PedfracError
-from pedfrac.storage import (
-    Artifact,
-    ArtifactStore,
-    broken_files,
-    content_hash,
-    export,
-    file_hash,
-    parse_manifest,
-)
+from pedfrac.storage.files import content_hash, export, file_hash
+from pedfrac.storage.manifest import Artifact, broken_files, parse_manifest
+from pedfrac.storage.store import ArtifactStore
 
 
 def maker(text: str, calls: list[str]):
@@ -113,7 +107,7 @@ def test_a_linked_file_keeps_its_fingerprint_and_any_other_is_hashed(tmp_path):
         (folder / "new").write_text("two")
         return first
 
-    with mock.patch("pedfrac.storage.file_hash", wraps=file_hash) as hashed:
+    with mock.patch("pedfrac.storage.manifest.file_hash", wraps=file_hash) as hashed:
         second = store.produce("second", make)
     assert {call.args[0].name for call in hashed.call_args_list} == {"copied", "new"}
     assert second.manifest.files["linked"] == first.manifest.files["a.txt"]

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pedfrac.errors import PedfracError
-from pedfrac.metrics import PatientBootstrap, auroc
-from pedfrac.studies import to_studies
+from pedfrac.scoring.studies import to_studies
+from pedfrac.statistics.classification import auroc
+from pedfrac.statistics.patient_bootstrap import PatientBootstrap
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -8,11 +8,11 @@ import pytest
 from scipy.special import expit
 from scipy.stats import ttest_ind
 
-from pedfrac.ages import AgeGroups
-from pedfrac.config import EvaluationConfig
-from pedfrac.intervals import holm
-from pedfrac.metrics import PatientBootstrap
-from pedfrac.subgroups import find_subgroups, subgroup_figures
+from pedfrac.age_groups import AgeGroups
+from pedfrac.config.evaluation import EvaluationConfig
+from pedfrac.evaluation.subgroups import find_subgroups, subgroup_figures
+from pedfrac.statistics.intervals import holm
+from pedfrac.statistics.patient_bootstrap import PatientBootstrap
 
 pytestmark = pytest.mark.filterwarnings("error")
 

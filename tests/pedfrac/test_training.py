@@ -15,10 +15,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pedfrac.config import AugmentConfig, ModelConfig, TrainingConfig
+from pedfrac.config.training import AugmentConfig, ModelConfig, TrainingConfig
 from pedfrac.errors import PedfracError
-from pedfrac.models import build_model
-from pedfrac.training import CHECKPOINT, MODEL, FilmSet, TrainingData, seed_weights, train
+from pedfrac.models.classifier import build_model
+from pedfrac.training.checkpoint import CHECKPOINT, MODEL
+from pedfrac.training.dataset import FilmSet, TrainingData
+from pedfrac.training.trainer import seed_weights, train
 
 SIZE = 32
 CPU = torch.device("cpu")

@@ -2,7 +2,7 @@
 
 import os
 
-from pedfrac.films import Film, PreparedFilm
+from pedfrac.serving.images import Film, PreparedFilm
 
 
 def read_or_crash(film: Film) -> PreparedFilm:

@@ -4,17 +4,18 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from pedfrac.cohort import make_cohort
-from pedfrac.config import EvaluationConfig, RetrainConfig
-from pedfrac.evaluation import call_films, evaluate, pooled_figures
-from pedfrac.findings import Findings
-from pedfrac.localisation import Localisation, localisation_figures
-from pedfrac.metrics import PatientBootstrap
-from pedfrac.records import Records
-from pedfrac.robustness import robustness_figures
-from pedfrac.scoring import fit_scorers, scored, select_networks
-from pedfrac.shortcuts import shortcut_figures
-from pedfrac.splitting import make_split
+from pedfrac.config.evaluation import EvaluationConfig
+from pedfrac.config.retrain import RetrainConfig
+from pedfrac.data.cohort import make_cohort
+from pedfrac.data.records import Records
+from pedfrac.data.splitting import make_split
+from pedfrac.evaluation.evaluation import call_films, evaluate, pooled_figures
+from pedfrac.evaluation.robustness import robustness_figures
+from pedfrac.evaluation.shortcuts import shortcut_figures
+from pedfrac.explanation.localisation import Localisation, localisation_figures
+from pedfrac.reporting.schema import Findings
+from pedfrac.scoring.scorer import fit_scorers, scored, select_networks
+from pedfrac.statistics.patient_bootstrap import PatientBootstrap
 
 ISSUES = ["filestem", "line", "kind", "field", "value", "reason", "dropped"]
 

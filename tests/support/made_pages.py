@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from pedfrac.protocols import published_references
+from pedfrac.evaluation.published import published_references
 
 
 def add_what_a_run_leaves(findings):

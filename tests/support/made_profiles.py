@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 
-from pedfrac.config import MonitorConfig
-from pedfrac.embedding import Basis
-from pedfrac.reference_profile import FILM, Profile, feature_names
-from pedfrac.windows import Window
+from pedfrac.bundle.embedding import Basis
+from pedfrac.bundle.reference_profile import FILM, Profile, feature_names
+from pedfrac.config.monitoring import MonitorConfig
+from pedfrac.monitoring.time_windows import Window
 
 FEATURES = 3
 BOUNDS, GROUPS = np.array([5.0, 10.0]), np.array(["0-5y", "5-10y", "10-19y"])

@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from pedfrac.ages import AgeGroups
-from pedfrac.config import EvaluationConfig
-from pedfrac.evaluation import evaluate
-from pedfrac.gate import Model
-from pedfrac.localisation import Localisation, localisation_figures
-from pedfrac.metrics import PatientBootstrap
-from pedfrac.scoring import fit_scorers, scored
+from pedfrac.age_groups import AgeGroups
+from pedfrac.config.evaluation import EvaluationConfig
+from pedfrac.evaluation.evaluation import evaluate
+from pedfrac.explanation.localisation import Localisation, localisation_figures
+from pedfrac.promotion.decision import Model
+from pedfrac.scoring.scorer import fit_scorers, scored
+from pedfrac.statistics.patient_bootstrap import PatientBootstrap
 
 AGES = AgeGroups((0, 6, 12, 19))
 CONFIG = EvaluationConfig(resamples=0, selection_patients=2)

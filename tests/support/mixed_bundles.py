@@ -5,7 +5,7 @@ from pathlib import Path
 import small_bundles
 from small_bundles import write_random_bundle
 
-from pedfrac.bundle import BundleInfo
+from pedfrac.bundle.bundle import BundleInfo
 
 SCORER = small_bundles.SCORER | {"low": (0.3, 0.5, 0.7), "high": (0.3, 0.5, 0.7)}
 CHOICES = {

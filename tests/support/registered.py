@@ -9,12 +9,13 @@ from made_versions import AGES, TESTED, answers, films, make_version
 from mlflow.tracking import MlflowClient
 from small_bundles import INFO
 
-from pedfrac.bundle import write_info
-from pedfrac.config import PromoteConfig
-from pedfrac.evaluation import save_evaluation
-from pedfrac.registry import Registry
-from pedfrac.splitting import Split, prove_disjoint, save_split
-from pedfrac.storage import ArtifactStore, write_json
+from pedfrac.bundle.bundle import write_info
+from pedfrac.config.promotion import PromoteConfig
+from pedfrac.data.split import Split, prove_disjoint, save_split
+from pedfrac.evaluation.evaluation import save_evaluation
+from pedfrac.promotion.registry import Registry
+from pedfrac.storage.files import write_json
+from pedfrac.storage.store import ArtifactStore
 
 MODELS = ("age", "generalist", *(f"specialist-{name}" for name in AGES.names))
 

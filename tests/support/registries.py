@@ -7,13 +7,14 @@ from pathlib import Path
 
 from mlflow.tracking import MlflowClient
 
-from pedfrac.config import GateConfig, TrackingConfig
+from pedfrac.config.locations import TrackingConfig
+from pedfrac.config.promotion import GateConfig
 from pedfrac.errors import PedfracError
-from pedfrac.gate import Decision
-from pedfrac.ledger import Wish
-from pedfrac.promotion import promote
-from pedfrac.registry import Registry
-from pedfrac.storage import ArtifactStore
+from pedfrac.promotion.audit_log import Wish
+from pedfrac.promotion.decision import Decision
+from pedfrac.promotion.promotion import promote
+from pedfrac.promotion.registry import Registry
+from pedfrac.storage.store import ArtifactStore
 
 BY = "Ada Lovelace"
 
@@ -84,7 +85,7 @@ class Writer:
     def __init__(self, root: object, registry: Registry, version: int, how: str = ""):
         # forked from a process that has imported all, which takes seconds, and nothing else
         processes = multiprocessing.get_context("forkserver")
-        processes.set_forkserver_preload(["pedfrac.promotion"])
+        processes.set_forkserver_preload(["pedfrac.promotion.promotion"])
         self._here, there = processes.Pipe()
         uri = registry._client.tracking_uri
         given = (there, dict(os.environ), str(root), uri, registry.name, version, how)

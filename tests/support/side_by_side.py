@@ -16,8 +16,8 @@ from prefect import flow
 from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.dispatch import dispatch
-from pedfrac.config import RetrainConfig
+from flows.infrastructure.dispatch import dispatch
+from pedfrac.config.retrain import RetrainConfig
 from pedfrac.errors import PedfracError
 
 PARALLEL = 2

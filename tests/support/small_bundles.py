@@ -4,11 +4,12 @@ import cv2
 import numpy as np
 from safetensors.torch import save_file
 
-from pedfrac.bundle import BundleInfo, weight_names, write_bundle
-from pedfrac.config import ModelConfig, Preparation
-from pedfrac.heads import make_head
-from pedfrac.models import build_model
-from pedfrac.training import seed_weights
+from pedfrac.bundle.bundle import BundleInfo, weight_names, write_bundle
+from pedfrac.config.data import Preparation
+from pedfrac.config.training import ModelConfig
+from pedfrac.models.classifier import build_model
+from pedfrac.models.heads import make_head
+from pedfrac.training.trainer import seed_weights
 
 OPTIONS = {"depths": [1, 1, 1, 1], "dims": [8, 8, 8, 8]}
 MODEL = ModelConfig(backbone="convnextv2_atto", size=32, weights="none", options=OPTIONS)

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from pedfrac.config import ModelConfig
-from pedfrac.heads import Classes
-from pedfrac.models import FilmClassifier, build_model
+from pedfrac.config.training import ModelConfig
+from pedfrac.models.classifier import FilmClassifier, build_model
+from pedfrac.models.heads import Classes
 
 CPU = torch.device("cpu")
 CONVNEXT = ("convnextv2_atto", 64, {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]})

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from commands import pedfrac, tiny
 
-from pedfrac.config import PhantomConfig
-from pedfrac.phantoms import write_phantoms
+from pedfrac.config.phantoms import PhantomConfig
+from pedfrac.phantoms.dataset import write_phantoms
 
 
 @pytest.fixture(scope="module")

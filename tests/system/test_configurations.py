@@ -10,9 +10,9 @@ import mlflow
 import pytest
 from commands import pedfrac, tiny
 
-from pedfrac.config import PhantomConfig
-from pedfrac.phantoms import FAULTS, write_phantoms
-from pedfrac.splitting import PLACES
+from pedfrac.config.phantoms import PhantomConfig
+from pedfrac.data.split import PLACES
+from pedfrac.phantoms.dataset import FAULTS, write_phantoms
 
 OTHER = {
     "cohort.age_bounds": "0,6,12,19",

@@ -12,12 +12,13 @@ import pandas as pd
 import pytest
 from commands import TINY, tiny
 
-from pedfrac import steps
-from pedfrac.config import PhantomConfig, load_config
-from pedfrac.lineage import Lineage
-from pedfrac.phantoms import write_phantoms
-from pedfrac.splitting import load_split
-from pedfrac.storage import ArtifactStore
+from pedfrac import pipeline
+from pedfrac.config.loading import load_config
+from pedfrac.config.phantoms import PhantomConfig
+from pedfrac.data.split import load_split
+from pedfrac.phantoms.dataset import write_phantoms
+from pedfrac.storage.lineage import Lineage
+from pedfrac.storage.store import ArtifactStore
 
 FOLDS = 2
 FOLDED = {"split.folds": FOLDS, "explanation.films_per_group": 1}
@@ -136,19 +137,19 @@ def test_the_networks_of_the_bundle_are_those_of_a_run_without_folds(folder, res
     monkeypatch.chdir(folder)
     plain = TINY | FOLDED | {"split.folds": "none"}
     config = load_config(None, [f"{name}={value}" for name, value in plain.items()])
-    records = steps.read_records(config)
-    cohort = steps.select_cohort(config, records)
-    prepared = steps.Prepared(
+    records = pipeline.read_records(config)
+    cohort = pipeline.select_cohort(config, records)
+    prepared = pipeline.Prepared(
         records=records,
         cohort=cohort,
-        split=steps.split_patients(config, cohort),
-        fracture_pack=steps.pack_films(config, records, config.fracture.model),
-        age_pack=steps.pack_films(config, records, config.age.model),
+        split=pipeline.split_patients(config, cohort),
+        fracture_pack=pipeline.pack_films(config, records, config.fracture.model),
+        age_pack=pipeline.pack_films(config, records, config.age.model),
     )
-    generalist = steps.fracture_training(config, prepared)
+    generalist = pipeline.fracture_training(config, prepared)
     specialists = [
-        steps.fracture_training(config, prepared, group, generalist.key)
+        pipeline.fracture_training(config, prepared, group, generalist.key)
         for group in range(len(config.cohort.ages))
     ]
-    trainings = [generalist, steps.age_training(config, prepared), *specialists]
+    trainings = [generalist, pipeline.age_training(config, prepared), *specialists]
     assert len(trainings) == 4 and all(training.done for training in trainings)

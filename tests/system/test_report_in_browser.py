@@ -10,7 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from made_findings import make_config, make_findings
 from made_pages import add_what_a_run_leaves, draw_montages
 
-from pedfrac.report import write_report
+from pedfrac.reporting.page import write_report
 
 PAPER = 703  # CSS pixels between the margins of an A4 page
 MOST_BYTES = 10_000_000

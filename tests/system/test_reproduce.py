@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from commands import tiny
 
-from pedfrac.config import PhantomConfig
-from pedfrac.phantoms import write_phantoms
+from pedfrac.config.phantoms import PhantomConfig
+from pedfrac.phantoms.dataset import write_phantoms
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,11 @@ import mlflow
 import pytest
 from commands import pedfrac, tiny
 
-from pedfrac.config import PhantomConfig, TrackingConfig
-from pedfrac.findings import read_findings
-from pedfrac.phantoms import write_phantoms
-from pedfrac.registry import Registry
+from pedfrac.config.locations import TrackingConfig
+from pedfrac.config.phantoms import PhantomConfig
+from pedfrac.phantoms.dataset import write_phantoms
+from pedfrac.promotion.registry import Registry
+from pedfrac.reporting.schema import read_findings
 
 
 @pytest.fixture(scope="module")

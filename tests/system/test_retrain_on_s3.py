@@ -11,8 +11,8 @@ from commands import tiny
 from faults import proxy
 from servers import environment
 
-from pedfrac.config import PhantomConfig
-from pedfrac.phantoms import write_phantoms
+from pedfrac.config.phantoms import PhantomConfig
+from pedfrac.phantoms.dataset import write_phantoms
 
 
 @pytest.fixture(scope="module")

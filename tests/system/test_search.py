@@ -11,8 +11,8 @@ import pytest
 import yaml
 from commands import TINY, tiny
 
-from pedfrac.config import PhantomConfig
-from pedfrac.phantoms import write_phantoms
+from pedfrac.config.phantoms import PhantomConfig
+from pedfrac.phantoms.dataset import write_phantoms
 
 SPACE = {
     "name": "rates",

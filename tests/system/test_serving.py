@@ -23,10 +23,10 @@ from servers import free_ports
 from small_bundles import write_film, write_small_bundle
 from typer.testing import CliRunner
 
-from flows.cli import app
-from pedfrac.config import TrackingConfig
-from pedfrac.registry import REQUIREMENTS, Registry
-from pedfrac.tracking import start_run, tracking_uri
+from flows.cli.app import app
+from pedfrac.config.locations import TrackingConfig
+from pedfrac.mlflow_runs import start_run, tracking_uri
+from pedfrac.promotion.registry import REQUIREMENTS, Registry
 
 MODEL = "models:/pedfrac@challenger"
 # the command where some modules are not installed, then which ones it has taken to answer

@@ -8,9 +8,9 @@ from faults import proxy
 from platforms import Platform, children, config, platform
 from servers import environment
 
-from pedfrac.config import PhantomConfig
-from pedfrac.phantoms import write_phantoms
-from pedfrac.storage import ArtifactStore
+from pedfrac.config.phantoms import PhantomConfig
+from pedfrac.phantoms.dataset import write_phantoms
+from pedfrac.storage.store import ArtifactStore
 
 
 def pytest_collection_modifyitems(items):

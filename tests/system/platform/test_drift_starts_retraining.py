@@ -8,9 +8,9 @@ from made_profiles import made_films
 from platforms import wait_for
 from small_bundles import write_small_bundle
 
-from pedfrac.bundle import bundle_digest
-from pedfrac.embedding import Basis
-from pedfrac.reference_profile import Profile, save_profile
+from pedfrac.bundle.bundle import bundle_digest
+from pedfrac.bundle.embedding import Basis
+from pedfrac.bundle.reference_profile import Profile, save_profile
 
 RETRAINING = "retrain-after-drift"
 EMIT = """

@@ -6,9 +6,9 @@ import mlflow
 import pytest
 from platforms import GROUPS, config, seconds
 
-from pedfrac.bundle import bundle_digest
-from pedfrac.config import TrackingConfig
-from pedfrac.registry import Registry
+from pedfrac.bundle.bundle import bundle_digest
+from pedfrac.config.locations import TrackingConfig
+from pedfrac.promotion.registry import Registry
 
 MODELS = ("age-model", "fracture-model")
 

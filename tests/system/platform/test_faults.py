@@ -9,7 +9,7 @@ import psutil
 from faults import until
 from platforms import Platform, children, config, seconds, training_run, wait_for
 
-from pedfrac.storage import ArtifactStore
+from pedfrac.storage.store import ArtifactStore
 
 MODELS = ("age-model", "fracture-model")
 

@@ -10,9 +10,9 @@ import pytest
 from platforms import config, wait_for
 from relabelled import mark_fractures, read_rows, shuffle_labels, write_rows
 
-from pedfrac.config import PhantomConfig
-from pedfrac.phantoms import write_phantoms
-from pedfrac.storage import ArtifactStore
+from pedfrac.config.phantoms import PhantomConfig
+from pedfrac.phantoms.dataset import write_phantoms
+from pedfrac.storage.store import ArtifactStore
 
 MODEL = "promoted"
 NOTHING = {"rotation": 0, "scale": 0, "brightness": 0, "contrast": 0, "gamma": 0, "noise": 0}

@@ -1,0 +1,82 @@
+"""The command that compares scored films with those that made a bundle."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows.cli.output import as_table, out, print_result
+from flows.infrastructure.embedded import run_flow
+
+
+def monitor(
+    scores: Annotated[
+        list[str],
+        typer.Argument(help="Tables that predict wrote: .parquet, .csv or .json, or at s3://"),
+    ],
+    bundle: Annotated[
+        str, typer.Option("--bundle", "-b", help="Folder of a bundle, or its key among artifacts")
+    ],
+    labels: Annotated[
+        str | None,
+        typer.Option(help="CSV with the columns file and fractured (1, 0), when labels have come"),
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only films scored from this date or time on")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(help="Only films scored before this date or time")
+    ] = None,
+    last_days: Annotated[
+        float | None, typer.Option(help="Only films scored in so many days before now")
+    ] = None,
+    rate: Annotated[
+        float, typer.Option(help="How often, at most, a window without a change is called changed")
+    ] = 0.01,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for copies of page and figures")
+    ] = Path("drift"),
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object; logs go to stderr")
+    ] = False,
+) -> None:
+    """Tell whether films at work, their scores and, with labels, their figures have changed.
+
+    They are compared with the reference profile that lies in the bundle. The command ends as done
+    whether something has changed or not, and fails only where its input is wrong. A change is also
+    an event on the Prefect server, `pedfrac.drift`.
+    """
+    from pedfrac.config.loading import validated
+    from pedfrac.config.monitoring import MonitorConfig
+    from pedfrac.monitoring.time_windows import check_files
+
+    given = {
+        "scores": tuple(scores),
+        "bundle": bundle,
+        "labels": labels,
+        "since": since,
+        "until": until,
+        "last_days": last_days,
+        "false_alarm_rate": rate,
+        "output": str(output),
+    }
+    config = validated(MonitorConfig, given, "monitor")
+    check_files(config)
+    from pedfrac.pipeline.monitoring import drift_findings
+
+    found = run_flow("flows.monitoring:monitor", config)
+    findings = drift_findings(config, found)
+    rows: list[dict[str, Any]] = [
+        {
+            "compared": test["title"],
+            "size": test["size"],
+            "p, corrected": test["p_corrected"],
+            "finding": test["words"] if test["drifted"] else "",
+        }
+        for test in findings["tests"]
+    ]
+    result = found.model_dump(mode="json")
+    print_result(result | {"findings": findings}, as_json, [as_table("Comparisons", rows)])
+    if not as_json:
+        for note in findings["notes"]:
+            out.print(note, soft_wrap=True)

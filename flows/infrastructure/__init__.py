@@ -1,0 +1,1 @@
+"""Where flows run: workers, pools, dispatch, logs."""

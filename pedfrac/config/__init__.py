@@ -1,0 +1,1 @@
+"""Typed settings: frozen pydantic models, validated wherever they come from."""

@@ -1,0 +1,203 @@
+"""Image files: found, checked without decoding, and hashed."""
+
+import hashlib
+import os
+import zlib
+from collections import deque
+from collections.abc import Callable, Container, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from pedfrac.config.data import DataConfig
+from pedfrac.data.issues import IssueLog, repeated_values
+from pedfrac.data.layout import CSV_NAME, find_image_files
+from pedfrac.data.schema import FACT_TYPES
+from pedfrac.data.tables import as_table
+from pedfrac.errors import PedfracError
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+JPEG_SIGNATURE = b"\xff\xd8\xff"
+AHEAD = 16  # images that wait for each thread
+Progress = Callable[[int, int], None]
+
+
+# ---- images -----------------------------------------------------------------------------------
+class ImageFacts(NamedTuple):
+    """What an image file tells without being decoded."""
+
+    width: int
+    height: int
+    sha256: str
+
+
+class ImageFault(Exception):
+    """An image file that cannot be used: kind of issue, reason."""
+
+    def __init__(self, kind: str, reason: str):
+        super().__init__(reason)
+        self.kind = kind
+        self.reason = reason
+
+
+def inspect_image(path: Path) -> ImageFacts:
+    """Read an image file once: is it whole, how large is the picture in pixels, its SHA-256.
+
+    Raises ImageFault where it is no PNG or JPEG, cut short, or damaged.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ImageFault("image-unreadable", f"cannot be read ({error.strerror})") from None
+    if content.startswith(PNG_SIGNATURE):
+        width, height = _png_size(content)
+    elif content.startswith(JPEG_SIGNATURE):
+        width, height = _jpeg_size(content)
+    else:
+        what = "is neither PNG nor JPEG" if content else "is empty"
+        raise ImageFault("image-unreadable", what)
+    return ImageFacts(width, height, hashlib.sha256(content).hexdigest())
+
+
+def _png_size(content: bytes) -> tuple[int, int]:
+    """Walk the chunks up to IEND and check each CRC: whole and undamaged without decoding."""
+    view = memoryview(content)
+    position = len(PNG_SIGNATURE)
+    size, has_pixels = None, False
+    while True:
+        length = int.from_bytes(view[position : position + 4], "big")
+        end = position + 12 + length
+        if end > len(view):
+            raise ImageFault("image-truncated", f"ends after {len(view)} bytes, within a chunk")
+        kind = bytes(view[position + 4 : position + 8])
+        if zlib.crc32(view[position + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
+            raise ImageFault("image-damaged", f"checksum of chunk {kind!r} at byte {position}")
+        if size is None:
+            size = _header_size(kind, view[position + 8 : end - 4])
+        has_pixels |= kind == b"IDAT"
+        if kind == b"IEND":
+            break
+        position = end
+    if not has_pixels:
+        raise ImageFault("image-damaged", "holds no pixels")
+    return size
+
+
+def _header_size(kind: bytes, data: memoryview) -> tuple[int, int]:
+    width, height = int.from_bytes(data[:4], "big"), int.from_bytes(data[4:8], "big")
+    if kind != b"IHDR" or len(data) != 13 or not width or not height:
+        raise ImageFault("image-damaged", "has no valid PNG header")
+    return width, height
+
+
+def _jpeg_size(content: bytes) -> tuple[int, int]:
+    # JPEG has no checksums: the end marker tells a whole file, decoding a readable one.
+    if not content.rstrip(b"\0").endswith(b"\xff\xd9"):
+        raise ImageFault("image-truncated", f"ends after {len(content)} bytes without end marker")
+    try:
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        pixels = None
+    if pixels is None:
+        raise ImageFault("image-damaged", "does not decode as JPEG")
+    return pixels.shape[1], pixels.shape[0]
+
+
+def add_paths(rows: pd.DataFrame, config: DataConfig, ledger: IssueLog) -> pd.DataFrame:
+    """Return the rows whose image is there, with its path."""
+    files = find_image_files(Path(config.root))
+    for stem in sorted(set(files).difference(ledger.stems)):
+        reason = f"no row of {CSV_NAME} names this file"
+        ledger.note("image-without-row", "image", " ".join(files[stem]), reason, stem)
+    _drop_missing(rows, files, config, ledger)
+    for line, stem in rows["filestem"].items():
+        if len(found := files.get(stem, [])) > 1:
+            reason = "the film must have one image file"
+            ledger.drop(line, "image-ambiguous", "image", " ".join(found), reason)
+    rows = ledger.keep(rows)
+    return rows.assign(image=[files[stem][0] for stem in rows["filestem"]])
+
+
+def _drop_missing(
+    rows: pd.DataFrame, files: Container[str], config: DataConfig, ledger: IssueLog
+) -> None:
+    # not isin(), which makes an object of Arrow's of each name
+    missing = rows.loc[[stem not in files for stem in rows["filestem"]], "filestem"]
+    if config.missing == "error" and len(missing) > config.missing_allowed:
+        raise PedfracError(
+            f"{config.root}: {len(missing)} of {len(rows)} images are missing "
+            f"({', '.join(missing.head(3))}{' …' if len(missing) > 3 else ''}), "
+            f"{config.missing_allowed} allowed; raise data.missing_allowed, "
+            "or set data.missing to drop to leave them out by name"
+        )
+    for line, stem in missing.items():
+        ledger.drop(line, "image-missing", "image", stem, "no images*/ folder holds this file")
+
+
+def inspect_files(
+    rows: pd.DataFrame, root: Path, ledger: IssueLog, workers: int, progress: Progress | None
+) -> pd.DataFrame:
+    """Return the rows whose image is whole, with its size and hash."""
+    facts = as_table(_facts_of(rows["image"], root, ledger, workers, progress), FACT_TYPES)
+    rows = ledger.keep(rows)
+    rows = rows.join(facts.set_index(rows.index))
+    _note_same_images(rows, ledger)
+    return rows
+
+
+def _facts_of(
+    images: pd.Series, root: Path, ledger: IssueLog, workers: int, progress: Progress | None
+) -> Iterator[ImageFacts]:
+    """Yield what the images that can be used tell; the others go into the ledger."""
+    results = _inspect_all(images, root, workers, progress)
+    for (line, image), result in zip(images.items(), results, strict=True):
+        if isinstance(result, ImageFault):
+            ledger.drop(line, result.kind, "image", image, result.reason)
+        else:
+            yield result
+
+
+def _inspect_all(
+    images: pd.Series, root: Path, workers: int, progress: Progress | None
+) -> Iterator[ImageFacts | ImageFault]:
+    step = max(1, len(images) // 100)
+    for done, result in enumerate(_inspect_ahead(images, root, workers or os.cpu_count() or 1), 1):
+        if progress is not None and (done % step == 0 or done == len(images)):
+            progress(done, len(images))
+        yield result
+
+
+def _inspect_ahead(
+    images: Iterable[str], root: Path, workers: int
+) -> Iterator[ImageFacts | ImageFault]:
+    # Threads suffice: reading, CRC and SHA-256 all release the interpreter lock.
+    waiting: deque[Future[ImageFacts | ImageFault]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        for image in images:
+            waiting.append(pool.submit(_facts_or_fault, root / image))
+            if len(waiting) > AHEAD * workers:  # one for each film would be most of all memory
+                yield waiting.popleft().result()
+        yield from (one.result() for one in waiting)
+
+
+def _facts_or_fault(path: Path) -> ImageFacts | ImageFault:
+    try:
+        return inspect_image(path)
+    except ImageFault as fault:
+        return fault
+
+
+def _note_same_images(rows: pd.DataFrame, ledger: IssueLog) -> None:
+    """List films whose files are equal: under two patients they would leak across a split."""
+    twins = rows[repeated_values(rows["sha256"])]
+    first = twins.drop_duplicates("sha256").set_index("sha256")
+    row: Any
+    for row in twins[twins["sha256"].duplicated()].itertuples():
+        other = first.loc[row.sha256]
+        whose = "the same" if other["patient_id"] == row.patient_id else "another"
+        reason = f"the same bytes as {other['filestem']}, of {whose} patient"
+        ledger.note("image-repeated", "image", row.image, reason, row.filestem, row.Index)

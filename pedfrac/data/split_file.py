@@ -1,0 +1,99 @@
+"""Splits made elsewhere, read from CSV."""
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pedfrac.data.split import PLACES, refuse_shared_patients
+from pedfrac.data.test_set import leave_out
+from pedfrac.errors import PedfracError
+
+NOT_NAMED = "not named in the split file"
+FILE_PARTS = {
+    "train": "train",
+    "valid": "validation",
+    "validation": "validation",
+    "val": "validation",
+    "test": "test",
+}
+
+
+def read_split_file(path: Path) -> pd.DataFrame:
+    """Read a split made elsewhere: columns filestem and split (train, valid or val, test).
+
+    Returns filestem and part (train, validation, test). Raises PedfracError that names the file,
+    the line, the value and what is allowed, or the patients that two parts share.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            missing = {"filestem", "split"} - set(reader.fieldnames or ())
+            if missing:
+                raise PedfracError(
+                    f"{path}: column {' and '.join(sorted(missing))} is missing; "
+                    "it must hold the columns filestem and split"
+                )
+            named = dict(_named_parts(path, reader))
+    except OSError as error:
+        raise PedfracError(f"{path}: cannot be read ({error.strerror})") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise PedfracError(f"{path}: is not a CSV in UTF-8 ({error})") from None
+    if not named:
+        raise PedfracError(f"{path}: names no film")
+    table = pd.DataFrame({"filestem": list(named), "part": list(named.values())}, dtype="str")
+    _refuse_shared_stems(table, path)
+    return table
+
+
+def _named_parts(path: Path, reader: csv.DictReader) -> Iterable[tuple[str, str]]:
+    lines: dict[str, int] = {}
+    for row in reader:
+        stem, part = row["filestem"] or "", row["split"] or ""
+        where = f"{path}, line {reader.line_num}"
+        if not stem:
+            raise PedfracError(f"{where}: the filestem is empty")
+        if part not in FILE_PARTS:
+            raise PedfracError(f"{where}: split {part!r} must be one of {', '.join(FILE_PARTS)}")
+        if stem in lines:
+            raise PedfracError(f"{where}: {stem} is named on line {lines[stem]} already")
+        lines[stem] = reader.line_num
+        yield stem, FILE_PARTS[part]
+
+
+# ---- a split made elsewhere -------------------------------------------------------------------
+def place_by_file(films: pd.DataFrame, path: Path) -> dict[str, Any]:
+    """Give every film the part that a split file names; return the counts."""
+    named = read_split_file(path)
+    parts = named.set_index("filestem")["part"]
+    found = films["filestem"].map(parts)
+    places = found.dropna().groupby(films["patient_id"]).first()
+    films["part"] = found.fillna("left_out").astype("str")
+    films["place"] = films["patient_id"].map(places).fillna("").astype("str")
+    leave_out(films, found.isna(), NOT_NAMED)
+    absent = named.loc[~named["filestem"].isin(films["filestem"]), "filestem"]
+    unnamed = films.loc[found.isna(), "filestem"]
+    return {
+        "name": path.name,
+        "films": _by_part(named["part"]),
+        "films_in_cohort": _by_part(found.dropna()),
+        "films_not_in_cohort": len(absent),
+        "not_in_cohort_such_as": absent.head(5).tolist(),
+        "cohort_not_named": len(unnamed),
+        "not_named_such_as": unnamed.head(5).tolist(),
+    }
+
+
+def _refuse_shared_stems(named: pd.DataFrame, path: Path) -> None:
+    """Refuse a file that shares patients, be their films in the cohort or not."""
+    table = named.assign(patient_id=named["filestem"].str.split("_").str[0])
+    try:
+        refuse_shared_patients(table)
+    except PedfracError as error:
+        raise PedfracError(f"{path}: is no split by patient: {error}") from None
+
+
+def _by_part(parts: pd.Series) -> dict[str, int]:
+    return {part: int((parts == part).sum()) for part in PLACES}

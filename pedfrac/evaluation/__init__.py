@@ -1,0 +1,1 @@
+"""Evaluation: how good the networks are, and for whom."""

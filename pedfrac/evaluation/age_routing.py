@@ -1,0 +1,178 @@
+"""Routing: what it costs that the age is told from the film, and the films whose age is in doubt.
+
+Not here: how well the age classifier does as such (evaluation), and scoring itself (bundle).
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pedfrac.age_groups import AgeGroups
+from pedfrac.config.evaluation import EvaluationConfig
+from pedfrac.errors import PedfracError
+from pedfrac.statistics.intervals import Floats
+from pedfrac.statistics.patient_bootstrap import PatientBootstrap
+
+RECORDED, PREDICTED, SOFT = "recorded age", "predicted age", "soft"
+LISTED = 50  # films in doubt that are named; the others are counted
+
+
+class _Route:
+    """Score, threshold and call of each film by one way to choose its specialist."""
+
+    def __init__(self, specialists: Floats, thresholds: Floats, weights: Floats):
+        self.score = (specialists * weights).sum(axis=1)
+        self.call = self.score >= weights @ thresholds
+
+
+def routing_figures(
+    predictions: pd.DataFrame, ages: AgeGroups, thresholds: list[float], config: EvaluationConfig
+) -> dict[str, Any]:
+    """Return the figures of the specialists under each way to choose among them, as JSON.
+
+    ``predictions``: one row a film: filestem, patient_id, age, fracture_visible, group (recorded),
+    the age classifier's probabilities ``age_0``… and every specialist's probability of a fracture
+    ``specialist_0``…; ``thresholds`` of the specialists. Films without a recorded group are left
+    out and counted: ``unrecorded``.
+
+    ``routes``: figures by ``recorded age``; by ``predicted age``, the most probable group's
+    specialist; and by ``soft`` routing, in which scores and thresholds are means of all
+    specialists' weighted by the age probabilities. ``change``: what each gains on recorded age,
+    paired by patients. ``errors``: films sent to a wrong specialist, to a neighbouring age group's
+    (``adjacent``) and to another (``far``): their share, and how often the call is thereby another
+    (``changed``), wrong instead of right (``harmed``) or right instead of wrong (``helped``).
+    ``groups``: the share sent wrong, by recorded group. ``doubtful``: films whose recorded group is
+    less probable than ``config.age_doubt``, the least probable first: age or film may be another's.
+    Raises PedfracError that names a missing column, or a film with a score that is no number.
+    """
+    count = len(ages)
+    specialists, probabilities = (
+        _columns(predictions, f"{name}_", count) for name in ("specialist", "age")
+    )
+    recorded = predictions["group"].to_numpy(dtype=np.int64)
+    known = recorded >= 0
+    films, recorded = predictions[known], recorded[known]
+    specialists, probabilities = specialists[known], probabilities[known]
+    seen = probabilities.argmax(axis=1)
+    truth = films["fracture_visible"].to_numpy(dtype=bool)
+    patients = PatientBootstrap(films["patient_id"], config.resamples, config.seed, config.interval)
+    limits, every = np.asarray(thresholds, np.float64), np.eye(count)
+    routes = {
+        name: _Route(specialists, limits, weights)
+        for name, weights in (
+            (RECORDED, every[recorded]),
+            (PREDICTED, every[seen]),
+            (SOFT, probabilities),
+        )
+    }
+    return {
+        "films": len(films),
+        "patients": patients.count,
+        "unrecorded": int((~known).sum()),
+        "routes": {
+            name: _figures(patients, truth, route)
+            | ({} if name == RECORDED else {"change": _change(patients, truth, route, routes)})
+            for name, route in routes.items()
+        },
+        "errors": _errors(patients, truth, np.abs(seen - recorded), routes),
+        "groups": [
+            {"name": name, "wrong": patients.rate_interval(seen != recorded, recorded == index)}
+            for index, name in enumerate(ages.names)
+        ],
+        **_doubtful(films, probabilities, recorded, seen, routes, ages, config.age_doubt),
+    }
+
+
+def _columns(predictions: pd.DataFrame, prefix: str, count: int) -> Floats:
+    names = [f"{prefix}{index}" for index in range(count)]
+    missing = [name for name in names if name not in predictions]
+    if missing:
+        raise PedfracError(
+            f"predictions: columns {', '.join(missing)} are missing; what routing costs needs "
+            f"{names[0]} to {names[-1]}, one for each age group"
+        )
+    values = predictions[names].to_numpy(dtype=np.float64)
+    if (bad := ~np.isfinite(values).all(axis=1)).any():
+        film = predictions["filestem"].to_numpy()[bad][0]
+        raise PedfracError(f"film {film}: {names[0]} to {names[-1]} must all be numbers")
+    return values
+
+
+def _figures(patients: PatientBootstrap, truth: NDArray[np.bool_], route: _Route) -> dict[str, Any]:
+    return {
+        "auroc": patients.auroc_interval(truth, route.score),
+        "sensitivity": patients.rate_interval(route.call, truth, "no fractured films"),
+        "specificity": patients.rate_interval(~route.call, ~truth, "no normal films"),
+        "accuracy": patients.rate_interval(route.call == truth),
+    }
+
+
+def _change(
+    patients: PatientBootstrap, truth: NDArray[np.bool_], route: _Route, routes: dict[str, _Route]
+) -> dict[str, Any]:
+    """Return how much higher a route's figures are than those by recorded age."""
+    known = routes[RECORDED]
+    return {
+        "auroc": patients.auroc_difference(truth, route.score, known.score),
+        "sensitivity": patients.rate_difference(
+            route.call, known.call, truth, "no fractured films"
+        ),
+        "specificity": patients.rate_difference(
+            ~route.call, ~known.call, ~truth, "no normal films"
+        ),
+    }
+
+
+def _errors(
+    patients: PatientBootstrap,
+    truth: NDArray[np.bool_],
+    distance: NDArray[np.int64],
+    routes: dict[str, _Route],
+) -> dict[str, Any]:
+    """Return how often films go to a wrong specialist, and what then becomes of their calls."""
+    known, used = routes[RECORDED].call, routes[PREDICTED].call
+    kinds = {"all": distance > 0, "adjacent": distance == 1, "far": distance > 1}
+    none = "no film was sent to such a specialist"
+    return {
+        name: {
+            "films": int(wrong.sum()),
+            "share": patients.rate_interval(wrong),
+            "changed": patients.rate_interval(known != used, wrong, none),
+            "harmed": patients.rate_interval((known == truth) & (used != truth), wrong, none),
+            "helped": patients.rate_interval((known != truth) & (used == truth), wrong, none),
+        }
+        for name, wrong in kinds.items()
+    }
+
+
+def _doubtful(
+    films: pd.DataFrame,
+    probabilities: Floats,
+    recorded: NDArray[np.int64],
+    seen: NDArray[np.int64],
+    routes: dict[str, _Route],
+    ages: AgeGroups,
+    limit: float,
+) -> dict[str, Any]:
+    rows = np.arange(len(films))
+    own = probabilities[rows, recorded]
+    doubtful = rows[(own < limit) & (seen != recorded)]
+    doubtful = doubtful[np.argsort(own[doubtful], kind="stable")]
+    return {
+        "doubtful_films": len(doubtful),
+        "doubtful": [
+            {
+                "filestem": str(films["filestem"].iloc[row]),
+                "patient_id": int(films["patient_id"].iloc[row]),
+                "age": float(films["age"].iloc[row]),
+                "recorded": ages.name(int(recorded[row])),
+                "seen": ages.name(int(seen[row])),
+                "probability_recorded": float(own[row]),
+                "probability_seen": float(probabilities[row, seen[row]]),
+                "call_changed": bool(routes[RECORDED].call[row] != routes[PREDICTED].call[row]),
+            }
+            for row in doubtful[:LISTED].tolist()
+        ],
+    }

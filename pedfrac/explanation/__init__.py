@@ -1,0 +1,1 @@
+"""Explanation: saliency maps, where they point, and whether they can be trusted."""

@@ -1,0 +1,124 @@
+"""Heat maps: where in a film a network, or the mean of several, sees evidence for a class.
+
+Not here: whether a map is right (localisation) or follows the network at all (random_weights).
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pytorch_grad_cam import GradCAM, GradCAMPlusPlus, HiResCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from torch import Tensor, nn
+
+from pedfrac.config.evaluation import ExplanationConfig
+from pedfrac.errors import PedfracError
+from pedfrac.models.classifier import FilmClassifier
+
+if TYPE_CHECKING:
+    from pedfrac.bundle.bundle import Bundle
+    from pedfrac.serving.images import PreparedFilm
+METHODS = {"gradcam": GradCAM, "hirescam": HiResCAM, "gradcam++": GradCAMPlusPlus}
+METHOD_NAMES = {"gradcam": "Grad-CAM", "hirescam": "HiResCAM", "gradcam++": "Grad-CAM++"}
+FRACTURED = 1  # the class whose evidence is shown
+
+
+def heat_maps(
+    model: FilmClassifier,
+    films: NDArray[np.uint8],
+    target: int | NDArray[np.int64],
+    method: str,
+    *,
+    device: torch.device,
+    batch_size: int = 16,
+) -> NDArray[np.float32]:
+    """Return heat maps (n,S,S) in 0…1 of films (n,S,S) for one class, or one class per film.
+
+    Each map is scaled to its own maximum; one without evidence for the class is zero everywhere.
+    The model is left as it was. Raises PedfracError for a method that is not in METHODS, a
+    backbone without a last map of channels in two dimensions, and maps that are not finite.
+    """
+    if method not in METHODS:
+        raise PedfracError(f"explanation.method {method!r}: allowed are {', '.join(METHODS)}")
+    targets = [ClassifierOutputTarget(t) for t in np.broadcast_to(target, len(films)).tolist()]
+    # A copy, since the library leaves hooks, gradients and evaluation mode on what it is given.
+    model = copy.deepcopy(model).to(device).eval().requires_grad_(False)
+    layer, reshape = _target_layer(model.network)
+    maps = np.empty(films.shape, np.float32)
+    cam = METHODS[method](model, [layer], reshape_transform=reshape)
+    try:  # not "with": the library's __exit__ swallows IndexError
+        for start in range(0, len(films), batch_size):
+            some = slice(start, start + batch_size)
+            batch = torch.from_numpy(np.ascontiguousarray(films[some])).to(device)
+            maps[some] = cam(batch[:, None].float() / 255, targets[some])
+    finally:
+        cam.activations_and_grads.release()
+    if broken := int((~np.isfinite(maps)).any(axis=(1, 2)).sum()):
+        raise PedfracError(
+            f"{broken} of {len(maps)} {method} heat maps are not finite: the weights are broken"
+        )
+    return maps
+
+
+def mean_maps(
+    models: Sequence[FilmClassifier],
+    films: NDArray[np.uint8],
+    target: int,
+    method: str,
+    *,
+    device: torch.device,
+) -> NDArray[np.float32]:
+    """Return the mean (n,S,S) of the heat maps of networks whose probabilities are averaged.
+
+    It is 1 only where all of them have their maximum: where they disagree it stays below.
+    """
+    maps = [heat_maps(model, films, target, method, device=device) for model in models]
+    return np.mean(maps, axis=0, dtype=np.float32)
+
+
+def maps_of_group(
+    bundle: "Bundle", group: str, films: Sequence["PreparedFilm"]
+) -> NDArray[np.float32]:
+    """Return heat maps (n,S,S) of prepared films, by the networks that score an age group.
+
+    The method is the one that retrainings explain by, unless told otherwise.
+    """
+    networks = list(bundle.chosen(bundle.ages.names.index(group)).values())
+    pixels = np.stack([one.fracture_film for one in films if one.fracture_film is not None])
+    method = ExplanationConfig().method
+    return mean_maps(networks, pixels, FRACTURED, method, device=bundle.device)
+
+
+def _target_layer(network: Any) -> tuple[nn.Module, Callable[[Tensor], Tensor] | None]:
+    """Return timm's deepest feature stage, and how its output becomes channels first.
+
+    Its output is that of its last block: ``stages[-1].blocks[-1]`` of a ConvNeXt V2,
+    ``layers[-1].blocks[-1]`` of a Swin.
+    """
+    info = getattr(network, "feature_info", None)
+    if not info:
+        raise _refusal(network, "it does not say where its features are")
+    channels_last = str(getattr(network, "output_fmt", "NCHW")) == "NHWC"
+    axes = (0, 3, 1, 2) if channels_last else (0, 1, 2, 3)
+
+    def start_gradient(module: nn.Module, _: Any, output: Any) -> Tensor:
+        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        if len(shape) != 4 or shape[axes[1]] != info[-1]["num_chs"]:
+            raise _refusal(network, f"{info[-1]['module']} gives {shape}")
+        # The gradient need not go further back than here; the clone may be changed in place.
+        return output.detach().requires_grad_().clone()
+
+    layer = network.get_submodule(info[-1]["module"])
+    layer.register_forward_hook(start_gradient)
+    return layer, (lambda x: x.permute(axes)) if channels_last else None
+
+
+def _refusal(network: Any, found: str) -> PedfracError:
+    name = getattr(network, "pretrained_cfg", {}).get("architecture", type(network).__name__)
+    return PedfracError(
+        f"backbone {name}: no heat maps, {found}; supported are timm networks whose last feature "
+        "stage is a map of channels in two dimensions, such as ConvNeXt, Swin, ResNet, EfficientNet"
+    )

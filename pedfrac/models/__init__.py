@@ -1,0 +1,1 @@
+"""Networks: timm backbones on one grey channel, and their heads."""

@@ -1,0 +1,1 @@
+"""Monitoring: drift of incoming images against the reference of the bundle."""

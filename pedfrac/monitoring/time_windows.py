@@ -1,0 +1,138 @@
+"""Windows: films that were scored in some time, as tables of scores tell of them.
+
+Not here: what they are compared with (drift).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pedfrac.bundle.reference_profile import CATEGORIES, CONTINUOUS, views
+from pedfrac.config.monitoring import MonitorConfig
+from pedfrac.errors import PedfracError
+from pedfrac.serving.images import read_table
+from pedfrac.serving.score_table import read_scores
+from pedfrac.storage.uri import is_remote
+
+NEEDED = ("file", "key", "error", "bundle", "scored", "patient", *CONTINUOUS, *CATEGORIES[:3])
+YES, NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """Films of a window, one row each, and what was left out, by reason.
+
+    ``films``: as of a profile, but ``fractured`` is 1, 0 or NaN (not known); ``known``: whether the
+    patients of all films are. ``counts``: films left out. ``since`` and ``until``: when the first
+    and the last of them was scored.
+    """
+
+    films: pd.DataFrame
+    known: bool
+    counts: dict[str, int]
+    since: str
+    until: str
+
+
+def read_window(config: MonitorConfig, digest: str, features: Sequence[str]) -> Window:
+    """Return the window that a configuration names, of films that the bundle (digest) scored.
+
+    Raises PedfracError for tables without what monitoring needs, and where another bundle scored
+    all of it.
+    """
+    rows = pd.concat([_read(path, features) for path in config.scores], ignore_index=True)
+    rows = rows.drop_duplicates("key", keep="last")
+    failed = rows["error"] != ""
+    rows, since, until = _in_time(rows[~failed], config)
+    others = rows["bundle"] != digest[:16]
+    if len(rows) and others.all():
+        raise PedfracError(
+            f"{', '.join(config.scores)}: all {len(rows)} films were scored by another bundle "
+            f"({rows['bundle'].iloc[0] or 'not named'}); that of the profile is {digest[:16]}"
+        )
+    films = rows[~others].reset_index(drop=True)
+    films["view"] = views(films["view"])
+    films["fractured"] = _labels(config.labels, films["file"]) if config.labels else np.nan
+    known = bool((films["patient"] != "").all())
+    words = films["patient"] if known else films["key"]
+    films["patient"] = pd.factorize(words)[0]
+    counts = {"without a score": int(failed.sum()), "by another bundle": int(others.sum())}
+    return Window(films, known, counts, since, until)
+
+
+def check_files(config: MonitorConfig) -> None:
+    """Raise PedfracError for tables here that do not exist: what a glance shows to be wrong."""
+    for path in (*config.scores, *([config.labels] if config.labels else [])):
+        if not is_remote(path) and not Path(path).is_file():
+            raise PedfracError(f"{path}: no such file")
+
+
+def _read(path: str, features: Sequence[str]) -> pd.DataFrame:
+    rows = read_scores(path)
+    if missing := [name for name in NEEDED if name not in rows]:
+        raise PedfracError(
+            f"{path}: column {', '.join(missing)} is missing; scores to monitor are what "
+            "`pedfrac predict -o` writes since bundles have reference profiles"
+        )
+    numbers = [*CONTINUOUS, *features]
+    rows = rows.reindex(columns=list(dict.fromkeys([*rows, *features])))
+    rows[numbers] = rows[numbers].replace("", None).apply(pd.to_numeric, errors="coerce")
+    texts = rows.columns.difference(numbers)
+    return rows.astype(dict.fromkeys(texts, object)).fillna(dict.fromkeys(texts, ""))
+
+
+def _in_time(rows: pd.DataFrame, config: MonitorConfig) -> tuple[pd.DataFrame, str, str]:
+    """Return the rows that were scored in the configured time, and when the first and last was."""
+    scored = pd.to_datetime(rows["scored"], utc=True, errors="coerce", format="ISO8601")
+    since = _time("since", config.since) if config.since else None
+    if config.last_days is not None:
+        since = datetime.now(UTC) - timedelta(days=config.last_days)
+    until = _time("until", config.until) if config.until else None
+    inside = pd.Series(True, rows.index)
+    if since is not None:
+        inside &= scored >= since
+    if until is not None:
+        inside &= scored < until
+    times = scored[inside].dropna()
+    ends = (times.min(), times.max()) if len(times) else (None, None)
+    first, last = ("" if end is None else end.isoformat(timespec="seconds") for end in ends)
+    return rows[inside], first, last
+
+
+def _time(name: str, text: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise PedfracError(
+            f"{name} {text!r}: must be a date or time such as 2025-03-31 or 2025-03-31T08:00+01:00"
+        ) from None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _labels(path: str, files: pd.Series) -> pd.Series:
+    """Return the labels of files: 1 fractured, 0 normal, NaN where none is given."""
+    table = read_table(Path(path), ("file", "fractured"))
+    told = table["fractured"].str.strip().str.lower()
+    wrong = ~told.isin([*YES, *NO, ""])
+    if wrong.any():
+        line = int(np.flatnonzero(wrong)[0])
+        raise PedfracError(
+            f"{path} line {line + 2}: fractured {table['fractured'].iloc[line]!r}; "
+            "allowed are 1, 0 and empty"
+        )
+    again = table["file"].duplicated()
+    if again.any():
+        line = int(np.flatnonzero(again)[0])
+        raise PedfracError(f"{path} line {line + 2}: {table['file'].iloc[line]} is listed twice")
+    values = told.map({**dict.fromkeys(YES, 1.0), **dict.fromkeys(NO, 0.0)})
+    found = files.map(dict(zip(table["file"], values, strict=True))).astype(float)
+    if found.isna().all():
+        raise PedfracError(
+            f"{path}: labels none of the {len(files)} films of the window; `file` must be as in "
+            "the scores"
+        )
+    return found

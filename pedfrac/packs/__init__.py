@@ -1,0 +1,1 @@
+"""Packs: prepared images in memory-mapped arrays."""

@@ -1,0 +1,316 @@
+"""Packs: prepared films in memory-mapped uint8 arrays, with an index and boxes in their pixels.
+
+Not here: how a film is prepared (pixels.py), in which files films lie (film_arrays.py) and what
+makes a folder an artifact (storage.py).
+"""
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import csv
+
+from pedfrac.config.data import Preparation
+from pedfrac.errors import PedfracError
+from pedfrac.imaging.boxes import yolo_to_xyxy
+from pedfrac.imaging.letterbox import Placement
+from pedfrac.packs.arrays import IMAGES, FilmArrays, allocate, part_path, save_array, start_of
+from pedfrac.packs.decoding import FEW, Decoders, FilmRow, Job
+from pedfrac.packs.pack import BOX_TYPES, BOXES, CORNERS, FILMS, INDEX, META, TEXT, list_some
+from pedfrac.packs.reuse import EarlierPack
+from pedfrac.storage.files import content_hash, write_json
+
+logger = logging.getLogger(__name__)
+CHUNK = 16  # films per unit of work: at most so many per process are done again after a kill
+BLOCK = 1 << 13  # boxes placed at a time, so that memory does not grow with them
+FILM = np.dtype([("source", "S16"), ("checksum", "<i8")])  # -1 until the pixels are written
+_FILM_CORNERS = ["film_x1", "film_y1", "film_x2", "film_y2"]
+_BOX_SCHEMA = pa.schema(
+    [(name, {"str": pa.large_string()}.get(kind, kind)) for name, kind in BOX_TYPES.items()]
+)
+
+
+def build_pack(
+    folder: Path,
+    table: pd.DataFrame,
+    boxes: pd.DataFrame,
+    root: Path,
+    preparation: Preparation,
+    workers: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+    earlier: Path | None = None,
+) -> None:
+    """Write the pack of a table of films into a folder; what a killed call left there is kept.
+
+    ``table`` has a row per film (filestem, image relative to ``root``, width, height, …), which
+    becomes the row order; ``boxes`` has filestem, class_id, xc, yc, w, h as fractions. ``workers``
+    are processes, 0 one per core; ``progress(done, total)`` counts films. Pixels that a pack in an
+    ``earlier`` folder has are shared by links, or copied where that is better; nothing there is
+    written to. Raises PedfracError that names all films that cannot be decoded; the others are
+    done by then and stay done.
+    """
+    _check_table(table)
+    if earlier is not None and "sha256" in table and (table["sha256"] != "").all():
+        known = EarlierPack.open(earlier, FILMS)
+    else:
+        known = None  # of a file that was not read nothing is known
+    with Decoders(workers or _cores()) as decoders:
+        if known is None and len(table) >= FEW:
+            decoders.start()  # beside what follows
+        (folder / META).unlink(missing_ok=True)
+        markers = _write_tables(folder, table, boxes, preparation.size)
+        sources = _sources(table, markers, preparation)
+        with _Ledger.open(folder, sources, preparation.size, known) as ledger:
+            if known is not None:
+                _copy_known(ledger, known)
+            jobs = _jobs(table, markers, root, ledger, preparation)
+            _write_films(decoders, jobs, ledger, progress)
+    meta = {
+        "preparation": preparation.model_dump(),
+        "n": len(table),
+        "columns": {name: str(kind) for name, kind in table.dtypes.items()},
+    }
+    write_json(folder / META, meta)  # last: without it there is no pack
+
+
+def _write_films(
+    decoders: Decoders,
+    jobs: Iterator[Job],
+    ledger: "_Ledger",
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Have all jobs done; raise PedfracError that names every film that could not be decoded."""
+    faults: list[str] = []
+    total, left = len(ledger), len(ledger.rows_to_do())
+    count = total - left
+    _report(progress, count, total)
+    for job, written in decoders.write(jobs, left):
+        faults += written.faults.values()
+        ledger.mark(list(written.checksums), list(written.checksums.values()))
+        count += len(job.films)
+        _report(progress, count, total)
+    if faults:
+        listed = "\n  ".join(sorted(faults))
+        raise PedfracError(f"{len(faults)} of {total} films cannot be packed:\n  {listed}")
+
+
+def _copy_known(ledger: "_Ledger", earlier: EarlierPack) -> None:
+    """Copy the rows that are still to do and that an earlier pack has."""
+    rows = ledger.rows_to_do()
+    known = earlier.rows_of(ledger.sources[rows])
+    rows, known = rows[known >= 0], known[known >= 0]
+    if len(rows):
+        earlier.copy(ledger.target, known, ledger.places[rows])
+        ledger.mark(rows, earlier.films["checksum"][known])
+        logger.info("%s: %d films copied from an earlier pack", ledger.target, len(rows))
+
+
+def _jobs(
+    table: pd.DataFrame,
+    markers: "_Markers",
+    root: Path,
+    ledger: "_Ledger",
+    preparation: Preparation,
+) -> Iterator[Job]:
+    """Yield the films to do, some at a time, in order."""
+    todo = ledger.rows_to_do()
+    if not len(todo):
+        return
+    start = start_of(ledger.target)
+    chunk = min(CHUNK, 1 + len(todo) // CHUNK)  # few films are to be shared, too
+    image, *shape = (table[name].array for name in ("image", "height", "width"))
+    for rows in (todo[at : at + chunk] for at in range(0, len(todo), chunk)):
+        columns = rows, ledger.places[rows], *(each[rows] for each in (image, *shape))
+        films = [
+            FilmRow(int(row), int(place), root / image, (height, width), markers[row])
+            for row, place, image, height, width in zip(*columns, strict=True)
+        ]
+        yield Job(ledger.target, start, films, preparation)
+
+
+class _Ledger:
+    """What each film of a pack is made of, and the checksum of its pixels once they are written.
+
+    It is a file of the pack in the end, and which rows are written while there is no end. Another
+    build of the same films goes on from it, and one of other films does not.
+    """
+
+    def __init__(self, folder: Path, films: NDArray[np.void]):
+        arrays = FilmArrays.of(folder)
+        self._films, self._thread = films, ThreadPoolExecutor(1)
+        self._left = films["checksum"] < 0
+        self._written: SimpleQueue[tuple[Any, Any]] = SimpleQueue()
+        self._marking: Future[None] | None = None
+        self.target = arrays.parts[-1]  # of which alone there are rows to do: others are shared
+        self.places = arrays.places[:, 1]
+
+    def __len__(self) -> int:
+        return len(self._films)
+
+    def __enter__(self) -> "_Ledger":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        rest = self._thread.submit(self._mark)  # what came while the last marking was under way
+        self._thread.shutdown()
+        for marking in filter(None, (self._marking, rest)):
+            marking.result()  # raises what it raised
+
+    @classmethod
+    def open(
+        cls, folder: Path, sources: NDArray[np.bytes_], size: int, earlier: EarlierPack | None
+    ) -> "_Ledger":
+        """Return the ledger that a killed build left, or a new one beside new arrays."""
+        path = folder / FILMS
+        try:
+            films = np.load(path, mmap_mode="r+", allow_pickle=False)
+            if films.dtype == FILM and np.array_equal(films["source"], sources):
+                done = int((films["checksum"] >= 0).sum())
+                logger.info("%s: %d of %d films are packed already", folder, done, len(films))
+                return cls(folder, films)
+        except (OSError, ValueError):
+            pass
+        for stale in (*folder.glob("*.npy"), *folder.glob("done-*")):
+            stale.unlink()
+        # last, so that arrays of which it speaks are there
+        save_array(path, _lay_out(folder, sources, size, earlier))
+        return cls(folder, np.load(path, mmap_mode="r+", allow_pickle=False))
+
+    @property
+    def sources(self) -> NDArray[np.bytes_]:
+        """What each film is made of (n,)."""
+        return self._films["source"]
+
+    def rows_to_do(self) -> NDArray[np.int64]:
+        """Return the rows that are not written, in order."""
+        return np.flatnonzero(self._left)
+
+    def mark(self, rows: Sequence[int] | NDArray[np.int64], checksums: Any) -> None:
+        """Note that rows are written, as soon as they are on the disk; work goes on meanwhile."""
+        self._left[rows] = False
+        self._written.put((rows, checksums))
+        if self._marking is None or self._marking.done():
+            if self._marking is not None:
+                self._marking.result()  # raises what it raised
+            self._marking = self._thread.submit(self._mark)
+
+    def _mark(self) -> None:
+        """Mark all that is written by now: a slow disk is waited for less often, not longer."""
+        written = [self._written.get() for _ in range(self._written.qsize())]
+        if not written:
+            return  # all is shared, perhaps: what is linked is not opened to be written to
+        # On the disk before the ledger says so, whatever stops the machine next.
+        with self.target.open("r+b") as images:
+            os.fsync(images.fileno())
+        for rows, checksums in written:
+            self._films["checksum"][rows] = checksums
+
+
+def _lay_out(
+    folder: Path, sources: NDArray[np.bytes_], size: int, earlier: EarlierPack | None
+) -> NDArray[np.void]:
+    """Make the arrays of a pack, shared ones or new ones; return the ledger to begin with."""
+    films = np.zeros(len(sources), FILM)
+    films["source"], films["checksum"] = sources, -1
+    known = np.full(len(sources), -1) if earlier is None else earlier.rows_of(sources)
+    places = None if earlier is None else earlier.share(folder, known)
+    if earlier is None or places is None:
+        allocate(folder / IMAGES, len(films), size)
+        return films
+    films["checksum"] = np.where(known < 0, -1, earlier.films["checksum"][known])
+    if new := int((known < 0).sum()):
+        allocate(part_path(folder, int(places[:, 0].max())), new, size)
+    logger.info("%s: %d of %d films are of an earlier pack", folder, len(films) - new, len(films))
+    return films
+
+
+@dataclass(frozen=True)
+class _Markers:
+    """The marker boxes of each film, xyxy in its own pixels: one row's follow the others'."""
+
+    corners: NDArray[np.float64]
+    starts: NDArray[np.int64]
+
+    def __getitem__(self, row: int) -> NDArray[np.float64]:
+        return self.corners[self.starts[row] : self.starts[row + 1]]
+
+
+def _write_tables(folder: Path, table: pd.DataFrame, boxes: pd.DataFrame, size: int) -> _Markers:
+    """Write the index and the boxes of its films; return the markers among them."""
+    csv.write_csv(pa.Table.from_pandas(table, preserve_index=False), folder / INDEX)
+    rows = pd.Index(table["filestem"]).get_indexer(pd.Index(boxes["filestem"]))
+    order = np.argsort(rows, kind="stable")[np.count_nonzero(rows < 0) :]
+    shapes, text = table[["height", "width"]].to_numpy(), []
+    with csv.CSVWriter(folder / BOXES, _BOX_SCHEMA) as file:
+        for own in np.split(order, range(BLOCK, len(order), BLOCK)):
+            placed = _place_boxes(boxes.iloc[own].assign(row=rows[own]), shapes[rows[own]], size)
+            columns = placed[list(BOX_TYPES)].round(3)
+            file.write_table(pa.Table.from_pandas(columns, _BOX_SCHEMA, preserve_index=False))
+            text.append(placed.loc[placed["class_id"] == TEXT, ["row", *_FILM_CORNERS]].to_numpy())
+    markers = np.concatenate(text)
+    starts = np.searchsorted(markers[:, 0], np.arange(len(table) + 1))
+    return _Markers(np.ascontiguousarray(markers[:, 1:]), starts)
+
+
+def _place_boxes(boxes: pd.DataFrame, shapes: NDArray[np.int64], size: int) -> pd.DataFrame:
+    """Return boxes with their corners xyxy in the film, of which ``shapes`` (n,2), and the pack."""
+    # one number for each shape, since to sort pairs takes several times as long
+    most = 1 << 32
+    different, which = np.unique(shapes @ [most, 1], return_inverse=True)
+    placements = [Placement.of(one // most, one % most, size) for one in different.tolist()]
+    scales = np.array([one.scale for one in placements])[which]
+    shifts = np.array([(one.dx, one.dy) * 2 for one in placements], np.float64)
+    fractions = boxes[["xc", "yc", "w", "h"]].to_numpy(np.float64)
+    film = yolo_to_xyxy(fractions, 1, 1) * shapes[:, [1, 0, 1, 0]].astype(np.float64)
+    packed = film * scales[:, None] + shifts.reshape(-1, 4)[which]
+    corners = np.hstack([film, packed])
+    return boxes.assign(**dict(zip([*_FILM_CORNERS, *CORNERS], corners.T, strict=True)))
+
+
+def _sources(
+    table: pd.DataFrame, markers: _Markers, preparation: Preparation
+) -> NDArray[np.bytes_]:
+    """Return what a film's pixels come from (n,), hashed: its file, size, markers, preparation.
+
+    A file whose SHA-256 is not on record is told by its name.
+    """
+    begun = hashlib.blake2b(content_hash(preparation.model_dump()).encode(), digest_size=16)
+    named = table["image"]
+    file = named if "sha256" not in table else table["sha256"].mask(table["sha256"] == "", named)
+    found = np.empty(len(table), "S16")
+    for row, film in enumerate(zip(file, table["height"], table["width"], strict=True)):
+        source = begun.copy()
+        source.update("{} {} {} ".format(*film).encode())
+        source.update(markers[row].data)
+        found[row] = source.digest()
+    return found
+
+
+def _check_table(table: pd.DataFrame) -> None:
+    if table.empty:
+        raise PedfracError("there are no films to pack")
+    twice = table["filestem"][table["filestem"].duplicated()]
+    if len(twice):
+        raise PedfracError(f"{len(twice)} films are listed twice: {list_some(list(twice))}")
+
+
+def _report(progress: Callable[[int, int], None] | None, done: int, total: int) -> None:
+    if progress is not None:
+        progress(done, total)
+
+
+def _cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,1 @@
+"""Synthetic radiographs of wrists, in the layout of the published dataset."""

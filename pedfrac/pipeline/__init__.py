@@ -1,0 +1,75 @@
+"""Each step of a retraining, from the configuration and its parents' keys to an artifact's key.
+
+What a step computes stands in its own module; here is only what goes in, under which key it lies,
+and which files it leaves. No Prefect: a worker or a notebook may call any step by itself.
+"""
+
+from pedfrac.pipeline.data import (
+    count_listed,
+    pack_films,
+    pack_key,
+    read_records,
+    select_cohort,
+    split_patients,
+)
+from pedfrac.pipeline.evaluation import (
+    assemble_bundle,
+    check_robustness,
+    evaluate_bundle,
+    explain_bundle,
+)
+from pedfrac.pipeline.folds import FoldScoring, cut_folds, fold_in_words, pool_folds
+from pedfrac.pipeline.keys import Evaluated, Prepared, Progress, Trained, store_of
+from pedfrac.pipeline.monitoring import Monitored, drift_figures, drift_findings, monitor_window
+from pedfrac.pipeline.results import (
+    finished_retraining,
+    headline_figures,
+    publish_heat_maps,
+    publish_results,
+    record_retraining,
+    version_tags,
+    write_report,
+)
+from pedfrac.pipeline.training import (
+    Training,
+    age_training,
+    fracture_training,
+    validation_confusion,
+)
+
+__all__ = [
+    "Evaluated",
+    "FoldScoring",
+    "Monitored",
+    "Prepared",
+    "Progress",
+    "Trained",
+    "Training",
+    "age_training",
+    "assemble_bundle",
+    "check_robustness",
+    "count_listed",
+    "cut_folds",
+    "drift_figures",
+    "drift_findings",
+    "evaluate_bundle",
+    "explain_bundle",
+    "finished_retraining",
+    "fold_in_words",
+    "fracture_training",
+    "headline_figures",
+    "monitor_window",
+    "pack_films",
+    "pack_key",
+    "pool_folds",
+    "publish_heat_maps",
+    "publish_results",
+    "read_records",
+    "record_retraining",
+    "select_cohort",
+    "split_patients",
+    "store_of",
+    "validation_confusion",
+    "version_tags",
+    "write_report",
+]

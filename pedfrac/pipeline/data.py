@@ -1,0 +1,195 @@
+"""Steps from the data set to packed films: records, cohort, split, pack."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pedfrac.config.retrain import RetrainConfig
+from pedfrac.config.training import ModelConfig
+from pedfrac.data import cohort as cohorts
+from pedfrac.data import records as record_tables
+from pedfrac.data import source as data_source
+from pedfrac.data import split as data_split
+from pedfrac.data import splitting
+from pedfrac.errors import PedfracError
+from pedfrac.packs.build import build_pack
+from pedfrac.packs.pack import CONTENT, FILMS
+from pedfrac.pipeline.keys import Progress, store_of
+from pedfrac.storage.files import file_hash
+from pedfrac.storage.manifest import Artifact
+from pedfrac.storage.store import ArtifactStore
+
+
+def read_records(config: RetrainConfig, progress: Progress | None = None) -> str:
+    """Read and check the data set."""
+
+    def make(folder: Path) -> None:
+        data = data_source.fetched(config.data)
+        records = record_tables.read_records(data, config.runtime.workers, progress)
+        record_tables.save_records(records, folder)
+
+    settings = config.data.model_dump(mode="json") | {"root": data_source.origin(config.data)}
+    sources = data_source.fingerprint(config.data)
+    return store_of(config).produce("records", make, config=settings, sources=sources).key
+
+
+def count_listed(config: RetrainConfig) -> dict[str, Any]:
+    """Return the counts of the sound rows of dataset.csv, whether their images are there or not.
+
+    Films, patients and labels, and ``groups`` before and after the exclusions of the cohort.
+    """
+    data = config.data.model_copy(update={"images": False})
+    records = record_tables.read_records(data_source.fetched(data))
+    counts = cohorts.count_films(records.table) | {
+        name: records.summary()[name] for name in ("studies", "metal")
+    }
+    return counts | {"groups": cohorts.make_cohort(records, config.cohort).groups}
+
+
+def select_cohort(config: RetrainConfig, records: str) -> str:
+    """Take out the films that the configuration excludes."""
+    store = store_of(config)
+    parent = store.peek(records)
+
+    def make(folder: Path) -> None:
+        cohorts.save_cohort(
+            cohorts.make_cohort(record_tables.load_records(parent.path), config.cohort), folder
+        )
+
+    settings = config.cohort.model_dump(mode="json")
+    return store.produce("cohort", make, config=settings, parents={"records": parent}).key
+
+
+def split_patients(config: RetrainConfig, cohort: str) -> str:
+    """Divide the patients, each keeping the place that an earlier split gave it."""
+    store = store_of(config)
+    parent = store.peek(cohort)
+    parents = {"cohort": parent}
+    earlier = _latest_split(store, parent, config)
+    if earlier and earlier.manifest.parents["cohort"].digest == parent.digest:
+        return store.get(earlier.key).key
+    if earlier:
+        parents["previous"] = earlier
+
+    def make(folder: Path) -> None:
+        table = cohorts.load_cohort(parent.path).table
+        previous = _previous_table(config, earlier)
+        made = splitting.make_split(table, config.split, config.cohort.ages, previous)
+        data_split.save_split(*made, folder)
+
+    return store.produce(
+        "split",
+        make,
+        config=_split_settings(config),
+        sources=split_files(config),
+        parents=parents,
+    ).key
+
+
+def pack_films(
+    config: RetrainConfig, records: str, model: ModelConfig, progress: Progress | None = None
+) -> str:
+    """Prepare all usable films for a model. Models of one size share the pack.
+
+    Films that the latest pack of this preparation and data folder holds already are shared with
+    it, which is fetched where it lies in object storage: that is cheaper than to decode them again.
+    """
+    if not config.data.images:
+        raise PedfracError("data.images is off: films cannot be packed without looking at them")
+    store = store_of(config)
+    parent = store.peek(records)
+    preparation = config.preparation(model)
+    settings = preparation.model_dump(mode="json")
+
+    def make(folder: Path) -> Artifact | None:
+        read = record_tables.load_records(parent.path)
+        earlier = _earlier_pack(store, parent, settings)
+        build_pack(
+            folder,
+            read.table,
+            read.boxes,
+            Path(data_source.fetched(config.data).root),
+            preparation,
+            config.runtime.workers,
+            progress,
+            None if earlier is None else earlier.path,
+        )
+        return earlier
+
+    return store.produce(
+        "pack",
+        make,
+        config=settings,
+        parents={"records": parent},
+        resumable=True,
+        told_by=CONTENT,
+    ).key
+
+
+def pack_key(config: RetrainConfig, records: str, model: ModelConfig) -> str:
+    """Return the key under which the films packed for a model lie, or will."""
+    store, settings = store_of(config), config.preparation(model).model_dump(mode="json")
+    return store.key("pack", config=settings, parents={"records": store.peek(records)})
+
+
+def _earlier_pack(
+    store: ArtifactStore, records: Artifact, settings: dict[str, Any]
+) -> Artifact | None:
+    """Return the newest sound pack of a preparation and of the data folder of these records."""
+    for pack in store.of_kind("pack"):
+        source = pack.manifest.parents["records"]
+        shareable = pack.manifest.config == settings and FILMS in pack.manifest.files
+        if not shareable or not store.exists(source.key):
+            continue
+        read = store.peek(source.key)
+        same_root = read.manifest.config["root"] == records.manifest.config["root"]
+        if not same_root or read.digest != source.digest:
+            continue
+        if (sound := store.find(pack.key)) is not None:
+            return sound
+    return None
+
+
+def _split_settings(config: RetrainConfig) -> dict[str, Any]:
+    split = config.split.of_the_bundle
+    # 0 stands for no fold, as in splits that are there already and whose test sets are followed
+    own = {"fold": split.fold or 0, "age_bounds": list(config.cohort.age_bounds)}
+    return split.model_dump(mode="json") | own
+
+
+def split_files(config: RetrainConfig) -> dict[str, str]:
+    """Return the fingerprints of the CSV files that the split is told to follow."""
+    named = {"file": config.split.file, "previous": config.split.previous}
+    return {
+        name: file_hash(Path(path)) for name, path in named.items() if path and Path(path).is_file()
+    }
+
+
+def _latest_split(store: ArtifactStore, cohort: Artifact, config: RetrainConfig) -> Artifact | None:
+    """Return the newest split by the same rules of the same data, if it is to be followed."""
+    if config.split.file or config.split.previous != "latest":
+        return None
+    for earlier in store.of_kind("split"):
+        earlier_cohort = store.peek(earlier.manifest.parents["cohort"].key)
+        same_rules = earlier.manifest.config == _split_settings(config)
+        if same_rules and _same_origin(store, earlier_cohort, cohort):
+            return earlier
+    return None
+
+
+def _previous_table(config: RetrainConfig, earlier: Artifact | None) -> pd.DataFrame | None:
+    if earlier:
+        return data_split.load_split(earlier.path).table
+    if config.split.file or config.split.previous in ("latest", "none"):
+        return None
+    return data_split.read_split_table(Path(config.split.previous))
+
+
+def _same_origin(store: ArtifactStore, earlier: Artifact, cohort: Artifact) -> bool:
+    """Return whether two cohorts were cut by the same rules from the same data folder."""
+    roots = {
+        store.peek(one.manifest.parents["records"].key).manifest.config["root"]
+        for one in (earlier, cohort)
+    }
+    return len(roots) == 1 and earlier.manifest.config == cohort.manifest.config

@@ -1,0 +1,102 @@
+"""The step that compares a window of scored films with what a bundle's own films were like."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from pedfrac.bundle.bundle import bundle_digest
+from pedfrac.bundle.reference_profile import load_profile
+from pedfrac.config.monitoring import MonitorConfig
+from pedfrac.monitoring.drift import figures_of, find_drift
+from pedfrac.monitoring.time_windows import Window, read_window
+from pedfrac.storage.code_version import code_digest
+from pedfrac.storage.files import export, write_json
+from pedfrac.storage.manifest import Artifact
+from pedfrac.storage.store import ArtifactStore
+
+FINDINGS, PAGE = "drift.json", "drift.html"
+
+
+class Monitored(BaseModel):
+    """What a comparison found: the artifact's key, the bundle's digest and what changed, in words.
+
+    ``drifted`` names what was called changed; ``page`` is where people look.
+    """
+
+    model_config = ConfigDict(frozen=True)
+    key: str
+    bundle: str
+    verdict: str
+    drifted: tuple[str, ...]
+    said: str
+    page: str
+
+
+def monitor_window(config: MonitorConfig) -> Monitored:
+    """Compare a window with its bundle's profile; keep figures and page as an artifact.
+
+    Raises PedfracError where tables, labels or bundle are not what they should be, or the bundle
+    has no profile.
+    """
+    from pedfrac.serving.prediction import bundle_folder  # the readers of DICOM are slow to import
+
+    folder = bundle_folder(config.bundle, config.artifacts)
+    profile, digest = load_profile(folder), bundle_digest(folder)
+    window = read_window(config, digest, profile.features)
+
+    def make(target: Path) -> None:
+        from pedfrac.monitoring.page import write_page  # matplotlib is slow to import
+
+        found = find_drift(profile, window, config)
+        found |= {"bundle": {"name": config.bundle, "digest": digest}}
+        write_json(target / FINDINGS, found)
+        write_page(target / PAGE, found)
+
+    left_out = {"scores", "labels", "artifacts", "output", "tracking"}
+    made = store_for(config).produce(
+        "drift",
+        make,
+        config=config.model_dump(mode="json", exclude=left_out),
+        sources={"window": _digest(window), "bundle": digest, "code": code_digest()},
+    )
+    found = made.read_json(FINDINGS)
+    return Monitored(
+        key=made.key,
+        bundle=digest,
+        verdict=found["verdict"],
+        drifted=tuple(found["drifted"]),
+        said=found["said"],
+        page=_published(config, made),
+    )
+
+
+def store_for(config: MonitorConfig) -> ArtifactStore:
+    """Return the store that the configuration names."""
+    return ArtifactStore(config.artifact_root)
+
+
+def drift_findings(config: MonitorConfig, found: Monitored) -> dict[str, Any]:
+    """Return all that a comparison left."""
+    findings: dict[str, Any] = store_for(config).get(found.key).read_json(FINDINGS)
+    return findings
+
+
+def drift_figures(config: MonitorConfig, found: Monitored) -> dict[str, float | None]:
+    """Return the figures of a comparison by flat names."""
+    return figures_of(drift_findings(config, found))
+
+
+def _published(config: MonitorConfig, made: Artifact) -> str:
+    """Return where the page lies: a copy in the output folder, if there is to be one."""
+    if not config.output:
+        return f"{store_for(config).place(made.key)}/{PAGE}"
+    for name in (FINDINGS, PAGE):
+        export(made.file(name), Path(config.output) / name)
+    return str(Path(config.output) / PAGE)
+
+
+def _digest(window: Window) -> str:
+    told = [window.films.to_csv(index=False), repr(window.counts), window.since, window.until]
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()

@@ -1,0 +1,182 @@
+"""Steps that leave what people look at: the pages, copies of results, and the finished run."""
+
+from pathlib import Path
+from typing import Any
+
+from pedfrac.bundle.bundle import BundleInfo
+from pedfrac.config.retrain import RetrainConfig
+from pedfrac.data import source
+from pedfrac.evaluation.published import published_references
+from pedfrac.pipeline.data import split_files
+from pedfrac.pipeline.keys import Evaluated, Prepared, Trained, parents_of, store_of
+from pedfrac.reporting import schema
+from pedfrac.reporting.checklist import write_checklist
+from pedfrac.reporting.model_card import write_model_card
+from pedfrac.storage.code_version import code_digest
+from pedfrac.storage.files import export, file_hash, write_json
+from pedfrac.storage.manifest import Artifact
+
+PAGES = ("page.html", "model_card.md", "checklist.md", schema.METRICS, schema.SCHEMA)
+
+
+def write_report(
+    config: RetrainConfig,
+    prepared: Prepared,
+    trained: Trained,
+    evaluated: Evaluated,
+    provenance: dict[str, str],
+) -> str:
+    """Write the page that people read."""
+    from pedfrac.reporting import page  # matplotlib is slow to import
+
+    store = store_of(config)
+    names = ["age", "generalist", *config.cohort.ages.names]
+    keys = [trained.age, trained.generalist, *trained.specialists]
+    models = {name: store.peek(key) for name, key in zip(names, keys, strict=True)}
+    parents = parents_of(store, prepared, **evaluated.model_dump())
+
+    def make(folder: Path) -> None:
+        sources = provenance | {name: parent.key for name, parent in parents.items()}
+        content = _findings(config, parents, models, sources)
+        explained = parents["explanation"].path
+        montages = {name: explained / name / "montage.png" for name in content["explanation"]}
+        found = schema.write_findings(folder, content)
+        write_model_card(folder / "model_card.md", found)
+        write_checklist(folder / "checklist.md", found)
+        page.write_report(folder / "page.html", found, montages)
+
+    settings = config.model_dump(
+        mode="json", exclude={"runtime", "artifacts", "results", "promotion"}
+    )
+    parents_of_page = parents | {f"model-{name}": model for name, model in models.items()}
+    return store.produce(
+        "report",
+        make,
+        config=settings,
+        sources=provenance | {"code": code_digest()},  # pages cost little: they follow the code
+        parents=parents_of_page,
+    ).key
+
+
+def _findings(
+    config: RetrainConfig,
+    parents: dict[str, Artifact],
+    models: dict[str, Artifact],
+    sources: dict[str, str],
+) -> dict[str, Any]:
+    """Return the content of metrics.json, from what the steps left."""
+    bundle = BundleInfo.model_validate(parents["bundle"].read_json("bundle.json"))
+    explanation = parents["explanation"]
+    chosen = zip(config.cohort.ages.names, bundle.selection, strict=True)
+    return {
+        "title": "Retraining of fracture classifiers",
+        "cohort": parents["cohort"].read_json("cohort.json"),
+        "records": parents["records"].read_json("summary.json"),
+        "split": parents["split"].read_json("split.json"),
+        "training": {
+            name: {part: model.read_json(f"{part}.json") for part in ("history", "summary")}
+            for name, model in models.items()
+        },
+        "selection": [{"name": name, **why} for name, why in chosen],
+        **parents["evaluation"].read_json("figures.json"),
+        "explanation": {
+            name: explanation.read_json(f"{name}/figures.json")
+            for name in config.cohort.ages.names
+            if (explanation.path / name / "figures.json").is_file()
+        },
+        "robustness": _if_films(parents["robustness"].read_json("robustness.json")),
+        "shortcuts": _if_films(parents["robustness"].read_json("shortcuts.json")),
+        "published": published_references(),
+        "config": config.model_dump(mode="json", exclude={"runtime", "promotion"}),
+        "provenance": sources | {f"model {name}": model.key for name, model in models.items()},
+    }
+
+
+def _if_films(figures: dict[str, Any]) -> dict[str, Any] | None:
+    return figures if figures["films"] else None
+
+
+def publish_results(config: RetrainConfig, evaluated: Evaluated, report: str) -> str:
+    """Copy pages, heat maps, figures and bundle to the results folder, if there is to be one.
+
+    The artifacts stay what they are: the copies are for people, not for later steps. Returns where
+    the report lies.
+    """
+    store = store_of(config)
+    if not config.results:
+        return f"{store.place(report)}/page.html"
+    results = Path(config.results)
+    publish_heat_maps(config, evaluated.explanation)
+    export(store.get(evaluated.bundle).path, results / "bundle")
+    export(store.get(evaluated.evaluation).path, results / "evaluation")
+    for name in PAGES:
+        export(store.get(report).file(name), results / name)
+    return str(results / "page.html")
+
+
+def publish_heat_maps(config: RetrainConfig, explanation: str) -> Path:
+    """Return where the heat maps lie, a folder a group: copied to the results, if there are any."""
+    made = store_of(config).get(explanation).path
+    if not config.results:
+        return made
+    pictures = Path(config.results) / "gradcam_results"
+    export(made, pictures)
+    return pictures
+
+
+def finished_retraining(config: RetrainConfig) -> tuple[dict[str, Any], str] | None:
+    """Return what a retraining of this very data, configuration and code left, and its day.
+
+    None where there was none, or where its report is gone.
+    """
+    store = store_of(config)
+    key = store.key("retraining", **_retraining_inputs(config))
+    if not store.exists(key) or (found := store.find(key)) is None:
+        return None
+    left: dict[str, Any] = found.read_json("retraining.json")
+    return (left, found.manifest.created) if store.exists(left["report_key"]) else None
+
+
+def record_retraining(config: RetrainConfig, left: dict[str, Any]) -> None:
+    """Keep what a finished retraining left, for the next of the same data, configuration, code."""
+    store_of(config).produce(
+        "retraining",
+        lambda folder: write_json(folder / "retraining.json", left),
+        **_retraining_inputs(config),
+    )
+
+
+def version_tags(
+    config: RetrainConfig, prepared: Prepared, evaluated: Evaluated, report: str
+) -> dict[str, str]:
+    """Return what a version of the model is known by: all artifacts it came of, and their code."""
+    keys = prepared.model_dump() | evaluated.model_dump() | {"report": report}
+    return keys | {"artifacts": config.artifact_root, "code": code_digest()}
+
+
+def headline_figures(config: RetrainConfig, evaluated: Evaluated) -> dict[str, float | None]:
+    """Return the figures of each age group's models on the test films, by flat names."""
+    figures = store_of(config).get(evaluated.evaluation).read_json("figures.json")
+    return {
+        f"test.{group['name']}.{model.replace(' ', '_')}.{figure}": values[figure]["value"]
+        for group in figures["groups"]
+        for model, values in group["models"].items()
+        for figure in ("auroc", "average_precision", "sensitivity", "specificity", "accuracy", "f1")
+    }
+
+
+def _retraining_inputs(config: RetrainConfig) -> dict[str, Any]:
+    elsewhere = {"artifacts", "results", "runtime", "tracking", "promotion"}
+    return {
+        "config": config.model_dump(mode="json", exclude=elsewhere),
+        "sources": source.fingerprint(config.data)
+        | split_files(config)
+        | {f"weights of {name}": digest for name, digest in _weight_files(config).items()}
+        | {"code": code_digest()},
+    }
+
+
+def _weight_files(config: RetrainConfig) -> dict[str, str]:
+    """Return the fingerprints of local files of weights, by model."""
+    weights = {name: Path(getattr(config, name).model.weights) for name in ("fracture", "age")}
+    return {name: file_hash(path) for name, path in weights.items() if path.is_file()}

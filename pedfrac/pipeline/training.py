@@ -1,0 +1,221 @@
+"""The trainings: which films a model learns from, and under which key it will lie."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pedfrac.bundle.bundle import FRACTURE_CLASSES
+from pedfrac.compute.devices import resolve_devices
+from pedfrac.config.retrain import RetrainConfig
+from pedfrac.config.training import ModelConfig, TrainingConfig
+from pedfrac.data import split as data_split
+from pedfrac.errors import PedfracError
+from pedfrac.models.classifier import FilmClassifier, build_model
+from pedfrac.models.heads import Classes, Head, make_head
+from pedfrac.packs.pack import Pack
+from pedfrac.pipeline.folds import fold_in_words
+from pedfrac.pipeline.keys import Prepared, pack_and_split, store_of
+from pedfrac.statistics.classification import confusion
+from pedfrac.storage.files import file_hash
+from pedfrac.storage.manifest import Artifact
+from pedfrac.training.checkpoint import MODEL, load_weights
+from pedfrac.training.dataset import FilmSet, TrainingData
+from pedfrac.training.trainer import Epoch, OnEpoch, seed_weights, train_on
+
+INDEX_COLUMNS = ["filestem", "patient_id", "age", "fracture_visible"]  # what trainings look at
+
+
+def age_training(config: RetrainConfig, prepared: Prepared) -> "Training":
+    """Return the training of the network that tells the age group."""
+    ages = config.cohort.ages
+    name = "age" + fold_in_words(config, prepared)
+
+    def films(pack: Pack) -> Films:
+        years = pack.index["age"].to_numpy(dtype=np.float64)
+        labels = ages.assign(years)
+        return Films(name, ages.names, labels, labels >= 0, years)
+
+    return Training(
+        config,
+        name,
+        kind="age-model",
+        films=films,
+        parents=pack_and_split(config, prepared.age_pack, prepared.split),
+        model=config.age.model,
+        training=config.age.training,
+        head=partial(make_head, config.age.head, ages),
+        settings={"age_bounds": list(ages.bounds), "role": "age", "head": config.age.head},
+    )
+
+
+def fracture_training(
+    config: RetrainConfig,
+    prepared: Prepared,
+    group: int | None = None,
+    generalist: str | None = None,
+) -> "Training":
+    """Return the training of an age group's fracture network, or of all ages where it is None.
+
+    A specialist that starts from the generalist needs its key.
+    """
+    ages = config.cohort.ages
+    name = "generalist" if group is None else ages.name(group)
+    name += fold_in_words(config, prepared)
+    parents = pack_and_split(config, prepared.fracture_pack, prepared.split)
+    if group is not None and config.fracture.specialist.start == "generalist":
+        if generalist is None:
+            raise PedfracError(f"{name}: starts from the generalist, which is not trained yet")
+        parents["start"] = store_of(config).peek(generalist)
+
+    def films(pack: Pack) -> Films:
+        groups = ages.assign(pack.index["age"])
+        chosen = groups >= 0 if group is None else groups == group
+        labels = pack.index["fracture_visible"].to_numpy().astype("int64")
+        return Films(name, FRACTURE_CLASSES, labels, chosen)
+
+    bounds = ages.bounds if group is None else ages.bounds[group : group + 2]
+    # whether the last bound is inside depends on the group being the last
+    last = group is None or group == len(ages) - 1
+    return Training(
+        config,
+        name,
+        kind="fracture-model",
+        films=films,
+        parents=parents,
+        model=config.fracture.model,
+        training=config.fracture.training if group is None else config.fracture.specialist_training,
+        head=partial(Classes, len(FRACTURE_CLASSES)),
+        settings={"age_bounds": list(bounds), "last_group": last, "role": "fracture"},
+    )
+
+
+def validation_confusion(config: RetrainConfig, model: str) -> list[list[int]]:
+    """Return the confusion matrix (rows: truth) of a trained model on its validation films."""
+    validation = pd.read_csv(store_of(config).get(model).file("validation.csv"))
+    probabilities = validation.filter(regex=r"^p_\d+$").to_numpy()
+    return confusion(
+        validation["truth"].to_numpy(), probabilities.argmax(axis=1), probabilities.shape[1]
+    )
+
+
+class Films(NamedTuple):
+    """Which films of a pack a model learns from, and what they are: arrays over the whole pack."""
+
+    name: str
+    classes: Sequence[str]
+    labels: NDArray[np.int64]
+    chosen: NDArray[np.bool_]
+    years: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training that is not begun: what goes in, and the key under which its model will lie.
+
+    ``films`` chooses from the pack, which is not opened before the training runs; ``head`` makes
+    the network's head.
+    """
+
+    config: RetrainConfig
+    name: str
+    kind: str
+    films: Callable[[Pack], Films]
+    parents: dict[str, Artifact]
+    model: ModelConfig
+    training: TrainingConfig
+    head: Callable[[], Head]
+    settings: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        """The key of the model, known before it is trained."""
+        return store_of(self.config).key(self.kind, **self._inputs)
+
+    @property
+    def done(self) -> bool:
+        """Whether the model is in the store."""
+        return store_of(self.config).exists(self.key)
+
+    def run(
+        self,
+        on_epoch: OnEpoch = lambda epoch: None,
+        before_publishing: Callable[[], None] = lambda: None,
+    ) -> str:
+        """Train, or go on where an earlier try was killed; return the key.
+
+        ``before_publishing`` is called when all is computed, and may raise to leave it unpublished.
+        """
+        store = store_of(self.config)
+
+        def make(folder: Path) -> None:
+            parents, runtime = self.parents, self.config.runtime
+            data = training_data(self.films, parents["pack"].path, parents["split"].path)
+            start = parents["start"].file(MODEL) if "start" in parents else None
+            build = partial(_network_to_train, self.model, self.head, self.training.seed, start)
+            devices = resolve_devices(runtime.device, runtime.devices)
+
+            def keep(epoch: Epoch) -> None:
+                # first of all, since being told of an epoch may end the training
+                store.checkpoint(folder)
+                on_epoch(epoch)
+
+            train_on(devices, build, data, self.training, folder, runtime=runtime, on_epoch=keep)
+            before_publishing()
+
+        return store.produce(self.kind, make, resumable=True, **self._inputs).key
+
+    @cached_property
+    def _inputs(self) -> dict[str, Any]:
+        # kept, since a file of weights may be large and the key is asked for at each try
+        weights = Path(self.model.weights)
+        return {
+            "config": self.settings
+            | {
+                "model": self.model.model_dump(mode="json"),
+                "training": self.training.model_dump(mode="json"),
+            },
+            "sources": {"weights": file_hash(weights)} if weights.is_file() else {},
+            "parents": self.parents,
+        }
+
+
+def training_data(films: Callable[[Pack], Films], packed: Path, parted: Path) -> TrainingData:
+    """Return the chosen films, labelled, of the training and the validation part.
+
+    ``packed`` and ``parted`` are the folders of the pack and the split.
+    """
+    pack, split = Pack.open(packed, INDEX_COLUMNS), data_split.load_split(parted)
+    name, classes, labels, chosen, years = films(pack)
+
+    def part(rows: NDArray[np.int64], title: str) -> FilmSet:
+        rows = rows[chosen[rows]]
+        return FilmSet(
+            name=title,
+            images=pack.images,
+            rows=rows,
+            labels=labels[rows],
+            filestems=pack.index["filestem"].iloc[rows].tolist(),
+            patients=pack.index["patient_id"].to_numpy()[rows],
+            years=None if years is None else years[rows],
+        )
+
+    train_rows, validation_rows = (pack.rows(split.films(p)) for p in ("train", "validation"))
+    return TrainingData(
+        name, classes, part(train_rows, "training"), part(validation_rows, "validation")
+    )
+
+
+def _network_to_train(
+    model: ModelConfig, head: Callable[[], Head], seed: int, start: Path | None
+) -> FilmClassifier:
+    seed_weights(seed)
+    network = build_model(model, head(), load_weights=start is None)
+    if start is not None:
+        load_weights(network, start)
+    return network

@@ -1,0 +1,1 @@
+"""Champion against challenger: the gate, the audit log, the registry."""

@@ -1,0 +1,351 @@
+"""Criteria of the gate: not worse than the champion, floors, calibration, subgroups, heat maps."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pedfrac.age_groups import AgeGroups
+from pedfrac.config.evaluation import EvaluationConfig
+from pedfrac.config.promotion import GateConfig
+from pedfrac.evaluation.subgroups import find_subgroups
+from pedfrac.promotion.decision import Criterion, Model, State
+from pedfrac.statistics.intervals import Interval, missing
+from pedfrac.statistics.patient_bootstrap import PatientBootstrap
+
+SUBSETS = {"no_cast": "no cast", "initial": "initial exam"}
+CALLS = ("sensitivity", "specificity")
+DIRECTED = ("sensitivity", "specificity", "auroc")  # figures of which less is worse
+FEW = 5  # names and values that a reason lists
+
+
+class CommonImages(NamedTuple):
+    """The test films that both versions scored, one row each, in one order."""
+
+    challenger: pd.DataFrame
+    champion: pd.DataFrame
+
+    @property
+    def truth(self) -> NDArray[np.bool_]:
+        return self.challenger["fracture_visible"].to_numpy(dtype=bool)
+
+    def bootstrap(self, some: NDArray[np.bool_] | None = None) -> PatientBootstrap:
+        how = EvaluationConfig()
+        patients = self.challenger["patient_id"].to_numpy()
+        patients = patients if some is None else patients[some]
+        return PatientBootstrap(patients, how.resamples, how.seed, how.interval)
+
+    def difference(
+        self, figure: str, some: NDArray[np.bool_] | None = None
+    ) -> tuple[Interval, Interval, Interval]:
+        """Return a figure of the challenger, of the champion, and the first less the second."""
+        some = np.ones(len(self.truth), bool) if some is None else some
+        patients, truth = self.bootstrap(some), self.truth[some]
+        sides = self.challenger[some], self.champion[some]
+        if figure == "auroc":
+            scores = [side["bundle"].to_numpy(dtype=np.float64) for side in sides]
+            own = [patients.auroc_interval(truth, score) for score in scores]
+            return own[0], own[1], patients.auroc_difference(truth, scores[0], scores[1])
+        among = truth if figure == "sensitivity" else ~truth
+        hits = [side["call"].to_numpy(dtype=bool) == truth for side in sides]
+        kind = "fractured" if figure == "sensitivity" else "normal"
+        own = [patients.rate_interval(hit, among, f"no {kind} films") for hit in hits]
+        return own[0], own[1], patients.rate_difference(hits[0], hits[1], among)
+
+
+def common_images(challenger: Model, champion: Model | None) -> CommonImages | None:
+    if champion is None or challenger.films is None or champion.films is None:
+        return None
+    own, other = challenger.called, champion.called
+    both = own.index.intersection(other.index).sort_values()
+    return CommonImages(own.loc[both], other.loc[both])
+
+
+def not_worse_criteria(
+    challenger: Model, champion: Model | None, common: CommonImages | None, config: GateConfig
+) -> Iterator[Criterion]:
+    if champion is None:
+        yield Criterion(
+            part="Not worse",
+            name="Not worse than the champion",
+            of="common test films",
+            required="a champion to compare with",
+            state="not asked",
+            reason="the first model passes on floors alone",
+        )
+        return
+    margins = {
+        "auroc": config.margins.auroc,
+        "sensitivity": config.margins.sensitivity,
+        "specificity": config.margins.specificity,
+    }
+    for figure, margin in margins.items():
+        yield _not_worse_by(figure, margin, "all common films", common)
+    names = [row["name"] for row in (challenger.figures or {}).get("groups", [])][1:]
+    for group, name in enumerate(names):
+        some = None
+        if common is not None:
+            some = common.challenger["group"].to_numpy() == group
+        yield _not_worse_by(
+            "auroc", config.margins.auroc_of_group, name, common, some, config.patients
+        )
+
+
+def _not_worse_by(
+    figure: str,
+    margin: float,
+    of: str,
+    common: CommonImages | None,
+    some: NDArray[np.bool_] | None = None,
+    least: int = 0,
+) -> Criterion:
+    asked = {
+        "part": "Not worse",
+        "name": f"{_title(figure)} not worse",
+        "of": of,
+        "required": f"challenger less champion above −{margin:g}",
+    }
+    if common is None:
+        return Criterion(state="not known", reason=NO_EVALUATION, **asked)
+    some = np.ones(len(common.truth), bool) if some is None else some
+    counts = {"films": int(some.sum()), "patients": common.bootstrap(some).count}
+    few = _fewest(common, some)
+    if few < least:
+        reason = f"{few} patients with or without a fracture, {least} are asked for"
+        return Criterion(state="not asked", reason=reason, **asked, **counts)
+    own, other, change = common.difference(figure, some)
+    return Criterion(
+        state=_shown(change, lambda low: low > -margin or (low == 0 == margin)),
+        reason=change.get("reason", ""),
+        figure=change,
+        champion=other,
+        challenger=own,
+        **asked,
+        **counts,
+    )
+
+
+def _fewest(common: CommonImages, some: NDArray[np.bool_]) -> int:
+    """Return how many patients have fractured films, or normal ones, whichever are fewer."""
+    patients = common.challenger["patient_id"].to_numpy()
+    return min(len(np.unique(patients[some & kind])) for kind in (common.truth, ~common.truth))
+
+
+def floor_criteria(challenger: Model, config: GateConfig) -> Iterator[Criterion]:
+    for name, floor in config.floors.model_dump().items():
+        figure, _, subset = name.partition("_")
+        row = _row(challenger.figures, SUBSETS.get(subset))
+        found = _bundle(row).get(figure) or missing(NO_EVALUATION)
+        yield Criterion(
+            part="Floors",
+            name=f"{_title(figure)} floor",
+            of=SUBSETS.get(subset, "all test films"),
+            required=f"lower bound at least {floor:g}",
+            state="held" if floor == 0 else _shown(found, lambda low, f=floor: low >= f),
+            reason=found.get("reason", ""),
+            figure=found,
+            challenger=found,
+            films=row.get("images"),
+            patients=row.get("patients"),
+        )
+
+
+def calibration_criteria(challenger: Model, config: GateConfig) -> Iterator[Criterion]:
+    """Yield the bounds of calibration on all test films; values are judged, not their intervals."""
+    whole = ((challenger.figures or {}).get("calibration") or {"groups": []})["groups"]
+    after = whole[0]["after"] if whole else {}
+    bounds: dict[str, Sequence[float]] = {
+        "slope": config.slope,
+        "observed_expected": config.observed_expected,
+    }
+    if config.calibration_error is not None:
+        bounds = {"ece": (0, config.calibration_error)} | bounds
+    for figure, (low, high) in bounds.items():
+        found = after.get(figure) or missing(NO_EVALUATION)
+        state = is_known(found["value"], lambda value, a=low, b=high: a <= value <= b)
+        if found["value"] is None and found["reason"] == _NO_ERROR:
+            state = "not asked"  # no slope is steep enough then; the error tells
+        yield Criterion(
+            part="Calibration",
+            name=_title(figure),
+            of="all test films",
+            required=f"from {low:g} to {high:g}",
+            state=state,
+            reason=found.get("reason", ""),
+            figure=found,
+            challenger=found,
+        )
+
+
+def subgroup_criteria(
+    challenger: Model, champion: Model | None, common: CommonImages | None, config: GateConfig
+) -> Iterator[Criterion]:
+    """Yield each subgroup that does worse than the others, did not in the champion, and got worse.
+
+    Subgroups are compared as the report does, corrected for their number.
+    """
+    asked = {"part": "Subgroups", "required": "no subgroup newly does worse than the others"}
+    whole = {"name": "New failing subgroups", "of": "all subgroups"}
+    failing = _failing(challenger.figures)
+    if champion is None:
+        told = list_in_words([f"{figure} of {name}" for _, name, figure in failing])
+        reason = f"the first model; worse than the others: {told or 'none'}"
+        yield Criterion(state="not asked", reason=reason, **whole, **asked)
+        return
+    before = _failing(champion.figures)
+    if common is None or challenger.figures is None or champion.figures is None:
+        yield Criterion(state="not known", reason=NO_EVALUATION, **whole, **asked)
+        return
+    worse = [(one, *_change_in(one, common, challenger)) for one in failing if one not in before]
+    worse = [one for one in worse if one[3]["value"] is None or one[3]["value"] < 0]
+    if not worse:
+        told = list_in_words([f"{figure} of {name}" for _, name, figure in failing])
+        reason = f"as before: {told}" if told else "none does worse"
+        yield Criterion(state="held", reason=reason, **whole, **asked)
+    for (attribute, name, figure), own, other, change in worse:
+        yield Criterion(
+            name=f"{_title(figure)} of a subgroup",
+            of=f"{attribute}: {name}",
+            state="held" if config.new_failing_subgroups else "failed",
+            reason="worse than the others beyond chance, and less than the champion's",
+            figure=change,
+            challenger=own,
+            champion=other,
+            **asked,
+        )
+
+
+def _failing(figures: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
+    """Return attribute, name and figure of the subgroups that do worse than the others."""
+    return [
+        (row["attribute"], row["name"], figure)
+        for row in ((figures or {}).get("subgroups") or {"subgroups": []})["subgroups"]
+        for figure in DIRECTED
+        if (found := row["figures"].get(figure))
+        and found["differs"]
+        and (found["against"] or {"value": 0})["value"] < 0
+    ]
+
+
+def _change_in(
+    subgroup: tuple[str, str, str], common: CommonImages, challenger: Model
+) -> tuple[Interval, Interval, Interval]:
+    attribute, name, figure = subgroup
+    ages = AgeGroups(tuple(challenger.settings["age bounds"]))
+    films = common.challenger.reset_index()
+    for one in find_subgroups(films, ages):
+        if (one.attribute, one.name) == (attribute, name):
+            return common.difference(figure, one.films)
+    none = missing("no common film is of this subgroup")
+    return none, none, none
+
+
+def heat_map_criteria(
+    challenger: Model, champion: Model | None, config: GateConfig
+) -> Iterator[Criterion]:
+    """Yield whether heat maps still point at fractures, by age group."""
+    if challenger.explanation is None:
+        yield Criterion(
+            part="Heat maps",
+            name="Heat maps point at fractures",
+            of="all age groups",
+            required="figures of heat maps",
+            state="not known",
+            reason="the explanation is not there",
+        )
+    explanation = challenger.explanation or {}
+    ages = [row["name"] for row in (challenger.figures or {}).get("groups", [])]
+    for name in sorted(explanation, key=lambda one: ages.index(one) if one in ages else len(ages)):
+        yield _heat_maps_of(name, explanation[name], champion, config)
+
+
+def _heat_maps_of(
+    name: str, found: Mapping[str, Any], champion: Model | None, config: GateConfig
+) -> Criterion:
+    pointing, chance = found["pointing"], found["chance"] if config.above_chance else None
+    before = None if champion is None else (champion.explanation or {}).get(name)
+    wanted = [] if chance is None else [f"not shown to be below chance ({chance:.2f})"]
+    if champion is not None:
+        wanted.append(f"at least the champion's less {config.pointing:g}")
+    asked: dict[str, Any] = {
+        "part": "Heat maps",
+        "name": "Heat maps point at fractures",
+        "of": name,
+        "required": ", ".join(wanted) or "nothing",
+        "films": found["with_boxes"],
+        "figure": pointing,
+        "challenger": pointing,
+        "champion": before["pointing"] if before else None,
+    }
+    if found["with_boxes"] < config.pointing_films:
+        few = f"{found['with_boxes']} films with boxes, {config.pointing_films} are asked for"
+        return Criterion(state="not asked", reason=few, **asked)
+    if pointing["value"] is None:
+        return Criterion(state="not known", reason=pointing["reason"], **asked)
+    if champion is not None and (other := _no_counterpart(found, before)):
+        return Criterion(state="not known", reason=other, **asked)
+    reasons = []
+    highest = pointing["value"] if pointing["high"] is None else pointing["high"]
+    if chance is not None and highest < chance:
+        reasons.append("points at fractures less often than chance")
+    if before is not None and pointing["value"] < before["pointing"]["value"] - config.pointing:
+        reasons.append("points at fractures less often than the champion's")
+    return Criterion(state="failed" if reasons else "held", reason="; ".join(reasons), **asked)
+
+
+def _no_counterpart(own: Mapping[str, Any], before: Mapping[str, Any] | None) -> str:
+    """Return why a group's heat maps cannot be compared with the champion's, if they cannot."""
+    if before is None or before["pointing"]["value"] is None:
+        return "the champion has no heat maps of this group"
+    if own["method"] != before["method"]:
+        return f"drawn by {own['method']}, the champion's by {before['method']}"
+    return ""
+
+
+NO_EVALUATION = "an evaluation is not there"
+_NO_ERROR = "the films are told apart without an error"
+_TITLES = {
+    "auroc": "AUROC",
+    "ece": "Calibration error",
+    "slope": "Calibration slope",
+    "observed_expected": "Fractures observed over expected",
+}
+
+
+def both_sides(challenger: Model, champion: Model | None) -> list[tuple[str, Model]]:
+    return [("challenger", challenger), *([("champion", champion)] if champion else [])]
+
+
+def _title(figure: str) -> str:
+    return _TITLES.get(figure, figure.capitalize())
+
+
+def _row(figures: Mapping[str, Any] | None, subset: str | None) -> Mapping[str, Any]:
+    """Return the row of a subset of the test films, or of all."""
+    if not figures:
+        return {}
+    if subset is None:
+        row: Mapping[str, Any] = figures["groups"][0]
+        return row
+    return next((one for one in figures["subsets"] if one["name"] == subset), {})
+
+
+def _bundle(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = (row.get("models") or {}).get("bundle") or {}
+    return found
+
+
+def is_known(value: Any, holds: Any) -> State:
+    return "not known" if value is None else "held" if holds(value) else "failed"
+
+
+def _shown(interval: Interval, holds: Any) -> State:
+    """Return whether the lower bound shows what is asked."""
+    return is_known(interval["low"], holds)
+
+
+def list_in_words(values: list[Any], by: str = ", ") -> str:
+    more = f" and {len(values) - FEW} more" if len(values) > FEW else ""
+    return by.join(map(str, values[:FEW])) + more

@@ -1,0 +1,176 @@
+"""Cautions: what in a run's findings a reader must know before believing its figures.
+
+Not here: the figures themselves (findings) and how they are shown (report).
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+Figures = Mapping[str, Any]
+FEW_PATIENTS = 30  # fewer leave an interval too wide to act upon
+
+
+class Caution(NamedTuple):
+    """A sentence, and the section of the report that tells more."""
+
+    text: str
+    section: str
+
+
+def find_cautions(findings: Figures, called: Callable[[str], str]) -> list[Caution]:
+    """Return what must be said first, gravest first; ``called`` puts names into words."""
+    if not findings["groups"] or not findings["groups"][0]["images"]:
+        return [
+            Caution("The test set holds no film: nothing here says how well it works.", "split")
+        ]
+    ages = [group["name"] for group in findings["cohort"]["groups"]]
+    explanation = {
+        name: findings["explanation"][name] for name in ages if name in findings["explanation"]
+    }
+    return [
+        *_shared_patients(findings),
+        *_no_better_than_metadata(findings, called),
+        *_shortcut(findings["shortcuts"]),
+        *_missed_target(findings),
+        *_differing_subgroups(findings, called),
+        *_calibration(findings),
+        *_few_patients(findings, called),
+        *_heat_maps(explanation, called),
+        *_blind_to_weights(explanation, called),
+        *_specialists(findings),
+    ]
+
+
+def _shared_patients(findings: Figures) -> Iterator[Caution]:
+    shared = sum(findings["split"].get("disjoint", {}).get("shared", {}).values())
+    if shared:
+        yield Caution(f"{shared} patients are in more than one part of the split.", "split")
+
+
+def _no_better_than_metadata(findings: Figures, called: Callable[[str], str]) -> Iterator[Caution]:
+    """Name the films on which the bundle is not shown to have a larger area than metadata."""
+    rows = [findings["groups"][0], *findings["subsets"][:3]]
+    short = [
+        "all test films" if row["name"] == "all" else called(row["name"])
+        for row in rows
+        if row["images"] and not above_metadata(row)
+    ]
+    if short:
+        yield Caution(
+            "Not shown to tell more than age, sex and the circumstances of the exam do without "
+            f"the film: {'; '.join(short)}.",
+            "results",
+        )
+
+
+def above_metadata(row: Figures) -> bool:
+    """Whether the bundle's AUROC on a row's films is shown to exceed that of metadata alone."""
+    lows = [gain["low"] for gain in row["above_baselines"].values()]
+    return all(low is not None and low > 0 for low in lows)
+
+
+def _shortcut(shortcuts: Figures | None) -> Iterator[Caution]:
+    """Name the films without bones of which the network tells more than chance."""
+    seen = [
+        f"{name}, AUROC {part['auroc']['value']:.2f} ({part['auroc']['low']:.2f} to "
+        f"{part['auroc']['high']:.2f})"
+        for name, part in sorted((shortcuts or {}).items())
+        if isinstance(part, Mapping) and part.get("verdict") == "suspected"
+    ]
+    if seen:
+        yield Caution(f"A shortcut is suspected: fractures told from {'; '.join(seen)}.", "beyond")
+
+
+def _missed_target(findings: Figures) -> Iterator[Caution]:
+    target = findings["operating"]["sensitivity_target"]
+    for row in findings["groups"][:1] if target else []:
+        high = row["models"].get("bundle", {}).get("sensitivity", {}).get("high")
+        if high is not None and high < target:
+            yield Caution(f"The sensitivity of {target:g} that was asked for is missed.", "results")
+
+
+def _differing_subgroups(findings: Figures, called: Callable[[str], str]) -> Iterator[Caution]:
+    differing = [
+        f"{called(one['name'])}: {name.replace('_', ' ')} {found['value']:.2f} against "
+        f"{found['against']['others']:.2f}"
+        for one in findings["subgroups"]["subgroups"]
+        for name, found in sorted(one["figures"].items())
+        if found["differs"]
+    ]
+    if differing:
+        more = f", and {len(differing) - 6} more" if len(differing) > 6 else ""
+        yield Caution(
+            f"Differs between subgroups beyond chance: {'; '.join(differing[:6])}{more}.",
+            "subgroups",
+        )
+
+
+def _calibration(findings: Figures) -> Iterator[Caution]:
+    whole = next((one for one in findings["calibration"]["groups"] if one["name"] == "all"), None)
+    if whole is None:
+        return
+    after, off = whole["after"], []
+    for name, right in (("slope", 1), ("intercept", 0)):
+        low, high = after[name]["low"], after[name]["high"]
+        if low is not None and not low <= right <= high:
+            off.append(f"{name} {after[name]['value']:.2f} instead of {right}".replace("-", "−"))
+    if (after["ece"]["low"] or 0) > 0:
+        off.append("expected calibration error above what chance makes")
+    if off:
+        yield Caution(f"Probabilities are off on the test films: {'; '.join(off)}.", "calibration")
+
+
+def _few_patients(findings: Figures, called: Callable[[str], str]) -> Iterator[Caution]:
+    rows = [*findings["groups"], *findings["subsets"]]
+    few = [
+        f"{called(row['name'])} ({row['patients']})"
+        for row in rows
+        if row["patients"] < FEW_PATIENTS
+    ]
+    if few:
+        yield Caution(
+            f"Fewer than {FEW_PATIENTS} test patients, so read the interval and not the value: "
+            f"{'; '.join(few)}.",
+            "results",
+        )
+
+
+def _heat_maps(explanation: Figures, called: Callable[[str], str]) -> Iterator[Caution]:
+    """Name the age groups whose hottest points meet no more fractures than one that is blind."""
+    blind = [name for name, part in explanation.items() if not _beats_the_blind(part)]
+    if blind:
+        yield Caution(
+            "Heat maps are not shown to point at fractures better than a guess that does not look: "
+            f"{'; '.join(map(called, blind))}.",
+            "pictures",
+        )
+
+
+def _beats_the_blind(part: Figures) -> bool:
+    """Whether the heat that is drawn points better than chance and a map of films' middles."""
+    drawn = (part.get("methods") or {}).get(part.get("method")) or {}
+    pointing = (drawn.get("localisation") or {}).get("pointing")
+    if pointing:
+        return all(pointing.get(f"beats_{other}") is True for other in ("centre_prior", "chance"))
+    low, chance = (part.get("pointing") or {}).get("low"), part.get("chance")
+    return low is not None and chance is not None and low > chance
+
+
+def _blind_to_weights(explanation: Figures, called: Callable[[str], str]) -> Iterator[Caution]:
+    """Name the age groups whose heat maps stay the same when the network forgets all it learnt."""
+    same = [
+        f"{called(name)} ({method})"
+        for name, part in explanation.items()
+        for method, one in sorted((part.get("methods") or {}).items())
+        if (one.get("random_weights") or {}).get("changes") is False
+    ]
+    if same:
+        text = f"Heat maps hardly change under random weights, so tell little: {'; '.join(same)}."
+        yield Caution(text, "pictures")
+
+
+def _specialists(findings: Figures) -> Iterator[Caution]:
+    gain = findings["groups"][0]["differences"].get("bundle less generalist", {}).get("auroc")
+    if gain and gain["low"] is not None and gain["low"] <= 0:
+        told = "does worse" if gain["high"] < 0 else "is not shown to do better"
+        yield Caution(f"The bundle {told} than one network for all ages.", "choice")

@@ -1,0 +1,98 @@
+"""Explained: what heat maps were measured by, as tables that compare age groups and methods.
+
+Not here: the measures (localisation, random weights, faithfulness) and any layout.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from pedfrac.reporting.tables import Table, table_of
+
+Figures = Mapping[str, Any]
+COUNTS = ("films", "with_boxes", "networks", "pointing", "mass", "chance")
+SHOWN_ELSEWHERE = ("group", "note", "pictures", "verdicts", "method", "methods")
+NAMES = {"pointing": "pointing", "energy": "energy", "iou": "IoU"}
+
+
+def explained_tables(explanation: Figures, called: Callable[[str], str]) -> list[Table]:
+    """Return the tables of ``explanation`` by age group, in whose order rows stand.
+
+    First what stands in short for each group; then, where known, each method beside the centre
+    prior and chance, under random weights, and what deleting or inserting the hottest part does.
+    """
+    short = [
+        {"age group": called(name)}
+        | {key: value for key, value in part.items() if key not in SHOWN_ELSEWHERE}
+        for name, part in explanation.items()
+    ]
+    methods = [
+        (called(name), method, one)
+        for name, part in explanation.items()
+        for method, one in _drawn_first(part)
+    ]
+    made = (
+        ("Do the heat maps point at the fracture?", short, ("age group", *COUNTS)),
+        ("Heat maps beside a map of films' middles and chance", _localised(methods), KEYS),
+        (
+            "Similarity to the map of a network without its weights, by layer (1: the same)",
+            [_forgotten(*one) for one in methods if one[2].get("random_weights")],
+            KEYS,
+        ),
+        (
+            "Probability as the hottest part is deleted (low: good) or inserted (high: good)",
+            _faithful(methods),
+            KEYS,
+        ),
+    )
+    return [table_of(caption, rows, first) for caption, rows, first in made if rows]
+
+
+KEYS = ("age group", "method", "figure")
+
+
+def _drawn_first(part: Figures) -> list[tuple[str, Figures]]:
+    methods = part.get("methods") or {}
+    return sorted(methods.items(), key=lambda one: (one[0] != part.get("method"), one[0]))
+
+
+def _localised(methods: list[tuple[str, str, Figures]]) -> list[dict[str, Any]]:
+    return [
+        {"age group": group, "method": method, "figure": called}
+        | _beside(one["localisation"][name], ("centre_prior", "chance"))
+        for group, method, one in methods
+        for name, called in NAMES.items()
+        if name in (one.get("localisation") or {})
+    ]
+
+
+def _faithful(methods: list[tuple[str, str, Figures]]) -> list[dict[str, Any]]:
+    return [
+        {"age group": group, "method": method, "figure": name}
+        | _beside(one["faithfulness"][name], ("centre_prior",))
+        for group, method, one in methods
+        for name in ("deletion", "insertion")
+        if name in (one.get("faithfulness") or {})
+    ]
+
+
+def _beside(figure: Figures, others: tuple[str, ...]) -> dict[str, Any]:
+    """Return the map's figure, and beside each other one how they compare."""
+    return {"map": figure["map"]} | dict(_against(figure, others))
+
+
+def _against(figure: Figures, others: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    for other in others:
+        words = other.replace("_", " ")
+        yield words, figure[other]
+        yield f"map less {words}", figure[f"map_minus_{other}"]
+    beaten = [other.replace("_", " ") for other in others if figure[f"beats_{other}"] is True]
+    yield "shown to be better than", " and ".join(beaten) or "neither"
+
+
+def _forgotten(group: str, method: str, one: Figures) -> dict[str, Any]:
+    found = one["random_weights"]
+    stages = {stage["name"]: stage["similarity"] for stage in found["stages"]}
+    changes = {True: "yes", False: "no"}.get(found.get("changes"), "not known")
+    return {"age group": group, "method": method, "films": found["films"], **stages} | {
+        "changes": changes
+    }

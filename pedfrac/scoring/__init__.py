@@ -1,0 +1,1 @@
+"""From network outputs to a probability and a call."""

@@ -1,0 +1,121 @@
+"""Selection: which network scores an age group, decided on its validation films and said in words.
+
+Not here: test films, which must not choose, and thresholds, which come after (operating).
+"""
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pedfrac.config.evaluation import EvaluationConfig
+from pedfrac.statistics.intervals import Interval
+from pedfrac.statistics.patient_bootstrap import PatientBootstrap
+from pedfrac.statistics.words import interval_in_words
+
+Choice = Literal["specialist", "generalist", "average"]
+
+
+def select_model(
+    patients: ArrayLike,
+    truth: ArrayLike,
+    specialist: ArrayLike,
+    generalist: ArrayLike,
+    config: EvaluationConfig,
+) -> dict[str, Any]:
+    """Return which network should score a group: ``choice``, ``why`` in words, and the figures.
+
+    ``patients``, ``truth`` and the networks' probabilities of fracture, (n,) each, of the group's
+    validation films. ``gain`` is how much larger the specialist's AUROC is than the generalist's,
+    with its interval paired by patients, and ``config.selection_margin`` the loss one would bear:
+
+    - the average of both probabilities, where it is shown to be better than either;
+    - the specialist, where it is shown not to be worse by the margin: ``low`` > -margin;
+    - the generalist, where the specialist is shown to be worse (``high`` < 0), or where the films
+      show nothing: films of one kind, fewer than ``config.selection_patients`` patients of
+      either, or an average that does worse than the generalist;
+    - otherwise the average: the films cannot tell the two apart, and the
+      Brier score and log loss of an average are never above the mean of those of its two parts,
+      since both are convex (Jensen). It costs a second network.
+
+    The burden of proof is the specialist's, whose best epoch these films have chosen: they
+    flatter it, the more so the fewer they are, while those of all ages chose the generalist's.
+    """
+    kinds = np.asarray(truth, bool)
+    own, common = (np.asarray(one, np.float64) for one in (specialist, generalist))
+    scores = {"specialist": own, "generalist": common, "average": average(own, common)}
+    films = PatientBootstrap(patients, config.resamples, config.seed, config.interval)
+    areas = {name: films.auroc_interval(kinds, score) for name, score in scores.items()}
+    gains = {
+        name: films.auroc_difference(kinds, scores[name], common)
+        for name in ("specialist", "average")
+    }
+    few = min(len(np.unique(np.asarray(patients)[some])) for some in (kinds, ~kinds))
+    best = films.auroc_difference(kinds, scores["average"], own)
+    choice, why = _decide(gains, best, few, config)
+    return {
+        "choice": choice,
+        "why": why,
+        "margin": config.selection_margin,
+        "patients": films.count,
+        "auroc": areas,
+        "gain": gains["specialist"],
+        "gain_of_average": gains["average"],
+    }
+
+
+def average(specialist: ArrayLike, generalist: ArrayLike) -> Any:
+    """Return the mean of two networks' probabilities, (n,)."""
+    return (np.asarray(specialist, np.float64) + np.asarray(generalist, np.float64)) / 2
+
+
+def chosen_scores(choice: Choice, specialist: ArrayLike, generalist: ArrayLike) -> Any:
+    """Return the probabilities (n,) of what was chosen."""
+    if choice == "average":
+        return average(specialist, generalist)
+    return np.asarray(specialist if choice == "specialist" else generalist, np.float64)
+
+
+def _decide(
+    gains: dict[str, Interval], on_specialist: Interval, few: int, config: EvaluationConfig
+) -> tuple[Choice, str]:
+    gain, mean = gains["specialist"], gains["average"]
+    margin, least = config.selection_margin, config.selection_patients
+    found = f"specialist less generalist, AUROC: {_signed(gain)}"
+    if gain["value"] is None:
+        return "generalist", f"nothing tells the two apart: {gain['reason']}"
+    if few < least or gain["low"] is None:
+        return "generalist", (
+            f"too few patients to tell: {few} with films of the rarer kind, {least} are asked for "
+            f"({found})"
+        )
+    if _shown(mean) and _shown(on_specialist):
+        return "average", (
+            f"the average is shown to be better than either: {_signed(mean)} on the generalist, "
+            f"{_signed(on_specialist)} on the specialist, AUROC"
+        )
+    if gain["low"] > -margin:
+        better = "better" if gain["low"] > 0 else f"not worse by {margin:g}"
+        return "specialist", f"the specialist is shown to be {better}: {found}"
+    if gain["high"] < 0:
+        return "generalist", f"the specialist is shown to be worse: {found}"
+    if mean["value"] < 0:
+        return "generalist", (
+            f"nothing is shown of the specialist, and the average does worse: {found}; average "
+            f"less generalist: {_signed(mean)}"
+        )
+    return "average", (
+        f"the films cannot show that the specialist is not worse by {margin:g}: {found}; average "
+        f"less generalist: {_signed(mean)}"
+    )
+
+
+def _shown(gain: Interval) -> bool:
+    return gain["low"] is not None and gain["low"] > 0
+
+
+def _signed(interval: Interval) -> str:
+    """Return a difference as ``+0.012 (-0.003 to 0.027)``."""
+    if interval["low"] is None:
+        return interval_in_words(interval)
+    return f"{interval['value']:+.3f} ({interval['low']:+.3f} to {interval['high']:+.3f})"

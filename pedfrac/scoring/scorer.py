@@ -1,0 +1,210 @@
+"""Scoring: from what the networks say of a film to one probability of a fracture and a call.
+
+All of it is fitted on validation films. Not here: running the networks (bundle) and judging what
+comes of it (evaluation).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit, logit
+
+from pedfrac.config.base import Section
+from pedfrac.config.evaluation import EvaluationConfig
+from pedfrac.scoring.calibrators import SURE, Calibrators, fit_calibrators
+from pedfrac.scoring.model_selection import Choice, chosen_scores, select_model
+from pedfrac.scoring.studies import to_studies
+from pedfrac.scoring.thresholds import Band, choose_band, choose_thresholds
+from pedfrac.statistics.intervals import Floats
+
+GENERALIST = "network_generalist"  # columns of what networks say, before anything is fitted
+SPECIALIST = "network_{}"
+SCORERS = ("bundle", "specialist", "generalist")
+
+
+class Scorer(Section):
+    """How films of each age group (n of them) get a probability and a call; all tuples are (n,).
+
+    ``thresholds``: a film is called fractured from there on, a study from ``study_thresholds``.
+    Films below ``low`` are called normal, from ``high`` on fractured, those between go to a
+    reader; null: no film is called so, for the ``band_reason``.
+    """
+
+    choices: tuple[Choice, ...]
+    calibrators: Calibrators
+    pooled_threshold: float
+    thresholds: tuple[float, ...]
+    threshold_weights: tuple[float, ...]
+    study_thresholds: tuple[float, ...]
+    low: tuple[float | None, ...]
+    high: tuple[float | None, ...]
+    band_reason: str = ""
+
+    def uncalibrated(self, specialists: Floats, generalist: Floats) -> Floats:
+        """Return what the chosen networks say, (films, n), were the films of each age group.
+
+        ``specialists`` (films, n), NaN where one was not asked; ``generalist`` (films,).
+        """
+        columns = [
+            chosen_scores(choice, specialists[:, group], generalist)
+            for group, choice in enumerate(self.choices)
+        ]
+        return np.stack(columns, axis=1)
+
+    def probabilities(self, specialists: Floats, generalist: Floats) -> Floats:
+        """Return the calibrated probabilities of ``uncalibrated``, (films, n)."""
+        said = self.uncalibrated(specialists, generalist)
+        return np.stack(
+            [calibrator(said[:, k]) for k, calibrator in enumerate(self.calibrators.groups)], axis=1
+        )
+
+    def bounds(self, groups: ArrayLike) -> tuple[Floats, Floats]:
+        """Return below which probability films (n,) are called normal, and from which fractured."""
+        own = np.asarray(groups, np.int64)
+        low = np.array([-np.inf if one is None else one for one in self.low])[own]
+        high = np.array([np.inf if one is None else one for one in self.high])[own]
+        return low, high
+
+
+def select_networks(validation: pd.DataFrame, groups: int, config: EvaluationConfig) -> list[Any]:
+    """Return, for each age group, which network scores it and why (see ``select_model``).
+
+    ``validation``: one row a film: patient_id, group, fracture_visible, and what the networks say.
+    """
+    films = [validation[validation["group"] == group] for group in range(groups)]
+    return [
+        select_model(
+            some["patient_id"],
+            some["fracture_visible"],
+            some[SPECIALIST.format(group)],
+            some[GENERALIST],
+            config,
+        )
+        for group, some in enumerate(films)
+    ]
+
+
+def fit_scorers(
+    validation: pd.DataFrame, choices: Sequence[Choice], config: EvaluationConfig
+) -> dict[str, Scorer]:
+    """Return how the bundle, the specialists alone and the generalist alone score films.
+
+    ``validation`` as for ``select_networks``, with study_number; ``choices`` by age group. The
+    generalist knows no age: one map and one threshold serve all films.
+    """
+    alone = config.model_copy(
+        update={
+            "threshold_shrinkage": np.inf,
+            "calibration": config.calibration.model_copy(update={"shrinkage": np.inf}),
+        }
+    )
+    count = len(choices)
+    return {
+        "bundle": fit_scorer(validation, choices, config),
+        "specialist": fit_scorer(validation, ["specialist"] * count, config),
+        "generalist": fit_scorer(validation, ["generalist"] * count, alone),
+    }
+
+
+def fit_scorer(
+    validation: pd.DataFrame, choices: Sequence[Choice], config: EvaluationConfig
+) -> Scorer:
+    """Return the map, thresholds and band fitted to what the chosen networks say."""
+    group = validation["group"].to_numpy(dtype=np.int64)
+    truth = validation["fracture_visible"].to_numpy(dtype=bool)
+    patients = validation["patient_id"].to_numpy()
+    said = np.empty(len(validation))
+    for index, choice in enumerate(choices):
+        some = group == index
+        films = validation[some]
+        said[some] = chosen_scores(choice, films[SPECIALIST.format(index)], films[GENERALIST])
+    where = group, patients, len(choices)
+    calibrators = fit_calibrators(truth, said, *where, config.calibration)
+    probability = calibrators(said, group)
+    films = choose_thresholds(truth, probability, *where, config)
+    band = _band(truth, probability, np.array(films["groups"])[group], config)
+    return Scorer(
+        choices=tuple(choices),
+        calibrators=calibrators,
+        pooled_threshold=films["pooled"],
+        thresholds=tuple(films["groups"]),
+        threshold_weights=tuple(films["weights"]),
+        study_thresholds=_study_thresholds(validation, probability, len(choices), config),
+        low=tuple(_moved(band.low, one) for one in films["groups"]),
+        high=tuple(_moved(band.high, one) for one in films["groups"]),
+        band_reason=band.reason,
+    )
+
+
+def scored(films: pd.DataFrame, scorers: Mapping[str, Scorer]) -> pd.DataFrame:
+    """Return films with the probabilities that are made of what the networks say.
+
+    ``films``: group, group_seen, age_0…, network_generalist and network_0…. Added: ``bundle``,
+    ``specialist`` and ``generalist``, by the recorded group, NaN where there is none (but for the
+    generalist); ``seen``, the bundle's by the group that the film shows, and ``uncalibrated``,
+    ``bundle`` before calibration.
+    """
+    count = len(scorers["bundle"].choices)
+    said = films[[SPECIALIST.format(group) for group in range(count)]].to_numpy(dtype=np.float64)
+    generalist = films[GENERALIST].to_numpy(dtype=np.float64)
+    group, seen = (films[name].to_numpy(dtype=np.int64) for name in ("group", "group_seen"))
+    by_group = {name: scorers[name].probabilities(said, generalist) for name in SCORERS}
+    added = {name: _of_group(by_group[name], group) for name in ("bundle", "specialist")}
+    added["generalist"] = scorers["generalist"].calibrators.pooled(generalist)
+    added["seen"] = _of_group(by_group["bundle"], seen)
+    plain = scorers["bundle"].uncalibrated(said, generalist)
+    return films.assign(**added, uncalibrated=_of_group(plain, group))
+
+
+def routed(films: pd.DataFrame, scorer: Scorer) -> Floats:
+    """Return the probability of each film, (films, n), were it of each age group."""
+    names = [SPECIALIST.format(group) for group in range(len(scorer.choices))]
+    return scorer.probabilities(
+        films[names].to_numpy(dtype=np.float64), films[GENERALIST].to_numpy(dtype=np.float64)
+    )
+
+
+def _of_group(values: Floats, group: NDArray[np.int64]) -> Floats:
+    """Return each film's value (n,) in the column of its group; NaN where it is in none."""
+    picked = values[np.arange(len(values)), group.clip(0)]
+    return np.where(group >= 0, picked, np.nan)
+
+
+def _band(
+    truth: NDArray[np.bool_], probability: Floats, threshold: Floats, config: EvaluationConfig
+) -> Band:
+    """Return the band as odds over those of each film's own threshold, which lies at 0.5.
+
+    So all age groups teach one band: few have the films to teach one of their own.
+    """
+    return choose_band(truth, expit(_odds(probability) - _odds(threshold)), 0.5, config.abstention)
+
+
+def _moved(bound: float | None, threshold: float) -> float | None:
+    """Return a bound of the band as a probability, from its odds over a threshold's."""
+    if bound is None:
+        return None
+    return threshold if bound == 0.5 else float(expit(_odds(bound) + _odds(threshold)))
+
+
+def _odds(probability: ArrayLike) -> Any:
+    return logit(np.clip(probability, SURE, 1 - SURE))
+
+
+def _study_thresholds(
+    validation: pd.DataFrame, probability: Floats, groups: int, config: EvaluationConfig
+) -> tuple[float, ...]:
+    columns = ["filestem", "patient_id", "study_number", "fracture_visible", "group"]
+    studies = to_studies(validation[columns].assign(bundle=probability), config.study_score)
+    found = choose_thresholds(
+        studies["fracture_visible"],
+        studies["bundle"],
+        studies["group"],
+        studies["patient_id"],
+        groups,
+        config,
+    )
+    return tuple(found["groups"])

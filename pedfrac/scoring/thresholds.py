@@ -1,0 +1,175 @@
+"""Operating points: where films begin to be called, where none is, and what that is worth.
+
+All are chosen on validation films, and judged on others. Not here: how well scores order films
+(metrics) and whether they are probabilities (calibration), which net benefit asks of them.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit, logit
+
+from pedfrac.config.evaluation import AbstentionConfig, EvaluationConfig
+from pedfrac.scoring.calibrators import SURE, own_weight
+from pedfrac.statistics.intervals import Floats, Interval
+from pedfrac.statistics.patient_bootstrap import PatientBootstrap
+
+LEAST_FILMS = 10  # fewer films beyond a bound tell nothing of its predictive value
+
+
+class Band(NamedTuple):
+    """Films below ``low`` are called normal, from ``high`` on fractured, between them not at all.
+
+    None: no film is called so. ``reason``: why, if there is something to say.
+    """
+
+    low: float | None
+    high: float | None
+    reason: str = ""
+
+
+def choose_threshold(truth: ArrayLike, probability: ArrayLike, config: EvaluationConfig) -> float:
+    """Return the threshold by the rule of ``config``; a film is called where probability >= it.
+
+    ``truth`` (n,) bool, ``probability`` (n,). A threshold lies midway between neighbouring scores,
+    so that a tiny change of a score changes no call. Youden: the best of sensitivity plus
+    specificity, of equals the more sensitive. Sensitivity: the largest that reaches the target.
+    ``config.fixed`` where there is one class only, or none separates better than chance (Youden).
+    """
+    truth, scores = np.asarray(truth, bool), np.asarray(probability, np.float64)
+    if config.threshold == "fixed" or truth.all() or not truth.any():
+        return config.fixed
+    levels, place = np.unique(scores, return_inverse=True)
+    below = np.concatenate([[min(0.0, levels[0])], levels[:-1]])
+    middle = (below + levels) / 2
+    thresholds = np.where(middle > below, middle, levels)
+    # Films called at each threshold, from all of them down to those of the highest score.
+    hits = np.bincount(place, truth)[::-1].cumsum()[::-1]
+    alarms = np.bincount(place, ~truth)[::-1].cumsum()[::-1]
+    if config.threshold == "sensitivity":
+        reached = hits >= config.sensitivity * truth.sum() - 1e-9
+        return float(thresholds[reached][-1])
+    # Times the number of pairs, so that equal values are equal in floating point, too.
+    youden = hits * (~truth).sum() - alarms * truth.sum()
+    best = int(youden.argmax())
+    return float(thresholds[best]) if youden[best] > 0 else config.fixed
+
+
+def choose_thresholds(
+    truth: ArrayLike,
+    probability: ArrayLike,
+    group: ArrayLike,
+    patients: ArrayLike,
+    groups: int,
+    config: EvaluationConfig,
+) -> dict[str, Any]:
+    """Return the threshold of all films, ``pooled``, and of each of the ``groups``.
+
+    ``truth``, ``probability``, ``group`` and ``patients`` (n,) of validation films. With n patients
+    the log odds of a group's own threshold weigh n / (n + config.threshold_shrinkage), those of the
+    pooled one the rest; a group without films of both kinds takes the pooled one. ``weights``.
+    """
+    truth, scores = np.asarray(truth, bool), np.asarray(probability, np.float64)
+    pooled = choose_threshold(truth, scores, config)
+    thresholds, weights = [], []
+    for index in range(groups):
+        some = np.asarray(group) == index
+        weight = own_weight(truth[some], np.asarray(patients)[some], config.threshold_shrinkage)
+        own = choose_threshold(truth[some], scores[some], config)
+        odds = logit(np.clip([own, pooled], SURE, 1 - SURE))
+        # At the ends of the weights exactly the one or the other, log odds or not.
+        blended = {0.0: pooled, 1.0: own}.get(weight, float(expit(odds @ [weight, 1 - weight])))
+        thresholds.append(blended)
+        weights.append(weight)
+    return {"pooled": pooled, "groups": thresholds, "weights": weights}
+
+
+def choose_band(
+    truth: ArrayLike, probability: ArrayLike, threshold: float, config: AbstentionConfig
+) -> Band:
+    """Return the band around a threshold in which films are left to a reader.
+
+    ``truth`` and ``probability`` (n,) of validation films. ``predictive values``: from ``high`` on
+    the share of fractured films, below ``low`` that of normal ones, is at least the target, among
+    no fewer than ten films; both hold only where fractures are as frequent as here. ``coverage``:
+    the share of films to be left out is that nearest to the threshold in log odds. Without a rule,
+    or where every film can be called, both bounds are the threshold.
+    """
+    truth, scores = np.asarray(truth, bool), np.asarray(probability, np.float64)
+    if config.rule == "none" or not len(scores):
+        return Band(threshold, threshold)
+    if config.rule == "coverage":
+        return _band_of_coverage(scores, threshold, config.coverage)
+    levels = np.unique(np.append(scores, threshold))
+    high = _first_reaching(truth, scores, levels[levels >= threshold], config.ppv)
+    # The same from above, with kinds and order turned about; a bound belongs to the films above.
+    low = _first_reaching(
+        ~truth, -scores, -levels[levels <= threshold][::-1], config.npv, strictly=True
+    )
+    unreached = [
+        f"no bound reaches a {name} predictive value of {target:g} with {LEAST_FILMS} films"
+        for name, bound, target in (
+            ("positive", high, config.ppv),
+            ("negative", low, config.npv),
+        )
+        if bound is None
+    ]
+    return Band(None if low is None else -low, high, "; ".join(unreached))
+
+
+def band_figures(
+    patients: PatientBootstrap,
+    truth: ArrayLike,
+    probability: ArrayLike,
+    low: ArrayLike | None,
+    high: ArrayLike | None,
+) -> dict[str, Interval]:
+    """Return the coverage (share of films called), and the figures of the films that are called.
+
+    ``truth`` and ``probability`` (n,); ``low`` and ``high`` of all films or of each (n,), none: no
+    film is called normal, or fractured. sensitivity, specificity, accuracy, ppv and npv.
+    """
+    truth, scores = np.asarray(truth, bool), np.asarray(probability, np.float64)
+    fractured = scores >= (np.inf if high is None else np.asarray(high))
+    normal = scores < (-np.inf if low is None else np.asarray(low))
+    called = fractured | normal
+    return {
+        "coverage": patients.rate_interval(called),
+        "sensitivity": patients.rate_interval(
+            fractured, called & truth, "no fractured film was called"
+        ),
+        "specificity": patients.rate_interval(normal, called & ~truth, "no normal film was called"),
+        "accuracy": patients.rate_interval(fractured == truth, called, "no film was called"),
+        "ppv": patients.rate_interval(truth, fractured, "no film was called fractured"),
+        "npv": patients.rate_interval(~truth, normal, "no film was called normal"),
+    }
+
+
+def _band_of_coverage(scores: Floats, threshold: float, coverage: float) -> Band:
+    centre = logit(np.clip(threshold, SURE, 1 - SURE))
+    distance = np.sort(np.abs(logit(scores.clip(SURE, 1 - SURE)) - centre))
+    left_out = round((1 - coverage) * len(scores))
+    if not left_out:
+        return Band(threshold, threshold)
+    if left_out == len(scores):
+        return Band(None, None, "no film is to be called")
+    radius = (distance[left_out - 1] + distance[left_out]) / 2
+    return Band(float(expit(centre - radius)), float(expit(centre + radius)))
+
+
+def _first_reaching(
+    kind: NDArray[np.bool_],
+    scores: Floats,
+    bounds: Floats,
+    target: float,
+    *,
+    strictly: bool = False,
+) -> float | None:
+    """Return the lowest bound from which on enough films are of a kind; None if there is none."""
+    order = np.argsort(scores)
+    starts = np.searchsorted(scores[order], bounds, side="right" if strictly else "left")
+    hits = np.append(np.cumsum(kind[order][::-1])[::-1], 0)[starts]
+    films = len(scores) - starts
+    reached = (hits >= target * films - 1e-9) & (films >= LEAST_FILMS)
+    return float(bounds[reached][0]) if reached.any() else None

@@ -1,0 +1,1 @@
+"""Images in, scores out: files, DICOM, the MLflow model."""

@@ -1,0 +1,285 @@
+"""Films to score: found in folders, tables and object storage, read, and prepared for networks.
+
+Not here: networks (prediction), nor what a DICOM file says (dicom).
+"""
+
+import csv
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pedfrac.config.data import Preparation
+from pedfrac.data.schema import CLASSES
+from pedfrac.data.tables import PIECE
+from pedfrac.errors import PedfracError
+from pedfrac.imaging.boxes import yolo_to_xyxy
+from pedfrac.imaging.decoding import as_grey, decode
+from pedfrac.imaging.dicom import SUFFIXES, is_dicom, read_radiograph
+from pedfrac.imaging.image_statistics import film_statistics
+from pedfrac.imaging.letterbox import letterbox
+from pedfrac.imaging.markers import remove_markers
+from pedfrac.storage.uri import is_remote
+
+IMAGES = (".png", ".jpg", ".jpeg")
+TEXT = CLASSES.index("text")
+NAN = float("nan")
+
+
+class NoFilm(PedfracError):
+    """There is no film where some were to be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Film:
+    """A film to score: its file, the age in years if known, and where its YOLO labels may be.
+
+    The file as text takes a third of the memory, which counts where films are many.
+    ``name`` is what outputs call it, where that is not the path; ``version`` is another where the
+    file's content is another. ``patient`` tells films of one patient, and is not written.
+    """
+
+    file: str | Path
+    age: float = NAN
+    label_folder: Path | None = None
+    name: str = ""
+    version: str = ""
+    patient: str = field(default="", repr=False)
+
+    def __str__(self) -> str:
+        return self.name or str(self.file)
+
+    @property
+    def path(self) -> Path:
+        """Its file."""
+        return Path(self.file)
+
+    @property
+    def labels(self) -> Path | None:
+        """The file of its YOLO labels, None where there is none."""
+        file = self.label_folder and self.label_folder / f"{self.path.stem}.txt"
+        return file if file and file.is_file() else None
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedFilm:
+    """A film as the networks take it, uint8 (size,size) each, or the ``error`` that kept it back.
+
+    ``age`` in years, NaN if unknown; ``whole_years`` where it may be nearly one more. ``shape`` is
+    the film's own (height,width), ``statistics`` (7,) those of ``film_statistics``; ``note`` says
+    what a reader of the score should know; ``patient`` is not to be written anywhere.
+    """
+
+    film: Film
+    fracture_film: NDArray[np.uint8] | None = None
+    age_film: NDArray[np.uint8] | None = None
+    shape: tuple[int, int] = (0, 0)
+    statistics: NDArray[np.float64] | None = None
+    age: float = NAN
+    whole_years: bool = False
+    sex: str = ""
+    laterality: str = ""
+    view: str = ""
+    patient: str = field(default="", repr=False)
+    note: str = ""
+    dicom: bool = False
+    error: str = ""
+
+
+def find_films(
+    given: Sequence[str | Path],
+    ages: Mapping[str, float] | None = None,
+    labels: Path | None = None,
+) -> list[Film]:
+    """Return the films that are given, in order of their names.
+
+    ``given``: files, folders (searched through), tables (CSV with the column ``file``, relative to
+    the table, and perhaps ``age`` and ``patient``) and prefixes such as ``s3://bucket/films``,
+    which are fetched into the cache. In folders films are told by their suffix, or by what DICOM
+    files begin with. ``ages`` are years by file stem and come before those of a table; ``labels``
+    is a folder of YOLO labels whose boxes of text are taken out of the films as in training.
+    Raises NoFilm where there is none.
+    """
+    if labels is not None and not labels.is_dir():
+        raise PedfracError(f"{labels}: no such folder of labels")
+    found = {str(film): film for one in given for film in _films_of(one)}
+    if not found:
+        raise NoFilm(
+            f"{', '.join(map(str, given))}: no film found; allowed are "
+            f"{', '.join((*IMAGES, *SUFFIXES))}, and DICOM files without a suffix"
+        )
+    return [_complete(found.pop(name), ages or {}, labels) for name in sorted(found)]
+
+
+def read_ages(path: Path) -> dict[str, float]:
+    """Read ages in years by file stem from a CSV with the columns ``filestem`` and ``age``.
+
+    An empty age means unknown. Raises PedfracError naming the line of an age that is no number.
+    """
+    table = read_table(path, ("filestem", "age"))
+    return dict(zip(table["filestem"], _years(path, table), strict=True))
+
+
+def prepare_film(film: Film, fracture: Preparation, age: Preparation) -> PreparedFilm:
+    """Read a film and prepare it for both kinds of network; what is wrong becomes its ``error``."""
+    try:
+        return _prepare(film, fracture, age)
+    except PedfracError as error:
+        return PreparedFilm(film, age=film.age, error=str(error).replace(str(film.path), str(film)))
+
+
+def text_boxes(labels: Path | None, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return the boxes of burnt-in text (n, 4) xyxy in pixels that a YOLO file gives a film."""
+    if labels is None:
+        return np.empty((0, 4))
+    try:
+        rows = np.loadtxt(labels, ndmin=2).reshape(-1, 5)
+    except ValueError as error:
+        raise PedfracError(f"{labels}: is no YOLO label file ({error})") from None
+    height, width = shape[:2]
+    return yolo_to_xyxy(rows[rows[:, 0] == TEXT, 1:], width, height)
+
+
+def _prepare(film: Film, fracture: Preparation, age: Preparation) -> PreparedFilm:
+    years, more = film.age, dict[str, Any](patient=film.patient)
+    if dicom := is_dicom(film.path):
+        found = read_radiograph(film.path)
+        grey = as_grey(found.pixels, str(film.path))
+        if np.isnan(years):
+            years, more["whole_years"] = found.age, found.whole_years
+        names = ("sex", "laterality", "view", "note")
+        more |= {name: getattr(found, name) for name in names}
+        more["patient"] = film.patient or found.patient
+    else:
+        grey = decode(film.path)
+    fracture_film, age_film = _prepared(grey, text_boxes(film.labels, grey.shape), fracture, age)
+    return PreparedFilm(
+        film,
+        fracture_film,
+        age_film,
+        shape=(grey.shape[0], grey.shape[1]),
+        statistics=film_statistics(fracture_film, (grey.shape[0], grey.shape[1])),
+        age=years,
+        dicom=dicom,
+        **more,
+    )
+
+
+def _prepared(
+    grey: NDArray[np.uint8], boxes: NDArray[np.float64], *preparations: Preparation
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield a decoded film as each preparation has it, markers taken out once for those alike."""
+    cleaned: dict[str, NDArray[np.uint8]] = {}
+    for one in preparations:
+        if one.markers not in cleaned:
+            cleaned[one.markers] = remove_markers(grey, boxes, one.markers)
+        yield letterbox(cleaned[one.markers], one.size)[0]
+
+
+def _films_of(given: str | Path) -> Iterator[Film]:
+    if is_remote(given):
+        yield from _remote_films(str(given))
+        return
+    path = Path(given)
+    if path.is_dir():
+        for folder, _, names in os.walk(path):  # rglob keeps every path until its end
+            yield from (Film(str(own)) for name in names if _is_film(own := Path(folder, name)))
+    elif not path.is_file():
+        raise PedfracError(f"{path}: no such file or folder")
+    elif path.suffix.lower() == ".csv":
+        yield from _listed_films(path)
+    else:
+        yield Film(str(path))
+
+
+def _is_film(path: Path) -> bool:
+    if path.suffix.lower() in IMAGES:
+        return path.is_file()
+    # a directory of media is what a folder of DICOM files comes with, not a film that is missing
+    return path.name != "DICOMDIR" and path.is_file() and is_dicom(path)
+
+
+def _listed_films(table: Path) -> list[Film]:
+    rows = read_table(table, ("file",), optional=("age", "patient"))
+    years = _years(table, rows) if "age" in rows else np.full(len(rows), NAN)
+    for number, name in enumerate(rows["file"], start=2):
+        if not name or is_remote(name):
+            raise PedfracError(
+                f"{table} line {number}: file {name!r}; allowed is a path here (films in object "
+                "storage are given by their prefix)"
+            )
+    if (again := rows["file"].duplicated()).any():
+        line = int(np.flatnonzero(again)[0]) + 2
+        raise PedfracError(f"{table} line {line}: {rows['file'][line - 2]} is listed twice")
+    patients = rows["patient"] if "patient" in rows else [""] * len(rows)
+    return [
+        Film(str(table.parent / name), float(age), patient=patient)
+        for name, age, patient in zip(rows["file"], years, patients, strict=True)
+    ]
+
+
+def _remote_films(url: str) -> Iterator[Film]:
+    from pedfrac.data.source import fetched_below
+
+    wanted = {"", *IMAGES, *SUFFIXES}
+    for name, (path, version) in fetched_below(
+        url, lambda name: Path(name).suffix.lower() in wanted
+    ).items():
+        if path.suffix.lower() in IMAGES or _is_film(path):
+            yield Film(str(path), name=name, version=version)
+
+
+def _complete(film: Film, ages: Mapping[str, float], labels: Path | None) -> Film:
+    return replace(
+        film,
+        age=ages.get(film.path.stem, film.age),
+        label_folder=labels,
+        version=film.version or _version(film.path),
+    )
+
+
+def _version(path: Path) -> str:
+    try:
+        status = path.stat()
+    except OSError:
+        return ""  # it is reported when it cannot be read
+    return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> pd.DataFrame:
+    """Read columns of a CSV as text, the ``optional`` ones where they are there.
+
+    Raises PedfracError where it is none or lacks one of the others.
+    """
+    wanted = {*columns, *optional}
+    try:
+        with pd.read_csv(
+            path,
+            dtype=str,
+            encoding="utf-8-sig",
+            keep_default_na=False,
+            usecols=lambda name: name in wanted,
+            chunksize=PIECE,
+        ) as pieces:
+            table = pd.concat(pieces, ignore_index=True)
+    except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
+        raise PedfracError(f"{path}: cannot be read as a table ({error})") from None
+    if missing := set(columns) - set(table.columns):
+        raise PedfracError(f"{path}: column {', '.join(sorted(missing))} is missing")
+    return table
+
+
+def _years(path: Path, table: pd.DataFrame) -> NDArray[np.float64]:
+    years = pd.to_numeric(table["age"], errors="coerce").to_numpy(dtype=np.float64)
+    wrong = (np.isnan(years) | (years < 0) | (years > 120)) & (table["age"] != "").to_numpy()
+    if wrong.any():
+        line = int(np.flatnonzero(wrong)[0])
+        raise PedfracError(
+            f"{path} line {line + 2}: age {table['age'].iloc[line]!r} is no number of years 0-120"
+        )
+    return years

@@ -1,0 +1,66 @@
+"""What a score keeps of its film for monitoring: sex, film statistics, features, a patient's word.
+
+Nothing of it tells who the patient is. Not here: what it is compared with (drift).
+"""
+
+import hmac
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from pedfrac.bundle.embedding import Basis
+from pedfrac.bundle.reference_profile import FILM, feature_names
+from pedfrac.serving.images import PreparedFilm
+
+TEXTS = ("sex", "patient", "scored")
+
+
+class Observer:
+    """Describes films as they are scored; ``basis``: of the bundle's profile, if it has one.
+
+    Patients become words by a secret that is forgotten with this object: films of one patient
+    share a word within a run, and nobody can go back from it or follow a patient to another run.
+    """
+
+    def __init__(self, basis: Basis | None):
+        self._basis = basis
+        self._secret = secrets.token_bytes(32)
+
+    @property
+    def numbers(self) -> list[str]:
+        """The columns that hold numbers: NaN where a film has no score or features no basis."""
+        return [*FILM, *feature_names(len(self._basis) if self._basis else 0)]
+
+    @property
+    def columns(self) -> list[str]:
+        """All columns: TEXTS (``scored`` is the time, UTC) and ``numbers``."""
+        return [*TEXTS, *self.numbers]
+
+    def describe(self, films: Sequence[PreparedFilm], features: Sequence[Tensor]) -> pd.DataFrame:
+        """Return a row for each film, of which all have a score.
+
+        ``features``: parts (n, d) of what the watched network saw, the films as they are first;
+        empty where it does not show them.
+        """
+        rows = pd.DataFrame(
+            {
+                "sex": [film.sex for film in films],
+                "patient": [self._word(film.patient) for film in films],
+                "scored": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
+        )
+        numbers = np.full((len(films), len(self.numbers)), np.nan)
+        numbers[:, : len(FILM)] = [film.statistics for film in films]
+        if self._basis and features:
+            numbers[:, len(FILM) :] = self._basis(torch.cat(list(features))[: len(films)].numpy())
+        return rows.join(pd.DataFrame(numbers, columns=self.numbers))
+
+    def _word(self, patient: str) -> str:
+        if not patient:
+            return ""
+        return hmac.new(self._secret, patient.encode(), "sha256").hexdigest()[:16]

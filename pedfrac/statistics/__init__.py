@@ -1,0 +1,1 @@
+"""Estimates and intervals by patient; nothing here knows of images."""

@@ -1,0 +1,1 @@
+"""Artifacts by content, in a local folder or in S3."""

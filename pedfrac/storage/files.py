@@ -1,0 +1,40 @@
+"""Hashes of files and values; JSON and folders written whole or not at all."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+
+def export(source: Path, target: Path) -> None:
+    """Copy a file or folder to where a person looks for it, replacing what is there at once."""
+    temporary = target.with_name(f".{target.name}.new")
+    if temporary.is_dir():
+        shutil.rmtree(temporary)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, temporary)
+        if target.exists():
+            shutil.rmtree(target)
+    else:
+        shutil.copyfile(source, temporary)
+    temporary.replace(target)
+
+
+def content_hash(value: Any) -> str:
+    """Return the SHA-256 of a JSON value in canonical form, as hexadecimal."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file, as hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file with sorted keys, so that equal values give equal bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")

@@ -1,0 +1,1 @@
+"""Training: fitting networks to packed images."""

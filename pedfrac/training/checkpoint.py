@@ -1,0 +1,44 @@
+"""Checkpoints: tensors written whole or not at all, and read back."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+CHECKPOINT = "checkpoint.safetensors"
+MODEL = "model.safetensors"
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Put the weights of a finished training into a model of the same shape."""
+    model.load_state_dict(load_file(path))
+
+
+def save_tensors(
+    path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    """Write tensors in one step: a file is either the old one or the new one, whole."""
+    temporary = path.with_suffix(".tmp")
+    # contiguous() undoes channels_last, which the format cannot keep
+    whole = {name: value.detach().contiguous() for name, value in tensors.items()}
+    save_file(whole, temporary, metadata=metadata)
+    temporary.replace(path)
+
+
+def laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
+    """Return a parameter's optimiser state in the parameter's memory format.
+
+    The fused optimiser walks through both as they lie in memory, whatever their strides say.
+    """
+    if value.shape != parameter.shape:
+        return value
+    return torch.empty_like(parameter, requires_grad=False).copy_(value)
+
+
+def tensors_below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }

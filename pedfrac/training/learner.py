@@ -1,0 +1,202 @@
+"""The learner: a network and its average, and how a batch of films changes them, at what speed.
+
+Not here: epochs, validation and what is kept of a training (training), nor where films come from
+(feed). On a GPU no step waits for the device.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from timm.utils import ModelEmaV3
+from torch import Generator, Tensor, nn
+
+from pedfrac.compute.precision import autocast, can_compile, chosen
+from pedfrac.config.runtime import RuntimeConfig
+from pedfrac.config.training import TrainingConfig
+from pedfrac.errors import PedfracError
+from pedfrac.models.classifier import FilmClassifier
+from pedfrac.models.inputs import to_device, to_input
+from pedfrac.training.augmentation import augment, change_films
+from pedfrac.training.convolutions import by_matrix_products
+from pedfrac.training.distributed import Ranks
+from pedfrac.training.imbalance import film_weights, make_loss
+
+logger = logging.getLogger(__name__)
+Network = Callable[[Tensor], Tensor]
+
+
+class Learner:
+    """A network in training: its optimiser, and the average of its weights.
+
+    ``labels`` (n,) and, for a network that learns them, ``years`` (n,) are of all training films,
+    on the CPU.
+    """
+
+    def __init__(
+        self,
+        model: FilmClassifier,
+        labels: Tensor,
+        years: Tensor | None,
+        config: TrainingConfig,
+        device: torch.device,
+        runtime: RuntimeConfig,
+        ranks: Ranks,
+    ):
+        self.config, self.device, self.ranks = config, device, ranks
+        if runtime.gradient_checkpointing:
+            model.keep_few_activations()
+        self.precision = chosen(config.precision, device, model)
+        if device.type == "cpu" and self.precision == "fp32":
+            by_matrix_products(model)
+        model = model.to(device).to(memory_format=torch.channels_last)
+        self.model = cast(FilmClassifier, ranks.with_batch_norm(model))
+        self.average = ModelEmaV3(self.model, config.ema_decay, use_warmup=True)
+        self.optimizer = torch.optim.AdamW(
+            _decayed_groups(self.model, config.weight_decay),
+            lr=config.learning_rate,
+            fused=True,
+        )
+        self.updates = 0
+        self._weights = film_weights(labels, config)
+        # what outputs are compared with lies on the device, so that no step waits for a copy
+        self._labels, self._weights_there = labels.to(device), self._weights.to(device)
+        self._years = None if years is None else years.to(device)
+        self._loss = make_loss(self._labels, model.head.classes, config)
+        self._micro_batch = runtime.micro_batch
+        self._compiles = _compiles(runtime, device)
+
+    def join(self) -> None:
+        """Meet the other ranks, and compile; to be called once, when the weights are in place."""
+        self._joined = self.ranks.joined(self.model)
+        # of one shape each: other batches, such as the last of an epoch, go without
+        self._compiled = self._fast(self._joined)
+        self._change = self._fast(change_films)
+        self.compiled_average = cast(Network, self._fast(self.evaluated))
+
+    @property
+    def evaluated(self) -> FilmClassifier:
+        """The network that is judged and kept: the average, if there is one."""
+        average = cast(FilmClassifier, self.average.module)
+        return average if self.config.ema_decay > 0 else self.model
+
+    def learn(
+        self, films: Tensor, own: Tensor, batch: Tensor, generator: Generator, *, now: bool
+    ) -> Tensor:
+        """Add the gradients of one batch of training films, and return their output (k, m).
+
+        ``films`` (k, size, size) uint8 on the device are those at the positions ``own`` (k,) of the
+        training films, this rank's part of ``batch``; where that is empty, one film that counts
+        nothing. Micro-batches add up to the mean loss of the batch, whose gradients the ranks share
+        where it is to be applied ``now``.
+        """
+        learned = own if len(own) else batch[:1]
+        size = self._micro_batch = self._micro_batch or self._fitting(films)
+        change = self._change if len(films) == self.config.batch_size else change_films
+        films = augment(to_input(films), self.config.augment, generator, change)
+        films = films.contiguous(memory_format=torch.channels_last)
+        whole = self._weights[batch].sum()
+        parts = list(zip(films.split(size), learned.split(size), strict=True))
+        outputs = []
+        for number, (part, places) in enumerate(parts, start=1):
+            with self.ranks.gathering(self._joined, now=now and number == len(parts)):
+                with autocast(self.precision, self.device):
+                    output = (self._compiled if len(part) == size else self._joined)(part)
+                # the mean of the ranks' gradients is to be that of the batch's mean loss; a rank
+                # without a film of it goes along with one that counts nothing
+                share = self.ranks.size * float(self._weights[places].sum() / whole)
+                part_of_update = share * bool(len(own)) / self.config.accumulation
+                (self._losses(output.float(), places) * part_of_update).backward()
+            outputs.append(output.detach().float())
+        return torch.cat(outputs)
+
+    def update(self, rate: float) -> None:
+        """Apply the gradients so far at a learning rate, and let the average follow."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        if self.config.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.updates += 1
+        if self.config.ema_decay > 0:
+            self.average.update(self.model, step=self.updates)
+
+    def _losses(self, output: Tensor, places: Tensor) -> Tensor:
+        """Return the mean loss of training films at some positions, weighted as they count."""
+        there = to_device(places, self.device)
+        if self._years is None:
+            return self._loss(output, self._labels[there])
+        weights = self._weights_there[there]
+        return (self.model.head.losses(output, self._years[there]) * weights).sum() / weights.sum()
+
+    def _fast(self, function: Any) -> Any:
+        return torch.compile(function, dynamic=False) if self._compiles else function
+
+    def _fitting(self, films: Tensor) -> int:
+        """Return how many films of a batch fit through the network at once: all, or a half of it…
+
+        Only a lone GPU is tried; elsewhere memory tells too late, or others would have to wait.
+        """
+        size = self.config.batch_size
+        if self.device.type != "cuda" or self.ranks.size > 1:
+            return size
+        return largest_that_fits(size, lambda count: self._try(films[:1], count))
+
+    def _try(self, film: Tensor, count: int) -> None:
+        """Send copies of a film forth and back, and leave no trace of it."""
+        buffers = {name: value.clone() for name, value in self.model.named_buffers()}
+        try:
+            arithmetic = autocast(self.precision, self.device)
+            with torch.random.fork_rng([self.device]), arithmetic:
+                output = self.model(to_input(film.expand(count, -1, -1)))
+            output.float().sum().backward()
+        finally:
+            self.optimizer.zero_grad(set_to_none=True)
+            for name, value in self.model.named_buffers():
+                value.copy_(buffers[name])
+
+
+def largest_that_fits(size: int, attempt: Callable[[int], None]) -> int:
+    """Return the size, or the first of its halves, at which an attempt has memory enough.
+
+    Raises PedfracError where not even 1 has.
+    """
+    while True:
+        try:
+            attempt(size)
+            return size
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise PedfracError(
+                    "not even one film fits into the GPU's memory; choose a smaller network or "
+                    "size, or runtime.gradient_checkpointing"
+                ) from None
+        size = -(-size // 2)
+        logger.info("the batch does not fit into the GPU's memory: trying %d films at once", size)
+
+
+def _compiles(runtime: RuntimeConfig, device: torch.device) -> bool:
+    """Return whether networks are to be compiled; PedfracError where they cannot but must be."""
+    if runtime.compile == "off" or (runtime.compile == "auto" and device.type != "cuda"):
+        return False
+    if can_compile():
+        return True
+    if runtime.compile == "on":
+        raise PedfracError(
+            "runtime.compile on: needs a C++ compiler, and there is no g++ here; install it, "
+            "or choose off"
+        )
+    logger.warning("networks are not compiled, and so slower: there is no g++ here")
+    return False
+
+
+def _decayed_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Return parameter groups: matrices and kernels decay, biases and norms do not."""
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    free = [p for p in model.parameters() if p.ndim <= 1]
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": free, "weight_decay": 0.0},
+    ]
