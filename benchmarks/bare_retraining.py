@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pedfrac.config.loading import load_config
 
-# nothing slow is imported here, since processes that decode films import this file again
+# nothing slow is imported here, since processes that decode images import this file again
 from pedfrac.config.phantoms import PhantomConfig
 from pedfrac.config.retrain import RetrainConfig
 
@@ -85,7 +85,7 @@ def retrain(config: RetrainConfig) -> Clock:
         split = pipeline.split_patients(config, cohort)
     with clock.counting("pack"):
         packs = [
-            pipeline.pack_films(config, records, section.model)
+            pipeline.pack_images(config, records, section.model)
             for section in (config.fracture, config.age)
         ]
     prepared = pipeline.Prepared(

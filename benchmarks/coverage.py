@@ -1,4 +1,4 @@
-"""How often 95 % intervals hold the truth: films of clustered patients, drawn with known figures.
+"""How often 95 % intervals hold the truth: images of clustered patients, drawn with known metrics.
 
 Run ``python benchmarks/coverage.py --help``; results stand in RESULTS.md. Not a test: a small one
 is in tests/pedfrac/test_metrics.py.
@@ -23,8 +23,8 @@ BINS = 10
 
 
 @dataclass(frozen=True)
-class Films:
-    """Films of one draw: two models whose scores err together, and the first one's probability."""
+class Images:
+    """Images of one draw: two models whose scores err together, and the first one's probability."""
 
     patient: Any
     truth: Any
@@ -33,8 +33,8 @@ class Films:
     probability: Any
 
 
-def draw(random: Any, patients: int, shift: float, sureness: float, views: int = 4) -> Films:
-    """Draw 1 to ``views`` films of each patient, of whom 65 % have a fracture that most show.
+def draw(random: Any, patients: int, shift: float, sureness: float, views: int = 4) -> Images:
+    """Draw 1 to ``views`` images of each patient, of whom 65 % have a fracture that most show.
 
     Half of the scores' variance is the patient's, and half of that is shared by both models. The
     area of the first model is that of two normal distributions ``shift`` apart; the second is as
@@ -49,14 +49,14 @@ def draw(random: Any, patients: int, shift: float, sureness: float, views: int =
     shared = errors()
     first, second = (shift * (truth - 0.5) + (shared + errors()) / 2 for _ in range(2))
     probability = expit(sureness * (shift * first + logit(0.62)))
-    return Films(owner, truth, first, second, probability)
+    return Images(owner, truth, first, second, probability)
 
 
-def figures(films: Films, method: Method, resamples: int, seed: int) -> dict[str, dict[str, Any]]:
-    """Return the interval of each figure of the films."""
-    patients = PatientBootstrap(films.patient, resamples, seed, method)
-    truth, first, probability = films.truth, films.first, films.probability
-    call, other = first >= 0, films.second >= 0
+def metrics(images: Images, method: Method, resamples: int, seed: int) -> dict[str, dict[str, Any]]:
+    """Return the interval of each metric of the images."""
+    patients = PatientBootstrap(images.patient, resamples, seed, method)
+    truth, first, probability = images.truth, images.first, images.probability
+    call, other = first >= 0, images.second >= 0
     sure = probability.clip(1e-7, 1 - 1e-7)
     surprise = -np.where(truth, np.log(sure), np.log1p(-sure))
     estimates = {
@@ -73,10 +73,10 @@ def figures(films: Films, method: Method, resamples: int, seed: int) -> dict[str
         "F1": patients.f1_interval(truth, call),
         "average precision": patients.average_precision_interval(truth, first),
         **{name: patients.interval(estimate) for name, estimate in estimates.items()},
-        "AUROC, difference": patients.auroc_difference(truth, first, films.second),
+        "AUROC, difference": patients.auroc_difference(truth, first, images.second),
         "sensitivity, difference": patients.rate_difference(call, other, truth),
         "Brier score, difference": patients.brier_difference(
-            truth, expit(first), expit(films.second)
+            truth, expit(first), expit(images.second)
         ),
     }
     if resamples:
@@ -87,11 +87,11 @@ def figures(films: Films, method: Method, resamples: int, seed: int) -> dict[str
 
 @cache
 def true_values(shift: float, sureness: float, views: int) -> dict[str, float]:
-    """Return the figures of a population, from very many films."""
-    films = draw(np.random.default_rng(10**6), 400_000, shift, sureness, views)
+    """Return the metrics of a population, from very many images."""
+    images = draw(np.random.default_rng(10**6), 400_000, shift, sureness, views)
     # two patients: nobody asks for the uncertainty here
-    one = replace(films, patient=np.arange(len(films.truth)) % 2)
-    return {name: found["value"] for name, found in figures(one, "percentile", 1, 0).items()}
+    one = replace(images, patient=np.arange(len(images.truth)) % 2)
+    return {name: found["value"] for name, found in metrics(one, "percentile", 1, 0).items()}
 
 
 def measure(
@@ -103,15 +103,15 @@ def measure(
     draws: int,
     resamples: int,
 ) -> dict[str, tuple[float, float, float]]:
-    """Return for each figure how often the interval holds the truth, lies above it, and below it.
+    """Return for each metric how often the interval holds the truth, lies above it, and below it.
 
-    A draw in which a figure has no interval does not count.
+    A draw in which a metric has no interval does not count.
     """
     truth = true_values(shift, sureness, views)
     sides = defaultdict(list)
     for seed in range(draws):
-        films = draw(np.random.default_rng((seed, patients)), patients, shift, sureness, views)
-        for name, found in figures(films, method, resamples, seed).items():
+        images = draw(np.random.default_rng((seed, patients)), patients, shift, sureness, views)
+        for name, found in metrics(images, method, resamples, seed).items():
             if found["low"] is not None:
                 sides[name].append((found["low"] > truth[name], found["high"] < truth[name]))
     means = {name: np.mean(pairs, axis=0) for name, pairs in sides.items()}
@@ -119,13 +119,13 @@ def measure(
 
 
 def speed() -> None:
-    """Print how long all figures of 3,000 films take on one core."""
-    films = draw(np.random.default_rng(0), 1200, 2.1, 1.0)
+    """Print how long all metrics of 3,000 images take on one core."""
+    images = draw(np.random.default_rng(0), 1200, 2.1, 1.0)
     for method in METHODS:
         start = time.process_time()
-        figures(films, method, 2000, 0)
+        metrics(images, method, 2000, 0)
         took = time.process_time() - start
-        print(f"{len(films.truth)} films, 2,000 resamples, {method}: {took:.1f} s")
+        print(f"{len(images.truth)} images, 2,000 resamples, {method}: {took:.1f} s")
 
 
 def main() -> None:

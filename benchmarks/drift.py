@@ -1,6 +1,6 @@
 """How often drift is found where there is some, and called where there is none, by simulation.
 
-Films of one distribution, those of a bundle's reference profile and new ones, are dealt out by
+Images of one distribution, those of a bundle's reference profile and new ones, are dealt out by
 patients into references and windows again and again; windows are changed in known ways. Run
 ``python benchmarks/drift.py --help``; results stand in RESULTS.md. Not a test: small ones are in
 tests/pedfrac/test_drift.py and test_shifts.py.
@@ -27,26 +27,26 @@ from pedfrac.data.records import Records, read_records
 from pedfrac.monitoring.drift import decided
 from pedfrac.monitoring.time_windows import Window
 from pedfrac.monitoring.variables import Pair
-from pedfrac.serving.images import find_films
+from pedfrac.serving.images import find_images
 from pedfrac.serving.observer import Observer
 from pedfrac.serving.prediction import predict_to
 from pedfrac.serving.score_table import read_scores
 
 RATES = (0.01, 0.05)
-FILM = "film_"
+IMAGE = "image_"
 
 
-def contrast(film: Any) -> Any:
-    return (film - film.mean()) * 0.9 + film.mean()
+def contrast(image: Any) -> Any:
+    return (image - image.mean()) * 0.9 + image.mean()
 
 
-def resolution(film: Any) -> Any:
-    return cv2.resize(film, None, fx=0.9, fy=0.9, interpolation=cv2.INTER_AREA)
+def resolution(image: Any) -> Any:
+    return cv2.resize(image, None, fx=0.9, fy=0.9, interpolation=cv2.INTER_AREA)
 
 
-def same_size_blurred(film: Any) -> Any:
+def same_size_blurred(image: Any) -> Any:
     """Lower resolution that the number of pixels does not tell."""
-    return cv2.GaussianBlur(film, (0, 0), 0.8)
+    return cv2.GaussianBlur(image, (0, 0), 0.8)
 
 
 SCANNERS: dict[str, Callable[[Any], Any]] = {
@@ -55,9 +55,9 @@ SCANNERS: dict[str, Callable[[Any], Any]] = {
     "blurred": same_size_blurred,
 }
 WANTED = {  # what has to be named, for a change to count as named
-    "contrast × 0.9": {"film_contrast"},
-    "pixels × 0.9": {"film_long_side", "film_sharpness"},
-    "blurred": {"film_sharpness"},
+    "contrast × 0.9": {"image_contrast"},
+    "pixels × 0.9": {"image_long_side", "image_sharpness"},
+    "blurred": {"image_sharpness"},
     "older children": {"age"},
     "more fractures": {"probability"},
     "fewer fractures": {"probability"},
@@ -65,17 +65,17 @@ WANTED = {  # what has to be named, for a change to count as named
 
 
 def scored(bundle: Path, records: Records, root: Path, change: Callable[[Any], Any] | None) -> Any:
-    """Return films as a profile has them, scored as at work, as they are or changed."""
+    """Return images as a profile has them, scored as at work, as they are or changed."""
     table = records.table.set_index("filestem", drop=False)
     with tempfile.TemporaryDirectory() as folder:
-        listed = [_film(root / row.image, Path(folder), change) for row in table.itertuples()]
-        films_csv = Path(folder) / "films.csv"
-        pd.DataFrame({"file": listed, "age": table["age"]}).to_csv(films_csv, index=False)
-        films = find_films([films_csv], labels=root / "folder_structure/yolov5/labels")
+        listed = [_image(root / row.image, Path(folder), change) for row in table.itertuples()]
+        images_csv = Path(folder) / "images.csv"
+        pd.DataFrame({"file": listed, "age": table["age"]}).to_csv(images_csv, index=False)
+        images = find_images([images_csv], labels=root / "folder_structure/yolov5/labels")
         loaded = Bundle.load(bundle)
         observer = Observer(load_profile(bundle).basis)
         scores = Path(folder) / "scores.parquet"
-        predict_to(scores, loaded, bundle_digest(bundle), films, observer=observer)
+        predict_to(scores, loaded, bundle_digest(bundle), images, observer=observer)
         rows = read_scores(scores)
     known = table.loc[[Path(path).stem for path in rows["file"]]].reset_index(drop=True)
     return rows.assign(
@@ -87,23 +87,23 @@ def scored(bundle: Path, records: Records, root: Path, change: Callable[[Any], A
     )
 
 
-def _film(path: Path, folder: Path, change: Callable[[Any], Any] | None) -> Path:
+def _image(path: Path, folder: Path, change: Callable[[Any], Any] | None) -> Path:
     if change is None:
         return path.absolute()
-    film = change(cv2.imread(str(path), cv2.IMREAD_UNCHANGED).astype(np.float32))
+    image = change(cv2.imread(str(path), cv2.IMREAD_UNCHANGED).astype(np.float32))
     target = folder / path.name
-    cv2.imwrite(str(target), film.clip(0, 65535).astype(np.uint16))
+    cv2.imwrite(str(target), image.clip(0, 65535).astype(np.uint16))
     return target
 
 
 class Simulation:
-    """Windows drawn from new films beside a reference drawn from the profile's and new ones."""
+    """Windows drawn from new images beside a reference drawn from the profile's and new ones."""
 
     def __init__(self, profile: Profile, plain: Any, changed: dict[str, Any], draws: int):
-        columns = list(profile.films.columns)
-        first = profile.films["patient"].max() + 1
+        columns = list(profile.images.columns)
+        first = profile.images["patient"].max() + 1
         new = plain[columns].assign(patient=plain["patient"] + first)
-        self.films = pd.concat([profile.films, new], ignore_index=True)
+        self.images = pd.concat([profile.images, new], ignore_index=True)
         self.changed = {
             name: one[columns].assign(patient=one["patient"] + first)
             for name, one in changed.items()
@@ -115,23 +115,24 @@ class Simulation:
     def deal(self, random: Any, patients: int, kind: str) -> tuple[Any, Any]:
         """Return a reference of as many patients as the profile has, and a window of others.
 
-        Films of changed windows are drawn so that the change is in the films alone, or in the mix.
+        Images of changed windows are drawn so that the change is in the images alone, or in the
+        mix.
         """
-        reference = self.profile.films["patient"].nunique()
+        reference = self.profile.images["patient"].nunique()
         if kind == "no change":
-            drawn = random.permutation(self.films["patient"].unique())
-            window = self.films[self.films["patient"].isin(drawn[reference:][:patients])]
-            return self.films[self.films["patient"].isin(drawn[:reference])], window
-        pool = self.changed.get(kind, self.films)
+            drawn = random.permutation(self.images["patient"].unique())
+            window = self.images[self.images["patient"].isin(drawn[reference:][:patients])]
+            return self.images[self.images["patient"].isin(drawn[:reference])], window
+        pool = self.changed.get(kind, self.images)
         drawn = _weighted(random, pool[pool["patient"].isin(self.new)], patients, kind)
-        others = random.permutation(np.setdiff1d(self.films["patient"].unique(), drawn))
+        others = random.permutation(np.setdiff1d(self.images["patient"].unique(), drawn))
         window = pool[pool["patient"].isin(drawn)]
-        return self.films[self.films["patient"].isin(others[:reference])], window
+        return self.images[self.images["patient"].isin(others[:reference])], window
 
     def tests(self, reference: Any, window: Any, known: bool, labels: bool) -> list[Any]:
         about = self.profile.about
         given = window.assign(fractured=window["fractured"].astype(float) if labels else np.nan)
-        profile = replace(self.profile, films=reference.reset_index(drop=True), about=about)
+        profile = replace(self.profile, images=reference.reset_index(drop=True), about=about)
         made = Window(given.reset_index(drop=True), known, {}, "", "")
         return decided(Pair.of(profile, made, self.config))
 
@@ -155,7 +156,7 @@ WAYS = {  # whether the window's patients are known, and whether it has labels
     "known": (True, False),
     "not known": (False, False),
     "labels": (True, True),
-    "films alone": (True, False),  # as if each film were a patient: what not to do
+    "images alone": (True, False),  # as if each image were a patient: what not to do
 }
 
 
@@ -167,9 +168,9 @@ def simulate(
     for run in range(runs):
         random = np.random.default_rng((run, patients))
         reference, window = made.deal(random, patients, kind)
-        if way in ("not known", "films alone"):
+        if way in ("not known", "images alone"):
             window = window.assign(patient=np.arange(len(window)))
-        if way == "films alone":
+        if way == "images alone":
             reference = reference.assign(patient=np.arange(len(reference)))
         yield made.tests(reference, window, known, labels), reference, window
 
@@ -179,7 +180,7 @@ def row_of(tests: list[Any], reference: Any, window: Any, wanted: set[str]) -> d
     small = [one for one in tests if one["p_corrected"] <= RATES[0]]
     called = {one["name"] for one in small if one["size"] >= one["least"]}
     return {
-        "films": len(window),
+        "images": len(window),
         "age": window["age"].mean() - reference["age"].mean(),
         "prevalence": window["fractured"].mean() - reference["fractured"].mean(),
         **{f"p<={rate:g}": any(one["p_corrected"] <= rate for one in tests) for rate in RATES},

@@ -71,7 +71,7 @@ def _print(children: list[Child], epochs: int) -> None:
     wall = max(one.ended for one in children) - min(one.asked for one in children)
     rounds = ceil(CHILDREN / WORKERS) / (CHILDREN / WORKERS)
     print(f"{os.cpu_count()} cores, {epochs} epochs, load {os.getloadavg()[0]:.1f}\n")
-    print("| figure | value |\n|---|---|")
+    print("| metric | value |\n|---|---|")
     print(f"| a child's training | {mean(work):.1f} s |")
     print(f"| wall time / (work / {WORKERS}) | {wall / (sum(work) / WORKERS):.2f} |")
     print(f"| the least that {CHILDREN} children on {WORKERS} workers allow | {rounds:.2f} |")

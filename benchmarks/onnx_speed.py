@@ -1,9 +1,9 @@
 """How much faster networks answer in ONNX Runtime than in PyTorch, on a CPU with equal threads.
 
 Networks have random weights, which does not change their speed. Both run in one process and take
-turns, pair by pair; a pair's ratio is of the processor time that each took for the same films,
+turns, pair by pair; a pair's ratio is of the processor time that each took for the same images,
 which other work on the machine disturbs less than the clock. Wall time's ratio stands beside it.
-Run: ``python benchmarks/onnx_speed.py [--pairs 15] [--films 8] [--threads 1]``
+Run: ``python benchmarks/onnx_speed.py [--pairs 15] [--images 8] [--threads 1]``
 """
 
 import argparse
@@ -33,24 +33,24 @@ NETWORKS = [
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=15)
-    parser.add_argument("--films", type=int, default=8)
+    parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--networks", type=int, nargs="*", default=range(len(NETWORKS)))
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    print("| network | side | films | weights | ratio, processor time | ratio, wall time |")
+    print("| network | side | images | weights | ratio, processor time | ratio, wall time |")
     print("|---|---|---|---|---|---|")
     for number in given.networks:
-        compare(*NETWORKS[number], given.pairs, given.films)
+        compare(*NETWORKS[number], given.pairs, given.images)
 
 
 @torch.inference_mode()
-def compare(backbone: str, size: int, pairs: int, films: int) -> None:
+def compare(backbone: str, size: int, pairs: int, images: int) -> None:
     """Print images/s of ONNX Runtime over PyTorch's: median of the pairs, and the middle 80 %."""
     seed_weights(0)
     config = ModelConfig(backbone=backbone, size=size, weights="none")
     model = build_model(config, 2).eval()
-    shown = torch.rand(films, 1, size, size)
+    shown = torch.rand(images, 1, size, size)
     traced = trace(model, size)
     for int8 in (False, True):
         with tempfile.TemporaryDirectory() as folder:
@@ -62,18 +62,18 @@ def compare(backbone: str, size: int, pairs: int, films: int) -> None:
         ratios = np.array([pair(model.answers, network.answers, shown) for _ in range(pairs)])
         cells = " | ".join(spread(ratios[:, column]) for column in (0, 1))
         kind = "8 bits" if int8 else "float"
-        print(f"| {backbone} | {size} | {films} | {kind} | {cells} |", flush=True)
+        print(f"| {backbone} | {size} | {images} | {kind} | {cells} |", flush=True)
 
 
-def pair(torch_answers: Callable, onnx_answers: Callable, films: torch.Tensor) -> list[float]:
+def pair(torch_answers: Callable, onnx_answers: Callable, images: torch.Tensor) -> list[float]:
     """Return PyTorch's time over ONNX Runtime's: of the processor, and on the wall."""
-    ours, theirs = timed(torch_answers, films), timed(onnx_answers, films)
+    ours, theirs = timed(torch_answers, images), timed(onnx_answers, images)
     return [one / other for one, other in zip(ours, theirs, strict=True)]
 
 
-def timed(answers: Callable, films: torch.Tensor) -> tuple[float, float]:
+def timed(answers: Callable, images: torch.Tensor) -> tuple[float, float]:
     processor, wall = time.process_time(), time.perf_counter()
-    answers(films)
+    answers(images)
     return time.process_time() - processor, time.perf_counter() - wall
 
 

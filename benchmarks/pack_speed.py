@@ -1,8 +1,8 @@
-"""How fast the pack is: decoders, one core against bare decoding, two cores, few films new.
+"""How fast the pack is: decoders, one core against bare decoding, two cores, few images new.
 
-Everything is measured in turns within a round; figures are ratios within a round, median and middle
-80 %. Films are phantoms of real size unless ``--data`` names another set (made there if it is not).
-The re-pack writes ``--many`` of them under other names where TMPDIR says, 0.7 MB each.
+Everything is measured in turns within a round; metrics are ratios within a round, median and middle
+80 %. Images are phantoms of real size unless ``--data`` names another set (made there if it is
+not). The re-pack writes ``--many`` of them under other names where TMPDIR says, 0.7 MB each.
 Decoders that are not installed are left out; to have all of them:
 ``pip install imagecodecs kornia-rs pyspng pyvips pyvips-binary``.
 Run: ``python benchmarks/pack_speed.py --data FOLDER [--only decoders core cores repack]``
@@ -27,7 +27,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from repeated_films import write_listing, write_repeated
+from repeated_images import write_listing, write_repeated
 from turns import spread, take_turns
 
 from pedfrac.imaging.decoding import decode
@@ -42,8 +42,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="Data set; made if absent")
     parser.add_argument("--images", type=int, default=1200, help="Phantoms to make")
-    parser.add_argument("--films", type=int, default=400, help="Films of one core's pack")
-    parser.add_argument("--many", type=int, default=4800, help="Films of the packs of all cores")
+    parser.add_argument("--core-images", type=int, default=400, help="Images of one core's pack")
+    parser.add_argument("--many", type=int, default=4800, help="Images of the packs of all cores")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="*", choices=PARTS, default=PARTS)
     given = parser.parse_args()
@@ -68,29 +68,29 @@ def _decoders(given: argparse.Namespace) -> None:
         "phantoms": sorted(given.data.glob("images*/*.png"))[:: max(1, given.images // 14)][:14]
     }
     if real.is_dir():
-        sets["real films"] = sorted(real.glob("*.png"))
+        sets["real images"] = sorted(real.glob("*.png"))
     for name, chosen in sets.items():
-        films = [path.read_bytes() for path in chosen]
-        expected = [by_opencv(film) for film in films]
+        images = [path.read_bytes() for path in chosen]
+        expected = [by_opencv(image) for image in images]
         works = {
-            decoder: lambda read=read, films=films: [read(film) for film in films]
+            decoder: lambda read=read, images=images: [read(image) for image in images]
             for decoder, read in _available().items()
         }
         for work in works.values():
             work()
         seconds = take_turns(works, given.rounds)
-        print(f"{len(films)} {name}\n\n| decoder | ms a film | speed over OpenCV's | exact |")
+        print(f"{len(images)} {name}\n\n| decoder | ms an image | speed over OpenCV's | exact |")
         print("|---|---|---|---|")
         for decoder, each in seconds.items():
             found = works[decoder]()
             exact = all(map(np.array_equal, found, expected))
-            ms, ratio = 1e3 * np.median(each) / len(films), spread(seconds["OpenCV"] / each)
+            ms, ratio = 1e3 * np.median(each) / len(images), spread(seconds["OpenCV"] / each)
             print(f"| {decoder} | {ms:.2f} | {ratio} | {'yes' if exact else 'no'} |")
         print()
 
 
-def by_opencv(film: bytes) -> np.ndarray:
-    return _high(cv2.imdecode(np.frombuffer(film, np.uint8), cv2.IMREAD_UNCHANGED))
+def by_opencv(image: bytes) -> np.ndarray:
+    return _high(cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_UNCHANGED))
 
 
 def _high(pixels: np.ndarray) -> np.ndarray:
@@ -100,7 +100,7 @@ def _high(pixels: np.ndarray) -> np.ndarray:
 def _available() -> dict[str, Callable[[bytes], np.ndarray]]:
     from pedfrac.imaging.decoding import decode_bytes
 
-    found = {"OpenCV": by_opencv, "pixels.decode_bytes": lambda film: decode_bytes(film, "film")}
+    found = {"OpenCV": by_opencv, "pixels.decode_bytes": lambda image: decode_bytes(image, "image")}
     for add in (_pillow, _torchvision, _imagecodecs, _kornia, _pyspng, _pyvips):
         try:
             found[add.__name__[1:]] = add()
@@ -112,7 +112,7 @@ def _available() -> dict[str, Callable[[bytes], np.ndarray]]:
 def _pillow():
     from PIL import Image
 
-    return lambda film: _high(np.asarray(Image.open(io.BytesIO(film))))
+    return lambda image: _high(np.asarray(Image.open(io.BytesIO(image))))
 
 
 def _torchvision():
@@ -120,23 +120,23 @@ def _torchvision():
     from torchvision.io import decode_image
 
     torch.set_num_threads(1)
-    return lambda film: _high(
-        decode_image(torch.frombuffer(bytearray(film), dtype=torch.uint8)).numpy()
+    return lambda image: _high(
+        decode_image(torch.frombuffer(bytearray(image), dtype=torch.uint8)).numpy()
     )
 
 
 def _imagecodecs():
     from imagecodecs import png_decode
 
-    return lambda film: _high(png_decode(film))
+    return lambda image: _high(png_decode(image))
 
 
 def _kornia():
     from kornia_rs.io import decode_image_png_u16
 
-    def read(film: bytes) -> np.ndarray:
-        width, height = struct.unpack_from(">II", film, 16)
-        return _high(decode_image_png_u16(film, (height, width), "mono"))
+    def read(image: bytes) -> np.ndarray:
+        width, height = struct.unpack_from(">II", image, 16)
+        return _high(decode_image_png_u16(image, (height, width), "mono"))
 
     return read
 
@@ -144,25 +144,25 @@ def _kornia():
 def _pyspng():
     from pyspng import load
 
-    return lambda film: _high(load(film))
+    return lambda image: _high(load(image))
 
 
 def _pyvips():
     from pyvips import Image
 
-    return lambda film: _high(Image.new_from_buffer(film, "", access="sequential").numpy())
+    return lambda image: _high(Image.new_from_buffer(image, "", access="sequential").numpy())
 
 
 # ---- one core and several ---------------------------------------------------------------------
 
 
 def bare(paths: list[Path], read: Callable[[Path], np.ndarray] = decode) -> None:
-    """Read, decode and resize films, and keep nothing."""
+    """Read, decode and resize images, and keep nothing."""
     cv2.setNumThreads(1)
     for path in paths:
-        film = read(path)
-        height, width = Placement.of(*film.shape, SIZE).inner
-        cv2.resize(film, (width, height), interpolation=cv2.INTER_AREA)
+        image = read(path)
+        height, width = Placement.of(*image.shape, SIZE).inner
+        cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def _records(data: Path, rows: int):
@@ -198,8 +198,10 @@ def _packing(data: Path, rows: int, scratch: Path) -> Callable[[int], None]:
 def _core(given: argparse.Namespace) -> None:
     """The pack of one core against bare decoding and resizing, and where its time goes."""
     with tempfile.TemporaryDirectory() as scratch:
-        pack = _packing(given.data, given.films, Path(scratch))
-        paths = [given.data / image for image in _records(given.data, given.films)[0]["image"]]
+        pack = _packing(given.data, given.core_images, Path(scratch))
+        paths = [
+            given.data / image for image in _records(given.data, given.core_images)[0]["image"]
+        ]
         works: dict[str, Work] = {
             "pack": lambda: pack(1),
             "bare": lambda: bare(paths),
@@ -209,7 +211,7 @@ def _core(given: argparse.Namespace) -> None:
             work()
         seconds = take_turns(works, given.rounds)
         print(
-            f"{len(paths)} films\n\n| one core | images/s | pack's speed over it |\n|---|---|---|"
+            f"{len(paths)} images\n\n| one core | images/s | pack's speed over it |\n|---|---|---|"
         )
         for name, each in seconds.items():
             ratio = spread(each / seconds["pack"])
@@ -237,18 +239,18 @@ def _cores(given: argparse.Namespace) -> None:
             "bare, all": lambda: list(pool.map(bare, parts, chunksize=1)),
         }
         seconds = take_turns(works, given.rounds)
-    print(f"{len(paths)} films, {cores} cores ÷ 1\n")
+    print(f"{len(paths)} images, {cores} cores ÷ 1\n")
     for name in ("pack", "bare"):
         print(f"- {name}: {spread(seconds[f'{name}, 1'] / seconds[f'{name}, all'])}")
 
 
-# ---- few films new ----------------------------------------------------------------------------
+# ---- few images new ----------------------------------------------------------------------------
 
 
 def _repack(given: argparse.Namespace) -> None:
-    """The pack step where every 100th film is new, against the same step without a pack before."""
+    """The pack step where every 100th image is new, against the same step without a pack before."""
     from pedfrac.config.retrain import RetrainConfig
-    from pedfrac.pipeline.data import pack_films, read_records
+    from pedfrac.pipeline.data import pack_images, read_records
     from pedfrac.pipeline.keys import store_of
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -263,15 +265,15 @@ def _repack(given: argparse.Namespace) -> None:
         old = np.arange(len(listed)) % 100 != 50
         write_listing(listed[old], data)
         again = config["again"]
-        pack_films(again, read_records(again), again.fracture.model)
+        pack_images(again, read_records(again), again.fracture.model)
         write_listing(listed, data)
         records = {name: read_records(one) for name, one in config.items()}
 
         def pack(name: str) -> str:
-            return pack_films(config[name], records[name], config[name].fracture.model)
+            return pack_images(config[name], records[name], config[name].fracture.model)
 
         def remove(name: str) -> str:
-            """Remove the pack of all films; an earlier one of fewer stays. Return what it held."""
+            """Remove the pack of all images; an earlier one of fewer stays. Return what it held."""
             store = store_of(config[name])
             made = store.peek(pack(name))
             store.remove(made.manifest)
@@ -288,9 +290,9 @@ def _repack(given: argparse.Namespace) -> None:
         for name, each in seconds.items():
             print(f"- {name}: {np.median(each):.2f} s")
         ratio = spread(seconds["again"] / seconds["full"])
-        print(f"- {(~old).sum()} of {len(listed)} films new ÷ full: {ratio}")
+        print(f"- {(~old).sum()} of {len(listed)} images new ÷ full: {ratio}")
         shares = ["find", "load_records", "_write_tables", "_sources", "rows_of", "share", "copy"]
-        _profile(lambda: pack("again"), [*shares, "_write_films", "_fingerprint_files", "publish"])
+        _profile(lambda: pack("again"), [*shares, "_write_images", "_fingerprint_files", "publish"])
 
 
 # ---- measuring --------------------------------------------------------------------------------

@@ -1,14 +1,14 @@
 """How fast ``pedfrac predict`` is, over what its decoder and its networks alone would allow.
 
-Three things take their turns in each round, on the same films and with all cores: ``predict`` as
-the command does it (films found, read, scored, written to a table), the decoder (read, decoded and
+Three things take their turns in each round, on the same images and with all cores: ``predict`` as
+the command does it (images found, read, scored, written to a table), the decoder (read, decoded and
 prepared for both kinds of network) and the networks (age classifier, generalist and one specialist
-a film, in full batches that are in memory). Where films are decoded and scored by the same cores
+an image, in full batches that are in memory). Where images are decoded and scored by the same cores
 nothing can be faster than the harmonic bound, 1 / (1 / decoder + 1 / networks). Weights are random.
 ``--profile`` shows where the time of ``predict`` goes instead.
 Run: ``python benchmarks/predict_speed.py`` (ConvNeXt V2 tiny at 384 px, Swin-T at 224 px),
-``python benchmarks/predict_speed.py --demo --films 1536`` (networks as small as the
-demonstration's), and on a GPU ``python benchmarks/predict_speed.py --films 4096 --batch 64``.
+``python benchmarks/predict_speed.py --demo --images 1536`` (networks as small as the
+demonstration's), and on a GPU ``python benchmarks/predict_speed.py --images 4096 --batch 64``.
 """
 
 import argparse
@@ -39,9 +39,9 @@ from pedfrac.imaging.letterbox import letterbox
 from pedfrac.imaging.markers import remove_markers
 from pedfrac.models.classifier import build_model
 from pedfrac.models.heads import make_head
-from pedfrac.models.inputs import to_films
+from pedfrac.models.inputs import to_images
 from pedfrac.phantoms.dataset import LABELS, write_phantoms
-from pedfrac.serving.images import Film, find_films, read_ages, text_boxes
+from pedfrac.serving.images import Image, find_images, read_ages, text_boxes
 from pedfrac.serving.observer import Observer
 from pedfrac.serving.prediction import predict_to
 from pedfrac.training.trainer import seed_weights
@@ -55,11 +55,11 @@ SMALL = {
         {"embed_dim": 32, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 4, 8], "window_size": 3},
     ),
 }
-PHANTOMS = 192  # different ones; more films are the same under other names
+PHANTOMS = 192  # different ones; more images are the same under other names
 STAGES = {
-    "films found": ("films.py", "find_films"),
+    "images found": ("images.py", "find_images"),
     "keys": ("prediction.py", "_keys"),
-    "waiting for films": ("film_batches.py", "result"),
+    "waiting for images": ("image_batches.py", "result"),
     "networks": ("bundle.py", "_answers"),
     "rows kept": ("score_files.py", "add"),
     "whole table": ("score_files.py", "finish"),
@@ -70,10 +70,10 @@ STAGES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--demo", action="store_true", help="Networks of the demonstration's size")
-    parser.add_argument("--films", type=int, default=64)
+    parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--scale", type=float, default=1.0, help="Size of films over real ones'")
+    parser.add_argument("--scale", type=float, default=1.0, help="Size of images over real ones'")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--profile", action="store_true")
     given = parser.parse_args()
@@ -81,7 +81,7 @@ def main() -> None:
     keep_freed_memory()  # as the command does; it serves the bounds, too
     print(f"{machine(device)}, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}\n")
     with tempfile.TemporaryDirectory() as folder:
-        data = _films(Path(folder) / "films", given.films, given.scale)
+        data = _images(Path(folder) / "images", given.images, given.scale)
         bundle = write_bundle_of(Path(folder) / "bundle", SMALL if given.demo else LARGE)
         began = time.perf_counter()
         arms = _Arms(data, bundle, device, given.batch)
@@ -92,17 +92,17 @@ def main() -> None:
             return
         turns = {name: getattr(arms, name) for name in ("predict", "decoder", "networks")}
         seconds = take_turns(turns, given.rounds)
-    _print(seconds, given.films)
+    _print(seconds, given.images)
 
 
 class _Arms:
-    """What is timed, each over all films once."""
+    """What is timed, each over all images once."""
 
     def __init__(self, data: Path, bundle: Path, device: torch.device, batch: int):
         self.data, self.folder, self.batch = data, bundle, batch
         self.bundle, self.device = Bundle.load(bundle, device), device
-        found = find_films([data])
-        prepared = [self._prepare(film) for film in found[:PHANTOMS]]
+        found = find_images([data])
+        prepared = [self._prepare(image) for image in found[:PHANTOMS]]
         kinds = [np.stack(one) for one in zip(*prepared, strict=True)]
         self.ready = [np.resize(one, (len(found), *one.shape[1:])) for one in kinds]
         self.turn = 0
@@ -110,43 +110,43 @@ class _Arms:
     def predict(self, most: int | None = None) -> None:
         self.turn += 1
         ages = read_ages(self.data / "dataset.csv")
-        films = find_films([self.data], ages, self.data / LABELS)[:most]
+        images = find_images([self.data], ages, self.data / LABELS)[:most]
         table = self.data.parent / f"scores{self.turn}.parquet"
         digest = bundle_digest(self.folder)
         options: Any = {"batch_size": self.batch, "observer": Observer(None)}
-        assert not predict_to(table, self.bundle, digest, films, **options)[""]
+        assert not predict_to(table, self.bundle, digest, images, **options)[""]
 
     def decoder(self) -> None:
         threads = cv2.getNumThreads()
         cv2.setNumThreads(1)
-        films = find_films([self.data], labels=self.data / LABELS)
+        images = find_images([self.data], labels=self.data / LABELS)
         with ThreadPoolExecutor(_cores()) as pool:
-            for done in [pool.submit(self._prepare, film) for film in films]:
+            for done in [pool.submit(self._prepare, image) for image in images]:
                 done.result()
         cv2.setNumThreads(threads)
 
     def networks(self) -> None:
         fracture, age = self.ready
-        for name, films in (("age", age), ("generalist", fracture), ("specialist", fracture)):
+        for name, images in (("age", age), ("generalist", fracture), ("specialist", fracture)):
             network = next(one for own, one in self.bundle.networks.items() if own.startswith(name))
-            for start in range(0, len(films), self.batch):
-                self._answer(network, films[start : start + self.batch])
+            for start in range(0, len(images), self.batch):
+                self._answer(network, images[start : start + self.batch])
 
     @torch.inference_mode()
-    def _answer(self, network: Any, films: np.ndarray) -> None:
-        network.answers(to_films(films, self.device))[0].cpu()
+    def _answer(self, network: Any, images: np.ndarray) -> None:
+        network.answers(to_images(images, self.device))[0].cpu()
 
-    def _prepare(self, film: Film) -> tuple[np.ndarray, np.ndarray]:
-        info, grey = self.bundle.info, decode(film.path)
-        boxes = text_boxes(film.labels, grey.shape)
+    def _prepare(self, image: Image) -> tuple[np.ndarray, np.ndarray]:
+        info, grey = self.bundle.info, decode(image.path)
+        boxes = text_boxes(image.labels, grey.shape)
         kinds = (info.fracture.preparation, info.age.preparation)
         cleaned = remove_markers(grey, boxes, "fill")
         fracture, age = (letterbox(cleaned, kind.size)[0] for kind in kinds)
         return fracture, age
 
 
-def _films(folder: Path, count: int, scale: float) -> Path:
-    """Write films with their table and labels; beyond PHANTOMS they are links to the first ones."""
+def _images(folder: Path, count: int, scale: float) -> Path:
+    """Write images, table and labels; images beyond PHANTOMS are links to the first ones."""
     write_phantoms(folder, PhantomConfig(images=min(count, PHANTOMS), scale=scale))
     header, *lines = (folder / "dataset.csv").read_text("utf-8-sig").splitlines()
     images = {path.stem: path for path in folder.glob("images*/*.png")}
@@ -197,10 +197,10 @@ def _network(backbone: str, size: int, options: dict) -> dict[str, Any]:
     return {"model": model, "preparation": {"size": size, "markers": "fill"}}
 
 
-def _print(seconds: dict[str, np.ndarray], films: int) -> None:
-    print("| what | films/s |\n|---|---|")
+def _print(seconds: dict[str, np.ndarray], images: int) -> None:
+    print("| what | images/s |\n|---|---|")
     for name, each in seconds.items():
-        print(f"| {name} | {spread(films / each, 1)} |")
+        print(f"| {name} | {spread(images / each, 1)} |")
     predict, decoder, networks = seconds.values()
     print(f"\npredict / min(decoder, networks): {spread(np.maximum(decoder, networks) / predict)}")
     print(f"predict / harmonic bound: {spread((decoder + networks) / predict)}")

@@ -4,7 +4,7 @@ A round is the command ``pedfrac retrain`` as a person types it, with no server 
 and then the same steps one after another without Prefect and MLflow (bare_retraining), whose own
 time, without imports, is the compute. There each step has all cores, whatever ``runtime.parallel``
 says: with ``--set runtime.parallel=2`` the command trains side by side, and the ratio is no longer
-that of orchestration alone. The films are phantoms.
+that of orchestration alone. The images are phantoms.
 Run: ``python benchmarks/retraining_overhead.py --config demo.yaml``
 """
 

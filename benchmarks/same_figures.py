@@ -1,8 +1,8 @@
-"""Does speed change figures? Trainings with and without each trick of the step, over seeds.
+"""Does speed change metrics? Trainings with and without each trick of the step, over seeds.
 
 Each seed draws weights, order and augmentation, and is the same for all variants; so a difference
 within a seed is the trick's, and the spread between seeds is what it is to be held against.
-Run: ``python benchmarks/same_figures.py --config demo.yaml --work FOLDER`` (goes on where it
+Run: ``python benchmarks/same_metrics.py --config demo.yaml --work FOLDER`` (goes on where it
 stopped; ``--data`` takes phantoms that are there already).
 """
 
@@ -75,7 +75,7 @@ def _variants(device: torch.device) -> list[Variant]:
 def _train(
     variant: Variant, seed: int, given: argparse.Namespace, data: Path
 ) -> dict[str, float | None]:
-    """Return the validation figures of the generalist's last epoch."""
+    """Return the validation metrics of the generalist's last epoch."""
     # what runtime says is in no key: each variant has its own artifacts
     settings = {
         "data.root": data,
@@ -95,7 +95,7 @@ def _train(
         records=records,
         cohort=cohort,
         split=pipeline.split_patients(config, cohort),
-        fracture_pack=pipeline.pack_films(config, records, config.fracture.model),
+        fracture_pack=pipeline.pack_images(config, records, config.fracture.model),
         age_pack="",
     )
     with ExitStack() as stack:

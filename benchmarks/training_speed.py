@@ -1,11 +1,12 @@
 """What feed and augmentation cost a training, and what each trick of the step gains.
 
 The bound is the same step on a batch that is already on the device. Every variant takes its turn
-in each round, so that other work on the machine slows all alike; figures are ratios within a round:
-median and middle 80 %. Films are random bytes, which changes no speed. ``--profile`` shows where a
+in each round, so that other work on the machine slows all alike; metrics are ratios within a round:
+median and middle 80 %. Images are random bytes, which changes no speed. ``--profile`` shows where a
 step's time goes instead.
 Run: ``python benchmarks/training_speed.py`` on a CPU, and on a GPU
-``python benchmarks/training_speed.py --backbone convnextv2_tiny --size 384 --films 4096 --compile``
+``python benchmarks/training_speed.py --backbone convnextv2_tiny --size 384 --images 4096
+--compile``
 """
 
 import argparse
@@ -32,7 +33,7 @@ from pedfrac.config.runtime import RuntimeConfig
 from pedfrac.config.training import ModelConfig, TrainingConfig
 from pedfrac.models.classifier import build_model
 from pedfrac.training import learner
-from pedfrac.training.dataset import FilmSet, TrainingData
+from pedfrac.training.dataset import ImageSet, TrainingData
 from pedfrac.training.distributed import ALONE
 from pedfrac.training.loader import Feed
 from pedfrac.training.trainer import _Run, seed_weights
@@ -57,7 +58,7 @@ def main() -> None:
     parser.add_argument("--backbone", default="convnextv2_atto")
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--films", type=int, default=192)
+    parser.add_argument("--images", type=int, default=192)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--compile", action="store_true", help="Try torch.compile, too")
@@ -78,7 +79,7 @@ def main() -> None:
         for epoch in epochs.values():
             epoch()
         seconds = take_turns(epochs, given.rounds)
-    _print(seconds, given.films)
+    _print(seconds, given.images)
 
 
 def _variants(compiled: bool, device: torch.device) -> list[Variant]:
@@ -123,7 +124,7 @@ def _epoch_of(
         convolutions(own=variant.own_convolutions),
         _graphs(variant.graphs),
     ):
-        run = _Run(model, _data(given.films, given.size), config, folder, device, runtime, ALONE)
+        run = _Run(model, _data(given.images, given.size), config, folder, device, runtime, ALONE)
     numbers = count(1)
     return lambda: _epoch(run, variant, device, next(numbers))
 
@@ -142,14 +143,14 @@ def _fixed(data: TrainingData, device: torch.device, fixed: bool):
     if not fixed:
         yield
         return
-    films = torch.from_numpy(data.train.images).to(device)
+    images = torch.from_numpy(data.train.images).to(device)
 
     def batches(feed: Feed, places):
-        return (films[: len(own)] for own in places)
+        return (images[: len(own)] for own in places)
 
     with (
         mock.patch.object(Feed, "batches", batches),
-        mock.patch.object(learner, "augment", lambda films, *_: films),
+        mock.patch.object(learner, "augment", lambda images, *_: images),
     ):
         yield
 
@@ -192,9 +193,9 @@ def _memory(keep: bool) -> None:
 
 
 def _data(count: int, size: int) -> TrainingData:
-    def films(name: str, count: int, first: int) -> FilmSet:
+    def images(name: str, count: int, first: int) -> ImageSet:
         images = np.random.default_rng(first).integers(0, 256, (count, size, size), np.uint8)
-        return FilmSet(
+        return ImageSet(
             name=name,
             images=images,
             rows=np.arange(count),
@@ -204,15 +205,15 @@ def _data(count: int, size: int) -> TrainingData:
         )
 
     return TrainingData(
-        "films", ("normal", "fractured"), films("training", count, 0), films("rest", 2, count)
+        "images", ("normal", "fractured"), images("training", count, 0), images("rest", 2, count)
     )
 
 
-def _print(seconds: dict[str, np.ndarray], films: int) -> None:
+def _print(seconds: dict[str, np.ndarray], images: int) -> None:
     print("| variant | images/s | images/s over default's |\n|---|---|---|")
     for name, each in seconds.items():
         ratio = spread(seconds["default"] / each)
-        print(f"| {name} | {films / np.median(each):.0f} | {ratio} |")
+        print(f"| {name} | {images / np.median(each):.0f} | {ratio} |")
     for name in seconds:
         if f"{name}, fixed batch" in seconds:
             ratio = spread(seconds[f"{name}, fixed batch"] / seconds[name])

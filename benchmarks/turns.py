@@ -36,7 +36,7 @@ def spread(values: np.ndarray, digits: int = 3) -> str:
 def machine(device: "torch.device") -> str:
     """Return what computes: the GPU's name, or how many cores of which kind."""
     if device.type == "cuda":
-        import torch  # not above, since processes that decode films import this file
+        import torch  # not above, since processes that decode images import this file
 
         return torch.cuda.get_device_name(device)
     return f"{os.cpu_count()} cores ({platform.machine()})"

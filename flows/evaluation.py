@@ -13,13 +13,13 @@ from pedfrac.pipeline.keys import Evaluated
 
 @flow(name="evaluate")
 def evaluate(config: RetrainConfig) -> Evaluated:
-    """Score the test films with the trained models, training what is missing; return the keys."""
+    """Score the test images with the trained models, training what is missing; return the keys."""
     prepared = prepare(config, age_pack=False)
     return train_and_evaluate(config, prepared, None)[1]
 
 
 @flow(name="explain")
 def explain(config: RetrainConfig) -> tuple[Evaluated, Path]:
-    """Write the heat maps of the test films; return the keys and the folder of the pictures."""
+    """Write the heat maps of the test images; return the keys and the folder of the pictures."""
     evaluated = evaluate(config)
     return evaluated, pipeline.publish_heat_maps(config, evaluated.explanation)

@@ -9,7 +9,7 @@ from tasks import folds
 
 @flow(name="score-fold")
 def score_fold(config: RetrainConfig, prepared: Prepared, bundle: str) -> str:
-    """Score the films that a fold holds out by its own networks; return the key.
+    """Score the images that a fold holds out by its own networks; return the key.
 
     Args:
         config: What is retrained, on which data, and how

@@ -25,7 +25,7 @@ RETRAINING = "retrain-after-drift"  # the deployment that the event starts
 
 @flow(name="monitor")
 def monitor(config: MonitorConfig, quiet_days: float = 7) -> Monitored:
-    """Compare films that were scored with those that made the bundle; emit an event of a change.
+    """Compare images that were scored with those that made the bundle; emit an event of a change.
 
     Args:
         config: Which scores, by which bundle, and when a change is one

@@ -7,13 +7,13 @@ from pedfrac import pipeline
 from pedfrac.config.retrain import RetrainConfig
 from pedfrac.pipeline.keys import Prepared
 from tasks.cohort import select_cohort
-from tasks.packing import pack_films
+from tasks.packing import pack_images
 from tasks.records import read_records
 from tasks.splitting import split_patients
 
 
 class Counted(BaseModel):
-    """Keys of the data set as read, and of the films that take part."""
+    """Keys of the data set as read, and of the images that take part."""
 
     model_config = ConfigDict(frozen=True)
     records: str
@@ -42,16 +42,16 @@ def pack(config: RetrainConfig) -> Prepared:
 def prepare(config: RetrainConfig, *, age_pack: bool = True) -> Prepared:
     """Run the steps before training inside a flow; what is there already is not done again.
 
-    Without ``age_pack`` the films are not yet packed for the age classifier, which nothing but its
+    Without ``age_pack`` the images are not yet packed for the age classifier, which nothing but its
     own training and what comes after needs; under which key they will lie is known.
     """
     records = read_records(config)
     selected = select_cohort(config, records)
-    pack_age = pack_films if age_pack else pipeline.pack_key
+    pack_age = pack_images if age_pack else pipeline.pack_key
     return Prepared(
         records=records,
         cohort=selected,
         split=split_patients(config, selected),
-        fracture_pack=pack_films(config, records, config.fracture.model),
+        fracture_pack=pack_images(config, records, config.fracture.model),
         age_pack=pack_age(config, records, config.age.model),
     )

@@ -132,7 +132,7 @@ def _description(decision: Decision, deadline: datetime | None) -> str:
     until = f"{deadline:%d %B %Y, %H:%M} UTC" if deadline else "any time"
     return (
         f"Shall version {decision.challenger} become the champion? The gate lets it through. "
-        f"Undecided until {until}, it is not promoted. All figures: artifact *gate* of this run."
+        f"Undecided until {until}, it is not promoted. All metrics: artifact *gate* of this run."
         f"\n\n{in_brief(decision)}"
     )
 

@@ -26,7 +26,7 @@ from tasks.bundle import assemble_bundle
 from tasks.evaluation import evaluate_bundle
 from tasks.explanation import explain_bundle
 from tasks.folds import cut_folds, pool_folds
-from tasks.packing import pack_films
+from tasks.packing import pack_images
 from tasks.registry import register_bundle
 from tasks.report import publish_results, write_report
 from tasks.robustness import check_robustness
@@ -57,7 +57,7 @@ def retrain(
     """Prepare the data, train all models, evaluate, explain and register them, with a report.
 
     With ``split.folds`` and no fold chosen, as many sets of networks are trained beside those of
-    the bundle, each without one fold of the patients, and all held-out films give pooled figures.
+    the bundle, each without one fold of the patients, and all held-out images give pooled metrics.
 
     Every training is waited for; if some fail the others are kept, the error names them, and
     another run does only what is missing.
@@ -93,7 +93,7 @@ def _retrain(config: RetrainConfig, run: mlflow_runs.Run) -> Retrained:
     }
     report = write_report(config, prepared, trained, evaluated, provenance)
     run.log_tags(provenance | evaluated.model_dump() | {"split": prepared.split})
-    run.log_figures(pipeline.headline_figures(config, evaluated))
+    run.log_metrics(pipeline.headline_metrics(config, evaluated))
     version = None
     if config.tracking.registry:
         tags = provenance | pipeline.version_tags(config, prepared, evaluated, report)
@@ -145,8 +145,8 @@ def train_all(
                 for one, own in zip(splits, given, strict=True)
             ],
         )
-        # beside the generalists' training, which needs no films of this size
-        pack_films(config, splits[0].records, config.age.model)
+        # beside the generalists' training, which needs no images of this size
+        pack_images(config, splits[0].records, config.age.model)
         ages = _begin(
             runner,
             [
@@ -179,7 +179,7 @@ def train_all(
 def score_folds(
     config: RetrainConfig, folds: Sequence[Prepared], trained: Sequence[Trained]
 ) -> str:
-    """Score each fold's held-out films by its own networks; return the key of all, pooled."""
+    """Score each fold's held-out images by its own networks; return the key of all, pooled."""
     jobs = []
     for fold, networks in zip(folds, trained, strict=True):
         bundle = assemble_bundle(config, fold, networks)
@@ -231,7 +231,7 @@ def _keys(futures: Sequence[Future], what: str = "trainings") -> list[str]:
 def evaluate_and_explain(
     config: RetrainConfig, prepared: Prepared, trained: Trained, folds: str | None
 ) -> Evaluated:
-    """Assemble the bundle and find out what it can do; figures of pooled folds stand beside."""
+    """Assemble the bundle and find out what it can do; metrics of pooled folds stand beside."""
     bundle = assemble_bundle(config, prepared, trained)
     evaluation = evaluate_bundle(config, prepared, bundle, folds)
     explanation = explain_bundle(config, prepared, bundle, evaluation)

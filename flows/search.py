@@ -24,13 +24,13 @@ from tasks.cancellation import RunCancelled
 
 
 class Found(BaseModel):
-    """What a search hands back: the best trial, its validation figure, and where it is written."""
+    """What a search hands back: the best trial, its validation metric, and where it is written."""
 
     model_config = ConfigDict(frozen=True)
     search: str
     trial: int
     monitor: str
-    figure: float
+    metric: float
     hours: float
     best: str
 
@@ -52,7 +52,7 @@ def try_training(
         model: What is trained: generalist, age, or the name of an age group
         search: Name of the search
         number: Number of the trial
-        floor: Validation figures below which it ends, after each epoch
+        floor: Validation metrics below which it ends, after each epoch
     """
     attempt = Attempt(config, prepared, model, search, number, tuple(floor))
     try:
@@ -63,7 +63,7 @@ def try_training(
 
 @flow(name="search")
 def search(config: RetrainConfig, search: SearchConfig | None = None) -> Found:
-    """Search for better training settings by validation films; the best are written as YAML.
+    """Search for better training settings by validation images; the best are written as YAML.
 
     A search of the same name goes on where it stopped. The test set is not looked at.
 
@@ -79,8 +79,8 @@ def search(config: RetrainConfig, search: SearchConfig | None = None) -> Found:
     with mlflow_runs.start_run(config.tracking, config.tracking_folder, "search", settings) as run:
         _run_trials(config, prepared, study, run)
         kept = tasks.keep_search(config, study)
-        number, figure, _ = study.best()
-        run.log_figures({f"best.{monitor}": figure, "hours": study.hours_spent})
+        number, metric, _ = study.best()
+        run.log_metrics({f"best.{monitor}": metric, "hours": study.hours_spent})
         run.log_files(kept.path)
     best = kept.file(BEST)
     if config.results:
@@ -90,7 +90,7 @@ def search(config: RetrainConfig, search: SearchConfig | None = None) -> Found:
         search=kept.key,
         trial=number,
         monitor=monitor,
-        figure=figure,
+        metric=metric,
         hours=study.hours_spent,
         best=str(best),
     )
@@ -146,4 +146,4 @@ def _tell(
         return
     outcome = attempt.outcome
     study.tell(trial.number, outcome)
-    run.log_figures({"figure": outcome.figure, "hours": study.hours_spent}, step=trial.number)
+    run.log_metrics({"metric": outcome.metric, "hours": study.hours_spent}, step=trial.number)

@@ -40,21 +40,21 @@ class Run:
         return f"run {self.run_id} in {uri}"
 
     def log_epoch(self, epoch: Mapping[str, Any]) -> None:
-        """Log all figures of one epoch as ``training.…`` and ``validation.…`` in one call."""
-        figures = {"learning_rate": epoch["learning_rate"]}
+        """Log all metrics of one epoch as ``training.…`` and ``validation.…`` in one call."""
+        metrics = {"learning_rate": epoch["learning_rate"]}
         for part in ("training", "validation"):
-            figures |= {f"{part}.{name}": value for name, value in epoch[part].items()}
-        self.log_figures(figures, step=epoch["epoch"])
+            metrics |= {f"{part}.{name}": value for name, value in epoch[part].items()}
+        self.log_metrics(metrics, step=epoch["epoch"])
 
-    def log_figures(self, figures: Mapping[str, float | None], step: int = 0) -> None:
-        """Log figures; those that do not exist are left out."""
+    def log_metrics(self, metrics: Mapping[str, float | None], step: int = 0) -> None:
+        """Log metrics; those that do not exist are left out."""
         time = int(np.datetime64("now", "ms").astype(int))
-        metrics = [
+        entries = [
             Metric(name, float(value), time, step)
-            for name, value in figures.items()
+            for name, value in metrics.items()
             if value is not None
         ]
-        self.client.log_batch(self.run_id, metrics=metrics)
+        self.client.log_batch(self.run_id, metrics=entries)
 
     def log_tags(self, tags: Mapping[str, str]) -> None:
         """Attach tags, such as the keys of artifacts."""

@@ -16,5 +16,5 @@ def select_cohort(config: RetrainConfig, records: str) -> str:
     key = pipeline.select_cohort(config, records)
     counts = pipeline.store_of(config).get(key).read_json("cohort.json")
     rows: list[Any] = [{"step": row["step"], **row} for row in counts["steps"]]
-    create_table_artifact(rows, key="cohort", description="Films after each exclusion")
+    create_table_artifact(rows, key="cohort", description="Images after each exclusion")
     return key

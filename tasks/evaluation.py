@@ -1,4 +1,4 @@
-"""Evaluating the bundle on the test films, as a task."""
+"""Evaluating the bundle on the test images, as a task."""
 
 from typing import Any
 
@@ -16,10 +16,10 @@ from pedfrac.pipeline.keys import Prepared
 def evaluate_bundle(
     config: RetrainConfig, prepared: Prepared, bundle: str, folds: str | None = None
 ) -> str:
-    """Return the key of the evaluation; show the figures by age group."""
+    """Return the key of the evaluation; show the metrics by age group."""
     key = pipeline.evaluate_bundle(config, prepared, bundle, folds)
-    figures: dict[str, Any] = pipeline.store_of(config).get(key).read_json("figures.json")
+    metrics: dict[str, Any] = pipeline.store_of(config).get(key).read_json("metrics.json")
     create_table_artifact(
-        summary_rows(figures), key="metrics", description=f"Test films. {in_words(figures)}"
+        summary_rows(metrics), key="metrics", description=f"Test images. {in_words(metrics)}"
     )
     return key

@@ -23,6 +23,6 @@ def explain_bundle(config: RetrainConfig, prepared: Prepared, bundle: str, evalu
         create_markdown_artifact(
             f"# {name}\n\n![Heat maps of {name}](data:image/png;base64,{picture})",
             key=f"heat-maps-{slug(name)}",
-            description=f"Heat maps of test films, {name}",
+            description=f"Heat maps of test images, {name}",
         )
     return key

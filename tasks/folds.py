@@ -1,4 +1,4 @@
-"""Holding folds out in turn: cutting them, scoring each and pooling their films, as tasks."""
+"""Holding folds out in turn: cutting them, scoring each and pooling their images, as tasks."""
 
 from typing import Any
 
@@ -20,18 +20,18 @@ def cut_folds(config: RetrainConfig, prepared: Prepared) -> list[Prepared]:
 
 @task(name="score fold", cache_policy=NO_CACHE)
 def score_fold(config: RetrainConfig, prepared: Prepared, bundle: str) -> str:
-    """Return the key of the scores of the films that a fold holds out."""
+    """Return the key of the scores of the images that a fold holds out."""
     return pipeline.FoldScoring(config, prepared, bundle).run()
 
 
 @task(name="pool folds", cache_policy=NO_CACHE)
 def pool_folds(config: RetrainConfig, scores: list[str]) -> str:
-    """Return the key of all folds' scores and figures; show the figures by age group."""
+    """Return the key of all folds' scores and metrics; show the metrics by age group."""
     key = pipeline.pool_folds(config, scores)
-    figures: dict[str, Any] = pipeline.store_of(config).get(key).read_json("figures.json")
+    metrics: dict[str, Any] = pipeline.store_of(config).get(key).read_json("metrics.json")
     create_table_artifact(
-        summary_rows(figures),
+        summary_rows(metrics),
         key="pooled-folds",
-        description=f"Films held out from {figures['folds']} folds, pooled",
+        description=f"Images held out from {metrics['folds']} folds, pooled",
     )
     return key

@@ -17,7 +17,7 @@ def ask_gate(config: PromoteConfig, version: int) -> tuple[str, Decision]:
 
     key, decision = comparison.compare(config, version)
     place = comparison.store_of(config).place(key)
-    page = f"{in_markdown(decision)}\n\nPage and figures: `{place}`"
+    page = f"{in_markdown(decision)}\n\nPage and metrics: `{place}`"
     create_markdown_artifact(page, key="gate", description=decision.title)
     return key, decision
 

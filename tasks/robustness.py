@@ -1,4 +1,4 @@
-"""What the bundle's figures withstand, and whether it needs bones, as a task."""
+"""What the bundle's metrics withstand, and whether it needs bones, as a task."""
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -12,5 +12,5 @@ from pedfrac.pipeline.keys import Prepared
 def check_robustness(
     config: RetrainConfig, prepared: Prepared, bundle: str, evaluation: str
 ) -> str:
-    """Return the key of the figures on disturbed films and on films without bones."""
+    """Return the key of the metrics on disturbed images and on images without bones."""
     return pipeline.check_robustness(config, prepared, bundle, evaluation)

@@ -24,5 +24,5 @@ def split_patients(config: RetrainConfig, cohort: str) -> str:
         }
         for group in report["groups"]
     ]
-    create_table_artifact(rows, key="split", description="Films of each part by age group")
+    create_table_artifact(rows, key="split", description="Images of each part by age group")
     return key

@@ -80,12 +80,12 @@ def _open_run(config: RetrainConfig, name: str, section: Any, parent_run: str | 
 
 
 def in_words(epoch: Epoch) -> str:
-    """Return the validation figures of an epoch, starred where it is the best so far."""
-    figures = epoch["validation"]
+    """Return the validation metrics of an epoch, starred where it is the best so far."""
+    metrics = epoch["validation"]
     words = [
-        f"{name} {figures[name]:.3f}"
+        f"{name} {metrics[name]:.3f}"
         for name in ("loss", "auroc", "f1", "accuracy")
-        if figures[name] is not None
+        if metrics[name] is not None
     ]
     return "validation " + ", ".join(words) + (" *" if epoch["best"] else "")
 

@@ -20,9 +20,9 @@ CLASSES = ("fractured", "normal")  # as folders sort, so the first is class 0 ev
 
 @dataclass(frozen=True)
 class Job:
-    """One training: on which films, of which network, how long, and by which own options.
+    """One training: on which images, of which network, how long, and by which own options.
 
-    ``images`` holds train, val and test, each with a folder per class; ``layout`` the same films
+    ``images`` holds train, val and test, each with a folder per class; ``layout`` the same images
     as published, with ``split`` telling their parts. ``began`` is when the process was started.
     """
 
@@ -55,13 +55,13 @@ class Job:
         """Return the job with another folder to work in."""
         return replace(self, work=str(work))
 
-    def on(self, films: Any) -> "Job":
-        """Return the job on other films: a layout, a split file and image folders."""
-        named = {name: str(getattr(films, name)) for name in ("layout", "split", "images")}
+    def on(self, images: Any) -> "Job":
+        """Return the job on other images: a layout, a split file and image folders."""
+        named = {name: str(getattr(images, name)) for name in ("layout", "split", "images")}
         return replace(self, **named)
 
     def trained(self, fold: int, epochs: int) -> "Job":
-        """Return the job of a fold, which is the seed too, that scores the held-out films."""
+        """Return the job of a fold, which is the seed too, that scores the held-out images."""
         work = str(Path(self.work) / f"fold-{fold}")
         return replace(self, seed=fold, epochs=epochs, work=work, score=True)
 
@@ -114,9 +114,9 @@ class Driver:
         print(json.dumps(facts), file=self._told)
 
     def finish(self, scores: Callable[[], Iterable[tuple[str, float]]]) -> None:
-        """Tell that the training is over, and only then score the test films if asked to.
+        """Tell that the training is over, and only then score the test images if asked to.
 
-        ``scores`` gives each film's name and its probability of a fracture.
+        ``scores`` gives each image's name and its probability of a fracture.
         """
         self.tell(trained=time.time() - self.job.began, processor=_processor_seconds())
         if not self.job.score:

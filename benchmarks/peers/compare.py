@@ -1,13 +1,13 @@
 """Ours against timm's train.py, fastai, Ultralytics and AutoTimm: epoch time, and AUROC for time.
 
 Every system trains in an environment of its own, by its own documented ways; the adapters are in
-``of_*.py``. Films are the same for all: ours come as published, the peers' as 8-bit images of the
+``of_*.py``. Images are the same for all: ours come as published, the peers' as 8-bit images of the
 same size in folders.
 
 ``epoch``: seconds of the training part of an epoch, loading and augmentation included, validation
 left out. All systems run at once and take turns of one epoch; who is not on is stopped. The first
-two epochs of each do not count, which compile and warm up. Films are phantoms of the size of real
-ones, or leg films.
+two epochs of each do not count, which compile and warm up. Images are phantoms of the size of real
+ones, or leg images.
 ``auroc``: trains on four folds of leg patients (one of them chooses the epoch) for as many epochs
 as fit into equal wall time, from process start to the last epoch, ours with records and packing.
 The peers' last epoch need only begin within it, so that they get at least as long as ours;
@@ -43,7 +43,7 @@ import typer
 from adapter import Job
 from entries import OURS, PACKAGES, Entry, Training
 from entries import install as install_peer
-from films import FilmFolders, cut, write_folders, write_phantoms
+from images import ImageFolders, cut, write_folders, write_phantoms
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -87,7 +87,7 @@ STRONGEST = [
 
 Environments = Annotated[Path, typer.Option(help="Folder of the peers' environments")]
 Script = Annotated[Path | None, typer.Option(help="timm's train.py")]
-Work = Annotated[Path, typer.Option(help="Folder to keep films, weights and scores in")]
+Work = Annotated[Path, typer.Option(help="Folder to keep images, weights and scores in")]
 Entries = Annotated[
     list[str] | None, typer.Option("--entry", help="NAME or NAME:option=value,…; repeatable")
 ]
@@ -114,7 +114,7 @@ def epoch(
     work: Work = Path("peers"),
     entry: Entries = None,
     kind: Annotated[str, typer.Option("--set", help="phantoms or legs")] = "phantoms",
-    films: Annotated[int, typer.Option(help="Training films, a multiple of the batch")] = 256,
+    images: Annotated[int, typer.Option(help="Training images, a multiple of the batch")] = 256,
     rounds: Annotated[int, typer.Option(min=1, help="Epochs of each that count")] = 5,
     warmup: Annotated[int, typer.Option(min=1, help="Epochs of each before them")] = 2,
     backbone: str = "convnextv2_atto",
@@ -124,9 +124,9 @@ def epoch(
     data: Legs = DATA,
 ) -> None:
     """Measure epochs in turns, and print seconds and ratios to ours."""
-    if films % batch:
-        raise PedfracError(f"--films {films} must be a multiple of --batch {batch}")
-    folders = _epoch_films(work.resolve(), kind, films, data)
+    if images % batch:
+        raise PedfracError(f"--images {images} must be a multiple of --batch {batch}")
+    folders = _epoch_images(work.resolve(), kind, images, data)
     entries = [Entry.parse(text) for text in entry or fastest(device)]
     job = Job(
         images=str(folders.images),
@@ -143,7 +143,7 @@ def epoch(
         script=timm_script and str(timm_script.resolve()),
         turns=True,
     )
-    print(f"{_machine(device)}; {kind}, {films} films, {backbone}, {size} px, batch {batch}\n")
+    print(f"{_machine(device)}; {kind}, {images} images, {backbone}, {size} px, batch {batch}\n")
     with ExitStack() as stack:
         running = [
             stack.enter_context(_running(one, job, work.resolve() / "epoch", environments, warmup))
@@ -152,18 +152,18 @@ def epoch(
         table = ""
         try:
             for seconds in _take_turns(running, rounds):
-                table = epoch_table(seconds, films, running[0].pack_seconds)
+                table = epoch_table(seconds, images, running[0].pack_seconds)
         finally:
             print(table)  # of the rounds so far, where it is ended early
 
 
-def _epoch_films(work: Path, kind: str, films: int, data: Path) -> FilmFolders:
-    layout, rest = work / f"{kind}-{films}", 48
+def _epoch_images(work: Path, kind: str, images: int, data: Path) -> ImageFolders:
+    layout, rest = work / f"{kind}-{images}", 48
     if kind == "phantoms":
-        write_phantoms(layout, films + 3 * rest)
+        write_phantoms(layout, images + 3 * rest)
     else:
         write_layout(data, layout)
-    return cut(layout, work / f"{kind}-{films}-cut", films, rest)
+    return cut(layout, work / f"{kind}-{images}-cut", images, rest)
 
 
 @contextmanager
@@ -189,7 +189,7 @@ def _take_turns(running: list[Training], rounds: int) -> Iterator[dict[str, np.n
         yield {name: np.array(each) for name, each in seconds.items()}
 
 
-def epoch_table(seconds: dict[str, np.ndarray], films: int, packing: float = 0) -> str:
+def epoch_table(seconds: dict[str, np.ndarray], images: int, packing: float = 0) -> str:
     """Return seconds of each entry and their ratios to the first's, round by round, as Markdown.
 
     ``packing``: seconds that the first, if it is ours, took once before its epochs.
@@ -197,7 +197,7 @@ def epoch_table(seconds: dict[str, np.ndarray], films: int, packing: float = 0) 
     ours = next(iter(seconds))
     lines = ["| system | epoch, s | images/s | its time over the first's |", "|---|---|---|---|"]
     for name, each in seconds.items():
-        speed = films / np.median(each)
+        speed = images / np.median(each)
         ratio = _spread(each / seconds[ours], 2)
         lines.append(f"| {name} | {_spread(each, 2)} | {speed:.0f} | {ratio} |")
     peers = {name: each for name, each in seconds.items() if not name.startswith(OURS)}
@@ -268,8 +268,8 @@ def auroc(
             _train(one, job.on(folds[number]).trained(number, epochs), environments)
 
 
-def _leg_folds(work: Path, data: Path) -> list[FilmFolders]:
-    """Return the leg films, once for each fold that is held out while the next one validates."""
+def _leg_folds(work: Path, data: Path) -> list[ImageFolders]:
+    """Return the leg images, once for each fold that is held out while the next one validates."""
     layout, kept = work / "legs", work / "legs.csv"
     if not kept.exists():
         write_layout(data, layout)
@@ -352,33 +352,33 @@ def score(work: Work = Path("peers"), entry: Entries = None, resamples: int = 10
         pd.read_csv(run["folder"] / "scores.csv").assign(network=run["entry"], fold=run["fold"])
         for run in runs
     )
-    films = pd.read_csv(work / "legs.csv")
-    print(area_table(films, scores, pd.DataFrame(runs), resamples))
+    images = pd.read_csv(work / "legs.csv")
+    print(area_table(images, scores, pd.DataFrame(runs), resamples))
 
 
 def area_table(
-    films: pd.DataFrame, scores: pd.DataFrame, runs: pd.DataFrame, resamples: int
+    images: pd.DataFrame, scores: pd.DataFrame, runs: pd.DataFrame, resamples: int
 ) -> str:
     """Return areas and paired differences as Markdown, of the folds that all entries have.
 
-    ``films`` (filestem, patient_id, fold, fracture_visible), ``scores`` (filestem, score, network,
+    ``images`` (filestem, patient_id, fold, fracture_visible), ``scores`` (filestem, score, network,
     fold), ``runs`` (entry, fold, epochs, seconds). Each fold is of a seed of its own.
     """
     every = set.intersection(*(set(own["fold"]) for _, own in scores.groupby("network")))
-    films = films[films["fold"].isin(every)]
+    images = images[images["fold"].isin(every)]
     scores = scores[scores["fold"].isin(every)].assign(seed=0)
-    figures = HeldOutFigures(films, scores, resamples)
+    metrics = HeldOutFigures(images, scores, resamples)
     ours = [name for name in scores["network"].unique() if name.startswith(OURS)]
     lines = [
-        f"{len(films)} held-out films of {films['patient_id'].nunique()} patients, "
-        f"{films['fracture_visible'].sum()} fractured; {len(every)} folds, each of its own seed\n",
+        f"{len(images)} held-out images of {images['patient_id'].nunique()} patients, "
+        f"{images['fracture_visible'].sum()} fractured; {len(every)} folds, each of its own seed\n",
         "| system | epochs | seconds | AUROC (95 %) | each fold | ours minus it (95 %) |",
         "|---|---|---|---|---|---|",
     ]
     for name, own in runs[runs["fold"].isin(every)].groupby("entry"):
-        folds = ", ".join(f"{area:.2f}" for area in figures.of_folds(name))
-        area = interval_in_words(figures.area(name))
-        gain = interval_in_words(figures.difference(ours[0], name)) if name not in ours[:1] else ""
+        folds = ", ".join(f"{area:.2f}" for area in metrics.of_folds(name))
+        area = interval_in_words(metrics.area(name))
+        gain = interval_in_words(metrics.difference(ours[0], name)) if name not in ours[:1] else ""
         seconds = f"{own['seconds'].median():.0f} (≤ {own['seconds'].max():.0f})"
         lines.append(f"| {name} | {own['epochs'].max()} | {seconds} | {area} | {folds} | {gain} |")
     return "\n".join(lines)

@@ -28,7 +28,7 @@ class Watch(Callback):
 def main() -> None:
     driver = Driver()
     job = driver.job
-    films = ImageDataModule(
+    images = ImageDataModule(
         data_dir=job.images,
         image_size=job.size,
         batch_size=job.batch,
@@ -51,8 +51,8 @@ def main() -> None:
         enable_progress_bar=False,
         num_sanity_val_steps=0,
     )
-    trainer.fit(model, datamodule=films)
-    driver.finish(lambda: _scores(trainer, model, films))
+    trainer.fit(model, datamodule=images)
+    driver.finish(lambda: _scores(trainer, model, images))
 
 
 def _model(job: Job) -> ImageClassifier:
@@ -74,15 +74,15 @@ def _model(job: Job) -> ImageClassifier:
     return model
 
 
-def _scores(trainer: AutoTrainer, model: ImageClassifier, films: ImageDataModule):
+def _scores(trainer: AutoTrainer, model: ImageClassifier, images: ImageDataModule):
     best = torch.load(trainer.checkpoint_callback.best_model_path, weights_only=False)
     model.load_state_dict(best["state_dict"])
-    films.setup("test")
-    loader = torch.utils.data.DataLoader(films.test_dataset, batch_size=64)
+    images.setup("test")
+    loader = torch.utils.data.DataLoader(images.test_dataset, batch_size=64)
     model.eval()
     with torch.inference_mode():
         found = torch.cat([model(batch).softmax(1)[:, 0] for batch, _ in loader])
-    return zip((name for name, _ in films.test_dataset.samples), found.tolist(), strict=True)
+    return zip((name for name, _ in images.test_dataset.samples), found.tolist(), strict=True)
 
 
 if __name__ == "__main__":

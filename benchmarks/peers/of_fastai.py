@@ -1,6 +1,6 @@
 """Trains by fastai's vision learner as its documentation shows, for ``compare.py``.
 
-Options: workers, channels_last=on, precision=bf16 (a GPU's), method (how films become square).
+Options: workers, channels_last=on, precision=bf16 (a GPU's), method (how images become square).
 From start weights it is ``fine_tune``, else ``fit_one_cycle``; classes are balanced by
 ``weighted_dataloaders`` where balance=on. The best epoch is that of highest validation AUROC.
 """
@@ -45,7 +45,7 @@ def main() -> None:
     set_seed(job.seed)
     learner = _learner(job)
     learner.add_cb(Watch(driver))
-    # the films of the second class are normal, so the area is that of normal ones: the same
+    # the images of the second class are normal, so the area is that of normal ones: the same
     if job.weights:
         best = SaveModelCallback(monitor="roc_auc_score", fname="best")
         learner.fine_tune(job.epochs - 1, cbs=best)  # an epoch with the body frozen comes first
@@ -68,9 +68,9 @@ def _learner(job: Job):
     )
     options = {"bs": job.batch, "num_workers": job.workers, "device": torch.device(job.device)}
     if job.has("balance"):
-        films = block.datasets(job.images)
-        counts = torch.bincount(torch.tensor([int(label) for _, label in films.train]))
-        labels = [CLASSES.index(parent_label(file)) for file in films.items]
+        images = block.datasets(job.images)
+        counts = torch.bincount(torch.tensor([int(label) for _, label in images.train]))
+        labels = [CLASSES.index(parent_label(file)) for file in images.items]
         weights = [1 / float(counts[label]) for label in labels]
         loaders = block.weighted_dataloaders(job.images, weights, **options)
     else:

@@ -30,7 +30,7 @@ def main() -> None:
     cohort = pipeline.select_cohort(config, records)
     split = pipeline.split_patients(config, cohort)
     began = time.perf_counter()
-    pack = pipeline.pack_films(config, records, config.fracture.model)
+    pack = pipeline.pack_images(config, records, config.fracture.model)
     driver.tell(pack=time.perf_counter() - began)
     prepared = pipeline.Prepared(
         records=records, cohort=cohort, split=split, fracture_pack=pack, age_pack=pack
@@ -47,7 +47,7 @@ def _config(driver: Driver) -> RetrainConfig:
         "data.root": job.layout,
         "artifacts": f"{job.work}/artifacts",
         "cohort.age_bounds": "0,19",
-        "cohort.exclude_metal": "false",  # the films are chosen already, the same for all
+        "cohort.exclude_metal": "false",  # the images are chosen already, the same for all
         "split.file": job.split,
         "fracture.model.backbone": job.backbone,
         "fracture.model.size": job.size,
@@ -65,12 +65,12 @@ def _config(driver: Driver) -> RetrainConfig:
 
 
 def _scores(config: RetrainConfig, pack: str, split: str, model: str):
-    films = _held_out(config, pack, split)
+    images = _held_out(config, pack, split)
     network = build_model(config.fracture.model, len(FRACTURE_CLASSES), load_weights=False)
     checkpoint.load_weights(network, pipeline.store_of(config).get(model).file(checkpoint.MODEL))
     device = resolve_device(config.runtime.device)
-    found = inference.predict_probabilities(network.to(device), films, device=device)
-    return zip((f"{stem}.png" for stem in films.filestems), found[:, 1], strict=True)
+    found = inference.predict_probabilities(network.to(device), images, device=device)
+    return zip((f"{stem}.png" for stem in images.filestems), found[:, 1], strict=True)
 
 
 if __name__ == "__main__":

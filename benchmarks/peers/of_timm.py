@@ -84,16 +84,16 @@ def _scores(job: Job):
     config = resolve_data_config(
         {"input_size": [3, job.size, job.size], "crop_pct": 1.0}, model=network
     )
-    films = create_dataset("", root=job.images, split="test")
+    images = create_dataset("", root=job.images, split="test")
     loader = create_loader(
-        films, config["input_size"], 64, mean=config["mean"], std=config["std"],
+        images, config["input_size"], 64, mean=config["mean"], std=config["std"],
         interpolation=config["interpolation"], crop_pct=config["crop_pct"], num_workers=0,
         use_prefetcher=False,
     )  # fmt: skip
     network.eval()
     with torch.inference_mode():
         found = torch.cat([network(batch).softmax(1)[:, 0] for batch, _ in loader])
-    return zip(films.filenames(basename=True), found.tolist(), strict=True)
+    return zip(images.filenames(basename=True), found.tolist(), strict=True)
 
 
 if __name__ == "__main__":

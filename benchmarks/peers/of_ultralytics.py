@@ -77,11 +77,11 @@ def _settings(job: Job) -> dict:
 def _scores(job: Job, trainer: ClassificationTrainer):
     best = torch.load(trainer.best, map_location="cpu", weights_only=False)
     network = (best["ema"] or best["model"]).float().eval()
-    films = trainer.build_dataset(str(job.part("test")), mode="val")
-    loader = torch.utils.data.DataLoader(films, batch_size=64)
+    images = trainer.build_dataset(str(job.part("test")), mode="val")
+    loader = torch.utils.data.DataLoader(images, batch_size=64)
     with torch.inference_mode():
         found = torch.cat([network(batch["img"].float()).softmax(1)[:, 0] for batch in loader])
-    return zip((sample[0] for sample in films.samples), found.tolist(), strict=True)
+    return zip((sample[0] for sample in images.samples), found.tolist(), strict=True)
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ class Settings:
         ),
     ] = None
     missing: Annotated[
-        str | None, typer.Option(help="Films without an image: 'error' or 'drop' (data.missing)")
+        str | None, typer.Option(help="Images without an image: 'error' or 'drop' (data.missing)")
     ] = None
 
     def load(self, more: Mapping[str, object] | None = None) -> Any:
@@ -116,18 +116,18 @@ def configured(command: Callable[..., None]) -> Callable[..., None]:
 @app.command()
 def phantom(
     folder: Annotated[Path, typer.Argument(help="Empty or new folder to write the data set to")],
-    images: Annotated[int, typer.Option(help="Number of films")] = 400,
+    images: Annotated[int, typer.Option(help="Number of images")] = 400,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes")] = 0,
-    scale: Annotated[float, typer.Option(help="Linear size relative to real films")] = 1.0,
+    scale: Annotated[float, typer.Option(help="Linear size relative to real images")] = 1.0,
     shortcut: Annotated[bool, typer.Option(help="Let the side marker tell the label")] = False,
     lesion: Annotated[
         str, typer.Option(help="Instead of fractures: none, one that turns 'by age', or shared")
     ] = "none",
-    faults: Annotated[int, typer.Option(help="Number of films of each planted fault")] = 0,
+    faults: Annotated[int, typer.Option(help="Number of images of each planted fault")] = 0,
     workers: Annotated[int, typer.Option(help="Processes; 0: one per core")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Write synthetic wrist films in the published layout of GRAZPEDWRI-DX."""
+    """Write synthetic wrist images in the published layout of GRAZPEDWRI-DX."""
     from dataclasses import asdict
 
     from pedfrac.config.loading import validated
@@ -237,7 +237,7 @@ def pack(
     given: Settings,
     as_json: AsJson = False,
 ) -> None:
-    """Decode, clean and letterbox all films into one array for each size of network."""
+    """Decode, clean and letterbox all images into one array for each size of network."""
     settings = given.load()
     from pedfrac.pipeline.keys import store_of
 
@@ -255,7 +255,7 @@ def train_age(
     given: Settings,
     as_json: AsJson = False,
 ) -> None:
-    """Train the network that tells the age group of a film."""
+    """Train the network that tells the age group of an image."""
     settings = given.load()
     _print_training(settings, _run_tracked("flows.training:train_age", settings), as_json)
 
@@ -282,7 +282,7 @@ def evaluate(
     given: Settings,
     as_json: AsJson = False,
 ) -> None:
-    """Score the fixed test set with all models; figures with 95 % intervals."""
+    """Score the fixed test set with all models; metrics with 95 % intervals."""
     settings = given.load()
     _print_evaluation(settings, run_flow("flows.evaluation:evaluate", settings), as_json)
 
@@ -293,29 +293,29 @@ def explain(
     given: Settings,
     as_json: AsJson = False,
 ) -> None:
-    """Write heat maps of the test films, and how often they meet the fractures."""
+    """Write heat maps of the test images, and how often they meet the fractures."""
     settings = given.load()
     evaluated, folder = run_flow("flows.evaluation:explain", settings)
     from pedfrac.pipeline.keys import store_of
     from pedfrac.statistics.words import interval_in_words
 
     artifact = store_of(settings).get(evaluated.explanation)
-    figures = [
-        artifact.read_json(f"{name}/figures.json")
+    metrics = [
+        artifact.read_json(f"{name}/metrics.json")
         for name in settings.cohort.ages.names
-        if f"{name}/figures.json" in artifact.manifest.files
+        if f"{name}/metrics.json" in artifact.manifest.files
     ]
-    result = {"artifact": artifact.key, "pictures": str(folder), "groups": figures}
+    result = {"artifact": artifact.key, "pictures": str(folder), "groups": metrics}
     rows = [
         {
             "age group": one["group"],
-            "films": one["films"],
+            "images": one["images"],
             "with boxes": one["with_boxes"],
             "peak in a fracture box": interval_in_words(one["pointing"]),
             "heat in fracture boxes": interval_in_words(one["mass"]),
             "chance": one["chance"],
         }
-        for one in figures
+        for one in metrics
     ]
     _print(result, as_json, [_table("Heat maps", rows)])
 
@@ -330,9 +330,9 @@ def search(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Search for better training settings by validation films; write the best as YAML.
+    """Search for better training settings by validation images; write the best as YAML.
 
-    A search of the same name goes on where it stopped. The figure of the best is flattered by
+    A search of the same name goes on where it stopped. The metric of the best is flattered by
     having been chosen; what it is worth, a retraining's test set tells.
     """
     settings = given.load()
@@ -357,7 +357,7 @@ def retrain(
     """Run everything: prepare, train all models, evaluate, explain, report.
 
     With `--set split.folds=5`, five more sets of networks are trained, each without one fold of the
-    patients; the films held out give pooled figures by age group, also for groups too small for
+    patients; the images held out give pooled metrics by age group, also for groups too small for
     the test set.
     """
     settings = given.load()
@@ -385,14 +385,14 @@ def reproduce(
         typer.Option(help="Its split: CSV of filestem,split, or folder with a list for each part"),
     ] = None,
     listed: Annotated[
-        bool, typer.Option("--list", help="Show all published protocols and figures")
+        bool, typer.Option("--list", help="Show all published protocols and metrics")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Retrain on a published split, and show the figures beside the published ones.
+    """Retrain on a published split, and show the metrics beside the published ones.
 
     A patient in more than one part of the split is counted, and kept in the strictest one alone:
-    all test films are tested, and none of their patients trains.
+    all test images are tested, and none of their patients trains.
     """
     if listed:
         _print_protocols(as_json)
@@ -415,10 +415,10 @@ def reproduce(
 
 @app.command()
 def predict(
-    films: Annotated[
+    images: Annotated[
         list[str],
         typer.Argument(
-            help="Films (DICOM, PNG of 8 or 16 bits, JPEG), folders, CSV tables with the column "
+            help="Images (DICOM, PNG of 8 or 16 bits, JPEG), folders, CSV tables with the column "
             "'file' and perhaps 'age', or s3://bucket/prefix"
         ),
     ],
@@ -455,25 +455,25 @@ def predict(
         Literal["torch", "onnx"], typer.Option(help="onnx for a bundle that was exported")
     ] = "torch",
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Films that are scored together; more keep a GPU busier")
+        int, typer.Option(min=1, help="Images that are scored together; more keep a GPU busier")
     ] = 32,
     as_json: AsJson = False,
 ) -> None:
-    """Score any films with a bundle.
+    """Score any images with a bundle.
 
-    With -o a run goes on where a killed one stopped, and scores only films that are new or changed.
-    A film that cannot be read or is none of a wrist is named, with the reason, and the others go
-    on; the command fails only where none could be scored or the input is wrong. No name, number or
-    birth date of a patient goes into logs or scores; films are called by their paths.
+    With -o a run goes on where a killed one stopped, and scores only images that are new or
+    changed. An image that cannot be read or is none of a wrist is named, with the reason, and the
+    others go on; the command fails only where none could be scored or the input is wrong. No name,
+    number or birth date of a patient goes into logs or scores; images are called by their paths.
     """
     from pedfrac.config.loading import validated
     from pedfrac.config.serving import PredictionConfig
-    from pedfrac.serving.prediction import predict_films
+    from pedfrac.pipeline.prediction import predict_images
     from pedfrac.serving.score_table import as_records
     from tasks.progress import progress
 
     given = {
-        "films": tuple(films),
+        "images": tuple(images),
         "bundle": bundle,
         "ages": ages,
         "labels": labels,
@@ -484,10 +484,10 @@ def predict(
         "batch_size": batch_size,
     }
     config = validated(PredictionConfig, given, "predict")
-    with progress("prediction", "scoring films") as show:
-        done = predict_films(config, lambda count, total: show(count, total, ""))
+    with progress("prediction", "scoring images") as show:
+        done = predict_images(config, lambda count, total: show(count, total, ""))
     rows: Any = as_records(done.rows if as_json else done.rows.head(50))
-    result = {"bundle": bundle, "summary": done.in_words(), "failed": done.failed, "films": rows}
+    result = {"bundle": bundle, "summary": done.in_words(), "failed": done.failed, "images": rows}
     shown = [{**row, "file": Path(row["file"]).name} for row in rows[:50]]
     columns = ("file", "age", "age_group_used", "routed_by", "probability", "call", "note", "error")
     table = _table("Scores", [{name: row[name] for name in columns} for row in shown])
@@ -640,15 +640,15 @@ def _print_evaluation(
     from pedfrac.pipeline.keys import store_of
 
     artifact = store_of(settings).get(evaluated.evaluation)
-    figures = artifact.read_json("figures.json")
-    result = {**(more or {"evaluated": evaluated.model_dump()}), "figures": figures}
-    tables = [_table("Test films", summary_rows(figures))]
-    if folds := figures.get("folds"):
-        title = f"Pooled k-fold: films held out in turn from {folds['folds']} sets of networks"
+    metrics = artifact.read_json("metrics.json")
+    result = {**(more or {"evaluated": evaluated.model_dump()}), "metrics": metrics}
+    tables = [_table("Test images", summary_rows(metrics))]
+    if folds := metrics.get("folds"):
+        title = f"Pooled k-fold: images held out in turn from {folds['folds']} sets of networks"
         tables.append(_table(title, summary_rows(folds)))
     _print(result, as_json, tables)
     if not as_json:
-        out.print(in_words(figures))
+        out.print(in_words(metrics))
 
 
 def _print_protocols(as_json: bool) -> None:
@@ -656,7 +656,7 @@ def _print_protocols(as_json: bool) -> None:
 
     protocols, references = published_protocols(), published_references()
     if as_json:
-        told = [one.model_dump(mode="json", exclude={"figures"}) for one in protocols]
+        told = [one.model_dump(mode="json", exclude={"metrics"}) for one in protocols]
         _print({"protocols": told, "references": references}, as_json)
         return
     shown = [
@@ -666,12 +666,12 @@ def _print_protocols(as_json: bool) -> None:
         }
         for one in protocols
     ]
-    figures = [
-        {"name": one["protocol"], "figure": one["figure"], "published": _published(one)}
+    metrics = [
+        {"name": one["protocol"], "metric": one["metric"], "published": _published(one)}
         | {name: one[name] for name in ("of", "measured_on", "split", "note")}
         for one in references
     ]
-    _print({}, as_json, [_table("Published protocols", shown), _table("Their figures", figures)])
+    _print({}, as_json, [_table("Published protocols", shown), _table("Their metrics", metrics)])
     for one in protocols:
         out.print(f"{one.name}: {one.source}. {one.url}", soft_wrap=True)
         for line in filter(None, (one.split_note, one.split_file)):
@@ -684,9 +684,9 @@ def _print_reproduction(
     from pedfrac.evaluation.published import side_by_side, what_was_shared
     from pedfrac.pipeline.keys import store_of
 
-    figures = store_of(settings).get(done.evaluated.evaluation).read_json("figures.json")
-    said = what_was_shared(protocol, leakage, figures["groups"][0]["images"])
-    compared = side_by_side(protocol, figures)
+    metrics = store_of(settings).get(done.evaluated.evaluation).read_json("metrics.json")
+    said = what_was_shared(protocol, leakage, metrics["groups"][0]["images"])
+    compared = side_by_side(protocol, metrics)
     if as_json:
         result = {
             "protocol": protocol.model_dump(mode="json"),
@@ -709,7 +709,7 @@ def _print_reproduction(
 
 
 def _published(one: dict[str, Any] | None) -> str:
-    """Return a published figure with its bounds, in no more digits than its source has."""
+    """Return a published metric with its bounds, in no more digits than its source has."""
     if one is None:
         return "–"
     bounds = "" if one["low"] is None else f" ({one['low']:g}–{one['high']:g})"
@@ -728,20 +728,20 @@ def _rows(frame: Any) -> list[dict[str, Any]]:
 
 
 def _file_rows(file: dict[str, Any]) -> list[dict[str, Any]]:
-    """Say how an outside split and the cohort fit: films of each in the other or not."""
+    """Say how an outside split and the cohort fit: images of each in the other or not."""
     return [
         {
-            "films": "named and in the cohort",
-            "count": sum(file["films_in_cohort"].values()),
+            "images": "named and in the cohort",
+            "count": sum(file["images_in_cohort"].values()),
             "such as": "",
         },
         {
-            "films": "named, not in the cohort",
-            "count": file["films_not_in_cohort"],
+            "images": "named, not in the cohort",
+            "count": file["images_not_in_cohort"],
             "such as": ", ".join(file["not_in_cohort_such_as"]),
         },
         {
-            "films": "in the cohort, not named: left out",
+            "images": "in the cohort, not named: left out",
             "count": file["cohort_not_named"],
             "such as": ", ".join(file["not_named_such_as"]),
         },

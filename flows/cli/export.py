@@ -24,11 +24,11 @@ def export(
     ] = False,
     check: Annotated[
         Path | None,
-        typer.Option(help="Data set with labels: its films are compared, and AUROC with AUROC"),
+        typer.Option(help="Data set with labels: its images are compared, and AUROC with AUROC"),
     ] = None,
     among: Annotated[
         Path | None,
-        typer.Option(help="Table whose filestem names the films of --check to take: unseen ones"),
+        typer.Option(help="Table whose filestem names the images of --check to take: unseen ones"),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object; logs go to stderr")
@@ -36,35 +36,35 @@ def export(
 ) -> None:
     """Write a bundle's networks as ONNX, checked against PyTorch, for `predict --runtime onnx`."""
     from pedfrac.bundle.bundle import read_info
-    from pedfrac.bundle.onnx_export import export_onnx, labelled_films
+    from pedfrac.bundle.onnx_export import export_onnx, labelled_images
     from tasks.progress import progress
 
     if among and not check:
-        raise PedfracError("--among names films of a data set; give that too, with --check")
+        raise PedfracError("--among names images of a data set; give that too, with --check")
     with ExitStack() as stack:
-        films = None
+        images = None
         if check:
-            show = stack.enter_context(progress("export", "preparing films"))
-            films = stack.enter_context(
-                labelled_films(
+            show = stack.enter_context(progress("export", "preparing images"))
+            images = stack.enter_context(
+                labelled_images(
                     check, read_info(bundle), among, lambda done, total: show(done, total, "")
                 )
             )
-        info = export_onnx(bundle, output, int8=int8, films=films)
+        info = export_onnx(bundle, output, int8=int8, images=images)
     networks = as_table(
         f"{info.precision}, against PyTorch",
         [{"network": name, **check} for name, check in info.checks.items()],
     )
     found = info.model_dump(mode="json")
-    print_result({"folder": str(output)} | found, as_json, [networks, *_film_tables(info.films)])
+    print_result({"folder": str(output)} | found, as_json, [networks, *_image_tables(info.images)])
 
 
-def _film_tables(films: dict[str, Any]) -> list[Any]:
+def _image_tables(images: dict[str, Any]) -> list[Any]:
     from pedfrac.statistics.words import interval_in_words
 
-    if "reason" in films:
-        logger.warning("AUROC lost by the export: %s", films["reason"])
+    if "reason" in images:
+        logger.warning("AUROC lost by the export: %s", images["reason"])
         return []
-    words = {name: interval_in_words(one) for name, one in films["auroc"].items()}
-    title = f"AUROC on {films['films']} films of {films['patients']} patients (95 % interval)"
+    words = {name: interval_in_words(one) for name, one in images["auroc"].items()}
+    title = f"AUROC on {images['images']} images of {images['patients']} patients (95 % interval)"
     return [as_table(title, [words])]

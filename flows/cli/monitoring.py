@@ -1,4 +1,4 @@
-"""The command that compares scored films with those that made a bundle."""
+"""The command that compares scored images with those that made a bundle."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,25 +22,25 @@ def monitor(
         typer.Option(help="CSV with the columns file and fractured (1, 0), when labels have come"),
     ] = None,
     since: Annotated[
-        str | None, typer.Option(help="Only films scored from this date or time on")
+        str | None, typer.Option(help="Only images scored from this date or time on")
     ] = None,
     until: Annotated[
-        str | None, typer.Option(help="Only films scored before this date or time")
+        str | None, typer.Option(help="Only images scored before this date or time")
     ] = None,
     last_days: Annotated[
-        float | None, typer.Option(help="Only films scored in so many days before now")
+        float | None, typer.Option(help="Only images scored in so many days before now")
     ] = None,
     rate: Annotated[
         float, typer.Option(help="How often, at most, a window without a change is called changed")
     ] = 0.01,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for copies of page and figures")
+        Path, typer.Option("--output", "-o", help="Folder for copies of page and metrics")
     ] = Path("drift"),
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object; logs go to stderr")
     ] = False,
 ) -> None:
-    """Tell whether films at work, their scores and, with labels, their figures have changed.
+    """Tell whether images at work, their scores and, with labels, their metrics have changed.
 
     They are compared with the reference profile that lies in the bundle. The command ends as done
     whether something has changed or not, and fails only where its input is wrong. A change is also

@@ -1,1 +1,1 @@
-"""The bundle: all networks of a retraining, with thresholds and preparation, ready for prediction."""
+"""The bundle: all networks of a retraining, with their thresholds and preparation."""

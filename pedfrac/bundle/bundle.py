@@ -24,21 +24,21 @@ from pedfrac.config.loading import explain_invalid
 from pedfrac.config.serving import Runtime
 from pedfrac.config.training import HeadKind, ModelConfig
 from pedfrac.errors import PedfracError
-from pedfrac.models.classifier import FilmClassifier, build_model
+from pedfrac.models.classifier import ImageClassifier, build_model
 from pedfrac.models.heads import Classes, Head, make_head
-from pedfrac.models.inputs import to_films
+from pedfrac.models.inputs import to_images
 from pedfrac.packs.pack import Pack
 from pedfrac.scoring.scorer import GENERALIST, SPECIALIST, Scorer, scored
 from pedfrac.storage.files import content_hash, file_hash, write_json
 
 INFO = "bundle.json"
-BATCH = 64  # films that go through a network together
+BATCH = 64  # images that go through a network together
 FRACTURE_CLASSES = ("normal", "fractured")
 Specialists = Literal["needed", "both", "every"]
 
 
 class Network(Section):
-    """A network of the bundle: how to build it and how its films are prepared."""
+    """A network of the bundle: how to build it and how its images are prepared."""
 
     model: ModelConfig
     preparation: Preparation
@@ -61,7 +61,7 @@ class BundleInfo(Section):
 
     @property
     def ages(self) -> AgeGroups:
-        """The age groups that route films to specialists."""
+        """The age groups that route images to specialists."""
         return AgeGroups(self.age_bounds)
 
 
@@ -96,8 +96,8 @@ def bundle_digest(folder: Path) -> str:
 class Answering(Protocol):
     """A network as scoring needs it, whatever runs it."""
 
-    def answers(self, films: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return probabilities (n, k) and ages in years (n,) of films (n, 1, size, size) in 0…1."""
+    def answers(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return probabilities (n, k) and ages in years (n,) of images (n, 1, size, size), 0…1."""
 
 
 class Bundle:
@@ -135,13 +135,13 @@ class Bundle:
         }
         return cls(info, networks, str(device))
 
-    def chosen(self, group: int) -> dict[str, FilmClassifier]:
+    def chosen(self, group: int) -> dict[str, ImageClassifier]:
         """Return the fracture networks that score an age group: one, or two that are averaged.
 
         Raises PedfracError where they are not PyTorch's, since their inside is asked for.
         """
         networks = {name: self.networks[name] for name in self._chosen_names(group)}
-        found = {name: one for name, one in networks.items() if isinstance(one, FilmClassifier)}
+        found = {name: one for name, one in networks.items() if isinstance(one, ImageClassifier)}
         if len(found) < len(networks):
             raise PedfracError("exported networks do not show their features; use the bundle's own")
         return found
@@ -157,7 +157,7 @@ class Bundle:
 
     @property
     def ages(self) -> AgeGroups:
-        """The age groups that route films to specialists."""
+        """The age groups that route images to specialists."""
         return self.info.ages
 
     @property
@@ -167,45 +167,45 @@ class Bundle:
 
     def score(
         self,
-        fracture_films: NDArray[np.uint8],
-        age_films: NDArray[np.uint8],
+        fracture_images: NDArray[np.uint8],
+        age_images: NDArray[np.uint8],
         ages: ArrayLike,
         *,
         specialists: Specialists = "both",
     ) -> pd.DataFrame:
-        """Score prepared films, uint8 (n, size, size), of ages in years (n,); NaN where unknown.
+        """Score prepared images, uint8 (n, size, size), of ages in years (n,); NaN where unknown.
 
-        Returns one row a film: ``group`` (of the age given; -1 if unknown or outside the bounds),
+        Returns one row an image: ``group`` (of the age given; -1 if unknown or outside the bounds),
         ``group_seen`` and ``age_0``… (age classifier; ``age_seen``, in years, where its head
         estimates the age), ``network_generalist`` and ``network_0``…, what each network says, and
         what is made of it (see ``scoring.scored``). NaN where a specialist was not asked. Asked are
-        ``needed`` ones, of which the probability is made that the film's routing calls for,
+        ``needed`` ones, of which the probability is made that the image's routing calls for,
         ``both`` groups' (recorded and seen), or ``every`` one.
         """
-        return scored(self.ask(fracture_films, age_films, ages, specialists), self.scorers)
+        return scored(self.ask(fracture_images, age_images, ages, specialists), self.scorers)
 
     def ask(
         self,
-        fracture_films: NDArray[np.uint8],
-        age_films: NDArray[np.uint8],
+        fracture_images: NDArray[np.uint8],
+        age_images: NDArray[np.uint8],
         ages: ArrayLike,
         specialists: Specialists = "both",
     ) -> pd.DataFrame:
-        """Return what the networks say of films (see ``score``), and nothing made of it."""
+        """Return what the networks say of images (see ``score``), and nothing made of it."""
         groups = self.ages.assign(ages)
-        by_age, years = self._answers("age", age_films)
+        by_age, years = self._answers("age", age_images)
         seen = by_age.argmax(axis=1)
         frame = pd.DataFrame({"group": groups, "group_seen": seen})
         if years is not None:
             frame["age_seen"] = years
         for group in range(len(self.ages)):
             frame[f"age_{group}"] = by_age[:, group]
-        frame[GENERALIST] = self._answers("generalist", fracture_films)[0][:, 1]
+        frame[GENERALIST] = self._answers("generalist", fracture_images)[0][:, 1]
         for group, name in enumerate(self.ages.names):
             some = self._asked(group, groups, seen, specialists)
             said = np.full(len(groups), np.nan)
             if some.any():
-                said[some] = self._answers(f"specialist-{name}", fracture_films[some])[0][:, 1]
+                said[some] = self._answers(f"specialist-{name}", fracture_images[some])[0][:, 1]
             frame[SPECIALIST.format(group)] = said
         return frame
 
@@ -216,7 +216,7 @@ class Bundle:
         seen: NDArray[np.int64],
         specialists: Specialists,
     ) -> NDArray[np.bool_]:
-        """Return of which films (n,) an age group's specialist is asked."""
+        """Return of which images (n,) an age group's specialist is asked."""
         if specialists == "every":
             return np.ones(len(seen), np.bool_)
         if specialists == "both":
@@ -233,7 +233,7 @@ class Bundle:
         *,
         specialists: Specialists = "both",
     ) -> pd.DataFrame:
-        """Score films of two packs (see ``score``), one row a film, with its filestem.
+        """Score images of two packs (see ``score``), one row an image, with its filestem.
 
         Raises PedfracError where a pack was prepared differently.
         """
@@ -242,7 +242,7 @@ class Bundle:
     def ask_packs(
         self, fracture: Pack, age: Pack, filestems: list[str], specialists: Specialists = "both"
     ) -> pd.DataFrame:
-        """Return what the networks say of films of two packs (see ``ask``)."""
+        """Return what the networks say of images of two packs (see ``ask``)."""
         self._refuse_other(fracture.preparation, self.info.fracture.preparation, "fracture")
         self._refuse_other(age.preparation, self.info.age.preparation, "age")
         rows, age_rows = fracture.rows(filestems), age.rows(filestems)
@@ -259,33 +259,33 @@ class Bundle:
         return frame
 
     def probability(
-        self, fracture_films: NDArray[np.uint8], groups: NDArray[np.int64]
+        self, fracture_images: NDArray[np.uint8], groups: NDArray[np.int64]
     ) -> NDArray[np.float64]:
-        """Return the bundle's probability of a fracture of films whose age groups (n,) are known.
+        """Return the bundle's probability of a fracture of images whose age groups (n,) are known.
 
         The same as ``bundle`` of ``score``, without asking the age classifier.
         """
-        scores = np.full(len(fracture_films), np.nan)
+        scores = np.full(len(fracture_images), np.nan)
         calibrators = self.scorers["bundle"].calibrators.groups
         for group in np.unique(groups):
-            films = fracture_films[groups == group]
-            said = [self._answers(name, films)[0][:, 1] for name in self._chosen_names(group)]
+            images = fracture_images[groups == group]
+            said = [self._answers(name, images)[0][:, 1] for name in self._chosen_names(group)]
             scores[groups == group] = calibrators[group](np.mean(said, axis=0))
         return scores
 
     @torch.inference_mode()
     def _answers(
-        self, network: str, films: NDArray[np.uint8]
+        self, network: str, images: NDArray[np.uint8]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
         """Return the probabilities (n, classes) and the ages in years (n,), if they are estimated.
 
-        With mirrored views they are means over film and mirror.
+        With mirrored views they are means over image and mirror.
         """
         model = self.networks[network]
-        parts = [films[start : start + BATCH] for start in range(0, max(1, len(films)), BATCH)]
+        parts = [images[start : start + BATCH] for start in range(0, max(1, len(images)), BATCH)]
         turns: list[tuple[int, ...]] = [(), (-1,)] if self.info.views == "mirrored" else [()]
         answers = [
-            [model.answers(to_films(part, self.device).flip(turn)) for part in parts]
+            [model.answers(to_images(part, self.device).flip(turn)) for part in parts]
             for turn in turns
         ]
         probabilities = [torch.cat([part[0] for part in one]) for one in answers]
@@ -300,7 +300,7 @@ class Bundle:
     def _refuse_other(found: Preparation, wanted: Preparation, model: str) -> None:
         if found != wanted:
             raise PedfracError(
-                f"the {model} films were prepared as {found.model_dump()}, but the bundle's "
+                f"the {model} images were prepared as {found.model_dump()}, but the bundle's "
                 f"networks learned from {wanted.model_dump()}"
             )
 
@@ -320,7 +320,7 @@ def read_info(folder: Path) -> BundleInfo:
         raise PedfracError(f"{path}: {explain_invalid(error, BundleInfo)}") from None
 
 
-def _load_network(path: Path, config: ModelConfig, head: Head) -> FilmClassifier:
+def _load_network(path: Path, config: ModelConfig, head: Head) -> ImageClassifier:
     model = build_model(config, head, load_weights=False)
     try:
         model.load_state_dict(load_file(path))

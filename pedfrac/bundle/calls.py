@@ -11,7 +11,7 @@ CALLS = ("fractured", "normal", "left to a reader")
 def routed_calls(bundle: Bundle, scores: pd.DataFrame) -> pd.DataFrame:
     """Return what is made of scores (see ``Bundle.score``): columns of ``predict`` on the call.
 
-    Each film is routed by its age where that is known, else by what the film shows.
+    Each image is routed by its age where that is known, else by what the image shows.
     """
     names = np.array([*bundle.info.ages.names, ""])  # -1, no group, is the empty name
     known = (scores["group"] >= 0).to_numpy()
@@ -24,7 +24,7 @@ def routed_calls(bundle: Bundle, scores: pd.DataFrame) -> pd.DataFrame:
             "age_group_recorded": names[scores["group"]],
             "age_group_seen": names[scores["group_seen"]],
             "age_group_used": names[used],
-            "routed_by": np.where(known, "age", "film"),
+            "routed_by": np.where(known, "age", "image"),
             "probability": probability,
             "threshold": np.array(scorer.thresholds)[used],
             "call": np.select([probability >= high, probability < low], CALLS[:2], CALLS[2]),

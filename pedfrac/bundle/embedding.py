@@ -1,4 +1,4 @@
-"""Embedding: the pooled features that a network's last layer sees, as a few numbers a film.
+"""Embedding: the pooled features that a network's last layer sees, as a few numbers an image.
 
 Not here: what the numbers are compared with (drift).
 """
@@ -12,21 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pedfrac.models.classifier import FilmClassifier
+from pedfrac.models.classifier import ImageClassifier
 
 Floats = NDArray[np.float64]
 DIMENSIONS = 16  # most of the principal components that are kept
-FILMS_PER_DIMENSION = 10  # fewer tell nothing of a component: there are then fewer
+IMAGES_PER_DIMENSION = 10  # fewer tell nothing of a component: there are then fewer
 
 
 @contextmanager
 def watched(network: object) -> Iterator[list[Tensor]]:
-    """Yield a list that fills with the features (n, d) of films that the network is asked about.
+    """Yield a list that fills with the features (n, d) of images that the network is asked about.
 
     It stays empty for a network that does not show its inside, such as an exported one.
     """
     found: list[Tensor] = []
-    inside: Any = network.network if isinstance(network, FilmClassifier) else None
+    inside: Any = network.network if isinstance(network, ImageClassifier) else None
     last = inside.get_classifier() if inside else None
     if not isinstance(last, nn.Module):
         yield found
@@ -46,8 +46,8 @@ def watched(network: object) -> Iterator[list[Tensor]]:
 class Basis:
     """Principal components of features (d): ``mean`` (d,), ``components`` (k, d), whitening.
 
-    Features leave it as k uncorrelated numbers with a standard deviation of 1 on the films that
-    made it. These must not be the films that anything is compared with, since on its own films a
+    Features leave it as k uncorrelated numbers with a standard deviation of 1 on the images that
+    made it. These must not be the images that anything is compared with, since on its own images a
     basis shows less spread than on others.
     """
 
@@ -56,9 +56,9 @@ class Basis:
 
     @classmethod
     def of(cls, features: Floats) -> "Basis":
-        """Return the basis of features (n, d); with few films it has few components, or none."""
+        """Return the basis of features (n, d); with few images it has few components, or none."""
         mean = features.mean(axis=0) if len(features) else np.zeros(features.shape[1])
-        most = min(DIMENSIONS, len(features) // FILMS_PER_DIMENSION)
+        most = min(DIMENSIONS, len(features) // IMAGES_PER_DIMENSION)
         if not most:
             return cls(mean, np.zeros((0, features.shape[1])))
         _, spread, turned = np.linalg.svd(features - mean, full_matrices=False)

@@ -24,14 +24,21 @@ from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 from torch import Tensor, nn
 
 from pedfrac.bundle.bundle import INFO, Bundle, BundleInfo
-from pedfrac.bundle.onnx_runtime import EXPORT, FILMS, PROBABILITIES, YEARS, ExportInfo, OnnxNetwork
+from pedfrac.bundle.onnx_runtime import (
+    EXPORT,
+    IMAGES,
+    PROBABILITIES,
+    YEARS,
+    ExportInfo,
+    OnnxNetwork,
+)
 from pedfrac.bundle.reference_profile import has_profile, load_profile, save_profile
 from pedfrac.config.data import DataConfig
 from pedfrac.data.image_files import Progress
 from pedfrac.data.records import read_records
 from pedfrac.errors import PedfracError
-from pedfrac.models.classifier import FilmClassifier
-from pedfrac.models.inputs import to_films
+from pedfrac.models.classifier import ImageClassifier
+from pedfrac.models.inputs import to_images
 from pedfrac.packs.build import build_pack
 from pedfrac.packs.pack import Pack
 from pedfrac.statistics.patient_bootstrap import PatientBootstrap
@@ -42,30 +49,30 @@ logger = logging.getLogger(__name__)
 OPSET = 18  # the exporter's own; ONNX Runtime runs it from 1.14 (2023) on
 AGREEMENT = 1e-4  # by how much a probability may differ from PyTorch's
 YEARS_AGREEMENT = 1e-2  # years; ages are recorded in steps of 0.1
-CHECKED = 16  # films that each network answers
+CHECKED = 16  # images that each network answers
 BATCHES = (1, 3)
-UNMEASURED = "not measured: no labelled films were given (--check)"
+UNMEASURED = "not measured: no labelled images were given (--check)"
 Report = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledFilms:
-    """Films with labels, prepared for a bundle's fracture networks and for its age classifier."""
+class LabelledImages:
+    """Images with labels, prepared for a bundle's fracture networks and for its age classifier."""
 
     fracture: Pack
     age: Pack
 
 
 @contextmanager
-def labelled_films(
+def labelled_images(
     data: Path, info: BundleInfo, among: Path | None = None, progress: Progress | None = None
-) -> Iterator[LabelledFilms]:
-    """Prepare the films of a data set as a bundle wants them, for as long as they are needed.
+) -> Iterator[LabelledImages]:
+    """Prepare the images of a data set as a bundle wants them, for as long as they are needed.
 
-    ``data`` has the published layout; rows without an image are left out, and films of ages that
+    ``data`` has the published layout; rows without an image are left out, and images of ages that
     the bundle has no group for. ``among``: a table (CSV or Parquet) whose ``filestem`` names the
-    films to take, such as an evaluation's predictions: figures on films that taught the networks
-    say little. Raises PedfracError where no film is left.
+    images to take, such as an evaluation's predictions: metrics on images that taught the networks
+    say little. Raises PedfracError where no image is left.
     """
     records = read_records(DataConfig(root=str(data), missing="drop"), progress=progress)
     usable = info.ages.assign(records.table["age"]) >= 0
@@ -74,7 +81,7 @@ def labelled_films(
     table = records.table[usable].reset_index(drop=True)
     if table.empty:
         wanted = f"is named in {among} and" if among else "is"
-        raise PedfracError(f"{data}: none of {len(usable)} films {wanted} of the bundle's ages")
+        raise PedfracError(f"{data}: none of {len(usable)} images {wanted} of the bundle's ages")
     boxes = records.boxes[records.boxes["filestem"].isin(table["filestem"])]
     with tempfile.TemporaryDirectory() as folder:
         packs = []
@@ -83,7 +90,7 @@ def labelled_films(
             own.mkdir()
             build_pack(own, table, boxes, data, network.preparation, 0, progress)
             packs.append(Pack.open(own))
-        yield LabelledFilms(*packs)
+        yield LabelledImages(*packs)
 
 
 def export_onnx(
@@ -91,14 +98,14 @@ def export_onnx(
     target: Path,
     *,
     int8: bool = False,
-    films: LabelledFilms | None = None,
+    images: LabelledImages | None = None,
     report: Report = logger.info,
 ) -> ExportInfo:
     """Write a bundle's networks as ONNX files, with bundle.json and export.json, and return these.
 
-    Each takes any number of films. Its answers to films (those given, or random ones) are compared
-    with PyTorch's, alone and three at a time; with ``films`` those of the whole bundle are too, and
-    AUROC beside AUROC. ``int8`` then turns the weights of linear layers to 8 bits.
+    Each takes any number of images. Its answers to images (those given, or random ones) are
+    compared with PyTorch's, alone and three at a time; with ``images`` those of the whole bundle
+    are too, and AUROC beside AUROC. ``int8`` then turns the weights of linear layers to 8 bits.
     ``report`` is told of each network. Raises PedfracError, and leaves nothing, where a network
     cannot be exported or its probabilities differ by more than AGREEMENT, or where ``target``
     holds something already.
@@ -111,7 +118,7 @@ def export_onnx(
         checks, traced = {}, {}
         for name, model in bundle.networks.items():
             kind = "age" if name == "age" else "fracture"
-            shown = _shown(bundle, kind, films)
+            shown = _shown(bundle, kind, images)
             if kind not in traced:  # the fracture networks differ in their weights alone
                 traced[kind] = trace(model, shown.shape[-1])
             checks[name] = export_network(model, traced[kind], shown, part / f"{name}.onnx", int8)
@@ -125,11 +132,11 @@ def export_onnx(
             versions={name: version(name) for name in ("torch", "timm", "onnx", "onnxruntime")},
             files={path.name: file_hash(path) for path in sorted(part.glob("*.onnx"))},
             checks=checks,
-            films={"reason": UNMEASURED},
+            images={"reason": UNMEASURED},
         )
         write_json(part / EXPORT, info.model_dump(mode="json"))
-        if films is not None:
-            info = info.model_copy(update={"films": _film_figures(bundle, part, films, int8)})
+        if images is not None:
+            info = info.model_copy(update={"images": _image_metrics(bundle, part, images, int8)})
             write_json(part / EXPORT, info.model_dump(mode="json"))
         if target.exists():
             target.rmdir()
@@ -140,21 +147,21 @@ def export_onnx(
 
 
 class _Answers(nn.Module):
-    """What an exported network holds: film to probabilities, and to years if its head does."""
+    """What an exported network holds: image to probabilities, and to years if its head does."""
 
-    def __init__(self, model: FilmClassifier):
+    def __init__(self, model: ImageClassifier):
         super().__init__()
         self.model = model
 
-    def forward(self, films: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        probabilities, years = self.model.answers(films)
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        probabilities, years = self.model.answers(images)
         return probabilities if years is None else (probabilities, years)
 
 
 def trace(model: Any, size: int) -> Any:
-    """Return a network of films (n, 1, size, size) as ONNX, by names of its weights."""
+    """Return a network of images (n, 1, size, size) as ONNX, by names of its weights."""
     names = [PROBABILITIES, YEARS] if model.head.tells_age else [PROBABILITIES]
-    example = torch.zeros(2, 1, size, size)  # of one film the exporter would make a fixed number
+    example = torch.zeros(2, 1, size, size)  # of one image the exporter would make a fixed number
     try:
         with warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter("ignore")  # the exporter's own, on its insides
@@ -162,7 +169,7 @@ def trace(model: Any, size: int) -> Any:
                 _Answers(model).eval(),
                 (example,),
                 dynamo=True,
-                input_names=[FILMS],
+                input_names=[IMAGES],
                 output_names=names,
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
                 opset_version=OPSET,
@@ -174,10 +181,10 @@ def trace(model: Any, size: int) -> Any:
 
 
 def export_network(
-    model: Any, traced: Any, films: Tensor, path: Path, int8: bool
+    model: Any, traced: Any, images: Tensor, path: Path, int8: bool
 ) -> dict[str, Any]:
-    """Write a network, and return how far its answers to films lie from PyTorch's."""
-    size, head = films.shape[-1], model.head
+    """Write a network, and return how far its answers to images lie from PyTorch's."""
+    size, head = images.shape[-1], model.head
     traced.apply_weights(_Answers(model).state_dict())
     try:
         traced.save(path, external_data=False)
@@ -185,7 +192,7 @@ def export_network(
         raise PedfracError(f"{path.stem}: one ONNX file holds at most 2 GB ({error})") from error
 
     def against_torch() -> dict[str, float]:
-        return _differences(model, OnnxNetwork(path, size, head.classes, head.tells_age), films)
+        return _differences(model, OnnxNetwork(path, size, head.classes, head.tells_age), images)
 
     found = against_torch()
     if not (found[PROBABILITIES] <= AGREEMENT and found.get(YEARS, 0) <= YEARS_AGREEMENT):
@@ -196,13 +203,13 @@ def export_network(
     if int8:
         share = _quantise(path)
         found = against_torch() | {"share_in_8_bits": share}
-    return found | {"films": len(films), "megabytes": path.stat().st_size / 1e6}
+    return found | {"images": len(images), "megabytes": path.stat().st_size / 1e6}
 
 
 def _quantise(path: Path) -> float:
     """Turn a file's linear layers to 8 bits in place; return the share of its weights they hold.
 
-    Activations are scaled anew for each batch, so no films teach it. Convolutions stay: ONNX
+    Activations are scaled anew for each batch, so no images teach it. Convolutions stay: ONNX
     Runtime runs them slower in 8 bits. Weights use 7 of the bits, since processors without VNNI
     would clip sums of 8, and answers should not depend on the processor.
     """
@@ -234,11 +241,11 @@ def _folded(path: Path) -> onnx.ModelProto:
 
 
 @torch.inference_mode()
-def _differences(model: FilmClassifier, network: OnnxNetwork, films: Tensor) -> dict[str, float]:
+def _differences(model: ImageClassifier, network: OnnxNetwork, images: Tensor) -> dict[str, float]:
     """Return by how much answers differ at most, over all sizes of batch."""
     found: dict[str, float] = {}
     for batch in BATCHES:
-        for some in films.split(batch):
+        for some in images.split(batch):
             for name, ours, theirs in zip(
                 (PROBABILITIES, YEARS), model.answers(some), network.answers(some), strict=True
             ):
@@ -249,23 +256,25 @@ def _differences(model: FilmClassifier, network: OnnxNetwork, films: Tensor) -> 
     return found
 
 
-def _shown(bundle: Bundle, kind: str, films: LabelledFilms | None) -> Tensor:
-    """Return the films that a network answers: given ones spread over all, or random ones."""
-    if films is None:
+def _shown(bundle: Bundle, kind: str, images: LabelledImages | None) -> Tensor:
+    """Return the images that a network answers: given ones spread over all, or random ones."""
+    if images is None:
         part = bundle.info.age if kind == "age" else bundle.info.fracture
         size = part.preparation.size
         rng = np.random.default_rng(0)
-        images = rng.integers(0, 256, (CHECKED, size, size), dtype=np.uint8)
+        pixels = rng.integers(0, 256, (CHECKED, size, size), dtype=np.uint8)
     else:
-        pack = films.age if kind == "age" else films.fracture
-        images = pack.images[np.unique(np.linspace(0, len(pack) - 1, CHECKED).astype(int))]
-    return to_films(images, torch.device("cpu"))
+        pack = images.age if kind == "age" else images.fracture
+        pixels = pack.images[np.unique(np.linspace(0, len(pack) - 1, CHECKED).astype(int))]
+    return to_images(pixels, torch.device("cpu"))
 
 
-def _film_figures(bundle: Bundle, folder: Path, films: LabelledFilms, int8: bool) -> dict[str, Any]:
-    """Return how the bundle's probabilities and their AUROC differ on labelled films, paired."""
-    stems = films.fracture.index["filestem"].tolist()
-    packs = films.fracture, films.age
+def _image_metrics(
+    bundle: Bundle, folder: Path, images: LabelledImages, int8: bool
+) -> dict[str, Any]:
+    """Return how the bundle's probabilities and their AUROC differ on labelled images, paired."""
+    stems = images.fracture.index["filestem"].tolist()
+    packs = images.fracture, images.age
     ours, theirs = (
         one.score_packs(*packs, stems, specialists="every").filter(
             regex=r"^(network_|age_\d|bundle)"
@@ -276,15 +285,15 @@ def _film_figures(bundle: Bundle, folder: Path, films: LabelledFilms, int8: bool
     worst = float(differences.drop(columns="bundle").to_numpy().max())
     if not int8 and not worst <= AGREEMENT:
         raise PedfracError(
-            f"probabilities of {len(stems)} films differ from PyTorch's by up to {worst:.2g}; "
+            f"probabilities of {len(stems)} images differ from PyTorch's by up to {worst:.2g}; "
             f"allowed are {AGREEMENT:g}. Nothing was exported"
         )
-    index = films.fracture.index
+    index = images.fracture.index
     truth = index["fracture_visible"].to_numpy(dtype=bool)
     bootstrap = PatientBootstrap(index["patient_id"], 2000, 0)
     torch_area, onnx_area = (bootstrap.area(truth, one["bundle"]) for one in (ours, theirs))
     return {
-        "films": len(stems),
+        "images": len(stems),
         "patients": int(index["patient_id"].nunique()),
         "networks_differ_at_most": worst,
         "probability_differs_at_most": float(differences["bundle"].max()),

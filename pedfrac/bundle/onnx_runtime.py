@@ -21,7 +21,7 @@ from pedfrac.models.heads import Head
 from pedfrac.storage.files import file_hash
 
 EXPORT = "export.json"
-FILMS, PROBABILITIES, YEARS = "films", "probabilities", "years"  # what goes in, what comes out
+IMAGES, PROBABILITIES, YEARS = "images", "probabilities", "years"  # what goes in, what comes out
 
 
 class ExportInfo(Section):
@@ -33,15 +33,15 @@ class ExportInfo(Section):
     versions: dict[str, str] = Field(description="Of the libraries that exported")
     files: dict[str, str] = Field(description="SHA-256 of each network's file")
     checks: dict[str, dict[str, Any]] = Field(
-        description="Of each network against PyTorch; on random films where none were given"
+        description="Of each network against PyTorch; on random images where none were given"
     )
-    films: dict[str, Any] = Field(description="The bundle against PyTorch's on labelled films")
+    images: dict[str, Any] = Field(description="The bundle against PyTorch's on labelled images")
 
 
 class OnnxNetwork:
     """A network of a bundle in ONNX Runtime, with as many threads as PyTorch would take.
 
-    ``path`` of the file. Raises PedfracError where it is none, or does not take films (n, 1,
+    ``path`` of the file. Raises PedfracError where it is none, or does not take images (n, 1,
     ``size``, ``size``) to probabilities (n, ``classes``) and, if ``tells_age``, to years (n,).
     """
 
@@ -55,7 +55,7 @@ class OnnxNetwork:
             )
         except Exception as error:  # missing, cut short, of a newer format: each its own type
             raise PedfracError(f"{path}: cannot be loaded as ONNX ({error})") from None
-        wanted = {FILMS: [1, size, size], PROBABILITIES: [classes]} | (
+        wanted = {IMAGES: [1, size, size], PROBABILITIES: [classes]} | (
             {YEARS: []} if tells_age else {}
         )
         ends = [*self._session.get_inputs(), *self._session.get_outputs()]
@@ -64,16 +64,16 @@ class OnnxNetwork:
         if found != wanted or fixed:
             raise PedfracError(
                 f"{path}: is not the network that {EXPORT} and the bundle name: it has {found}"
-                f"{f', {fixed} of a fixed number of films' if fixed else ''}; wanted are {wanted}"
+                f"{f', {fixed} of a fixed number of images' if fixed else ''}; wanted are {wanted}"
             )
         self._outputs = list(wanted)[1:]
 
-    def answers(self, films: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the probabilities (n, k) and ages in years (n,) of films (n, 1, size, size)."""
-        given = films.numpy()
-        # ONNX need not say what comes of no film at all
+    def answers(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the probabilities (n, k) and ages in years (n,) of images (n, 1, size, size)."""
+        given = images.numpy()
+        # ONNX need not say what comes of no image at all
         shown = given if len(given) else np.zeros((1, *given.shape[1:]), given.dtype)
-        made = self._session.run(self._outputs, {FILMS: shown})
+        made = self._session.run(self._outputs, {IMAGES: shown})
         found = [torch.from_numpy(np.asarray(one)[: len(given)]) for one in made]
         return found[0], found[1] if len(found) > 1 else None
 

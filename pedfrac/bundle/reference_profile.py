@@ -1,7 +1,7 @@
-"""Reference profile: what films and scores were like on the data that made a bundle.
+"""Reference profile: what images and scores were like on the data that made a bundle.
 
-It lies beside the bundle's networks, so that films scored later can be compared with it. It holds
-numbers of single films in random order, but no name, path, date or number of a patient. Not here:
+It lies beside the bundle's networks, so that images scored later can be compared with it. It holds
+numbers of single images in random order, but no name, path, date or number of a patient. Not here:
 how it is made (profiling) and compared (drift).
 """
 
@@ -22,9 +22,9 @@ from pedfrac.storage.files import write_json
 
 NUMBERS, ABOUT = "profile.safetensors", "profile.json"
 SCHEMA_VERSION = 1
-WATCHED = "generalist"  # the network whose features are the embedding: it sees films of all ages
-FILM = tuple(f"film_{name}" for name in STATISTICS)
-CONTINUOUS = ("age", "probability", "threshold", *FILM)
+WATCHED = "generalist"  # the network whose features are the embedding: it sees images of all ages
+IMAGE = tuple(f"image_{name}" for name in STATISTICS)
+CONTINUOUS = ("age", "probability", "threshold", *IMAGE)
 CATEGORIES = ("sex", "laterality", "view", "age_group_used", "age_group_seen", "call")
 _VIEWS = {
     **dict.fromkeys(("1", "AP", "PA"), "frontal"),
@@ -35,14 +35,14 @@ _VIEWS = {
 
 @dataclass(frozen=True, eq=False)
 class Profile:
-    """A reference: ``films``, one row each, the ``basis`` of their features, and ``about`` both.
+    """A reference: ``images``, one row each, the ``basis`` of their features, and ``about`` both.
 
-    ``films``: patient (a number within this profile alone), fractured (bool), CONTINUOUS (NaN: not
+    ``images``: patient (a number within this profile alone), fractured (bool), CONTINUOUS (NaN: not
     known), CATEGORIES (empty: not known) and the features that the basis makes. ``about``: which
-    films they are, and how many.
+    images they are, and how many.
     """
 
-    films: pd.DataFrame
+    images: pd.DataFrame
     basis: Basis
     about: dict[str, Any]
 
@@ -64,16 +64,16 @@ def views(values: pd.Series) -> pd.Series:
 
 def save_profile(folder: Path, profile: Profile) -> None:
     """Write a profile beside a bundle's networks."""
-    films = profile.films
-    names = {name: sorted(set(films[name])) for name in CATEGORIES}
+    images = profile.images
+    names = {name: sorted(set(images[name])) for name in CATEGORIES}
     tensors = {
-        "patient": films["patient"].to_numpy(np.int64),
-        "fractured": films["fractured"].to_numpy(np.uint8),
+        "patient": images["patient"].to_numpy(np.int64),
+        "fractured": images["fractured"].to_numpy(np.uint8),
         "basis.mean": profile.basis.mean,
         "basis.components": np.ascontiguousarray(profile.basis.components),
-        **{name: films[name].to_numpy(np.float64) for name in (*CONTINUOUS, *profile.features)},
+        **{name: images[name].to_numpy(np.float64) for name in (*CONTINUOUS, *profile.features)},
         **{
-            name: np.searchsorted(levels, films[name].to_numpy(str)).astype(np.int64)
+            name: np.searchsorted(levels, images[name].to_numpy(str)).astype(np.int64)
             for name, levels in names.items()
         },
     }
@@ -105,10 +105,10 @@ def load_profile(folder: Path) -> Profile:
         tensors = load_file(folder / NUMBERS)
         basis = Basis(tensors["basis.mean"], tensors["basis.components"])
         numbers = ("patient", *CONTINUOUS, *feature_names(len(basis)))
-        films = pd.DataFrame({name: tensors[name] for name in numbers})
-        films["fractured"] = tensors["fractured"].astype(bool)
+        images = pd.DataFrame({name: tensors[name] for name in numbers})
+        images["fractured"] = tensors["fractured"].astype(bool)
         for name in CATEGORIES:
-            films[name] = np.array(told["names"][name], dtype=object)[tensors[name]]
-        return Profile(films, basis, told["about"])
+            images[name] = np.array(told["names"][name], dtype=object)[tensors[name]]
+        return Profile(images, basis, told["about"])
     except (OSError, ValueError, KeyError, IndexError, SafetensorError) as error:
         raise PedfracError(f"{folder}: its reference profile cannot be read ({error})") from None

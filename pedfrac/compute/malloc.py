@@ -13,7 +13,7 @@ def keep_freed_memory() -> None:
     """Let this process keep the memory that it frees, up to the most it needed at a time.
 
     By default glibc returns blocks of more than 32 MB to the system at once, which must clear
-    every page again for the next layer: with large films that is a good third of a network's time
+    every page again for the next layer: with large images that is a good third of a network's time
     on a CPU. With any other C library nothing happens.
     """
     try:

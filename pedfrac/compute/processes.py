@@ -1,4 +1,4 @@
-"""What every process that decodes films does first."""
+"""What every process that decodes images does first."""
 
 import multiprocessing
 import os

@@ -24,17 +24,17 @@ class DataConfig(Section):
 
 
 class CohortConfig(Section):
-    """Which films take part, and where the age groups are cut."""
+    """Which images take part, and where the age groups are cut."""
 
     age_bounds: Numbers = Field(
         (0, 1.5, 5, 10, 15, 19),
         min_length=2,
         description="Age bounds in years; each group is right-open, the last bound is inclusive",
     )
-    exclude_metal: bool = Field(True, description="Leave out films with metal")
-    exclude_uncertain: bool = Field(False, description="Leave out films with uncertain diagnosis")
-    exclude_cast: bool = Field(False, description="Leave out films with a cast")
-    exclude_osteopenia: bool = Field(False, description="Leave out films with osteopenia")
+    exclude_metal: bool = Field(True, description="Leave out images with metal")
+    exclude_uncertain: bool = Field(False, description="Leave out images with uncertain diagnosis")
+    exclude_cast: bool = Field(False, description="Leave out images with a cast")
+    exclude_osteopenia: bool = Field(False, description="Leave out images with osteopenia")
     projections: Projections = Field(
         (1, 2, 3), min_length=1, description="Projections kept: 1 AP, 2 lateral, 3 other"
     )
@@ -60,10 +60,10 @@ class SplitConfig(Section):
         None, description="CSV of filestem,split (train, valid, test) made elsewhere; else by rule"
     )
     test_per_year: int = Field(
-        10, ge=1, description="Test set: up to so many fractured and normal films per year of age"
+        10, ge=1, description="Test set: up to so many fractured and normal images per year of age"
     )
     test_images_per_patient: int = Field(
-        1, ge=1, description="Test set: at most so many films of one patient"
+        1, ge=1, description="Test set: at most so many images of one patient"
     )
     validation_fraction: float = Field(
         0.15, gt=0, lt=1, description="Share of the other patients that validate"
@@ -72,13 +72,13 @@ class SplitConfig(Section):
         None,
         ge=2,
         description="Cut the patients into so many folds; without a fold, each is held out in turn "
-        "from networks of its own, for pooled figures beside those of the test set",
+        "from networks of its own, for pooled metrics beside those of the test set",
     )
     fold: NoneOrCount = Field(
         None, ge=0, description="With folds: only this one counts, and validates; none: all"
     )
     balance_training: bool = Field(
-        False, description="Keep as many fractured as normal training films in each year of age"
+        False, description="Keep as many fractured as normal training images in each year of age"
     )
     previous: str = Field(
         "latest",
@@ -119,7 +119,7 @@ class PixelsConfig(Section):
 
 
 class Preparation(PixelsConfig):
-    """How films become network input; written into packs and bundles, which refuse any other."""
+    """How images become network input; written into packs and bundles, which refuse any other."""
 
-    size: int = Field(ge=16, le=2048, description="Side of the square film, in pixels")
+    size: int = Field(ge=16, le=2048, description="Side of the square image, in pixels")
     version: Literal[1] = Field(1, description="Version of the preparing code")

@@ -11,37 +11,37 @@ CalibrationMethod = Literal["temperature", "beta", "isotonic", "none"]
 
 
 class CalibrationConfig(Section):
-    """How validation films teach probabilities to mean what they say."""
+    """How validation images teach probabilities to mean what they say."""
 
     method: CalibrationMethod = Field(
-        "temperature", description="Map of probabilities, fitted on validation films"
+        "temperature", description="Map of probabilities, fitted on validation images"
     )
     shrinkage: float = Field(
         50, ge=0, description="Patients at whom an age group's own map weighs as the pooled one"
     )
-    bins: int = Field(10, ge=2, description="Bins of the reliability curve, of equally many films")
+    bins: int = Field(10, ge=2, description="Bins of the reliability curve, of equally many images")
 
 
 class AbstentionConfig(Section):
-    """Which films are called neither fractured nor normal, but left to a reader."""
+    """Which images are called neither fractured nor normal, but left to a reader."""
 
     rule: Literal["none", "predictive values", "coverage"] = Field(
-        "none", description="Rule that sets the band of scores on validation films"
+        "none", description="Rule that sets the band of scores on validation images"
     )
     ppv: Fraction = Field(
-        0.95, description="With 'predictive values': of films called fractured, so many are"
+        0.95, description="With 'predictive values': of images called fractured, so many are"
     )
     npv: Fraction = Field(
-        0.95, description="With 'predictive values': of films called normal, so many are"
+        0.95, description="With 'predictive values': of images called normal, so many are"
     )
-    coverage: Fraction = Field(0.8, description="With 'coverage': share of films that are called")
+    coverage: Fraction = Field(0.8, description="With 'coverage': share of images that are called")
 
 
 class EvaluationConfig(Section):
-    """How the figures are computed."""
+    """How the metrics are computed."""
 
     threshold: Literal["youden", "sensitivity", "fixed"] = Field(
-        "youden", description="Rule that sets the threshold on validation films"
+        "youden", description="Rule that sets the threshold on validation images"
     )
     sensitivity: Fraction = Field(0.95, description="With 'sensitivity': the target")
     fixed: Fraction = Field(0.5, description="With 'fixed': the threshold")
@@ -52,10 +52,10 @@ class EvaluationConfig(Section):
         0.01, description="AUROC by which a specialist must be shown not to be worse"
     )
     selection_patients: int = Field(
-        10, ge=2, description="Patients with fractured, and with normal films, to choose by"
+        10, ge=2, description="Patients with fractured, and with normal images, to choose by"
     )
     age_doubt: Fraction = Field(
-        0.05, description="Films are listed whose recorded age group is less probable than this"
+        0.05, description="Images are listed whose recorded age group is less probable than this"
     )
     subgroup_patients: int = Field(
         10,
@@ -63,21 +63,21 @@ class EvaluationConfig(Section):
         description="Patients in a subgroup, of each kind needed, to compare it with others",
     )
     views: Views = Field(
-        "one", description="Films as they are, or means over each film and its mirror image"
+        "one", description="Images as they are, or means over each image and its mirror image"
     )
     abstention: AbstentionConfig = Field(default_factory=AbstentionConfig, description="Abstention")
     calibration: CalibrationConfig = Field(
         default_factory=CalibrationConfig, description="Calibration"
     )
     study_score: Literal["max", "mean", "noisy-or"] = Field(
-        "max", description="How the films of a study make its probability of a fracture"
+        "max", description="How the images of a study make its probability of a fracture"
     )
     interval: Literal["jackknife", "bca", "percentile"] = Field(
         "jackknife",
         description="Bounds: jackknife over patients with Student's t on the logit scale (covers "
         "best), or bootstrap over patients: bca, percentile",
     )
-    resamples: int = Field(1000, ge=0, description="Bootstrap resamples of patients per figure")
+    resamples: int = Field(1000, ge=0, description="Bootstrap resamples of patients per metric")
     seed: int = Field(0, ge=0, description="Seed of the bootstrap")
 
 
@@ -85,42 +85,42 @@ MapMethod = Literal["gradcam", "hirescam", "gradcam++"]
 
 
 class RobustnessConfig(Section):
-    """How films are disturbed to see what the figures withstand, and shortcuts looked for."""
+    """How images are disturbed to see what the metrics withstand, and shortcuts looked for."""
 
-    films: int = Field(
-        500, ge=0, description="Most films that are disturbed, of whole patients; 0: none"
+    images: int = Field(
+        500, ge=0, description="Most images that are disturbed, of whole patients; 0: none"
     )
     rotation: Strengths = Field((5, 15), description="Degrees, either way")
     brightness: Strengths = Field(
-        (0.2, 0.4), description="Share by which films are brighter or darker"
+        (0.2, 0.4), description="Share by which images are brighter or darker"
     )
     noise: Strengths = Field((0.02, 0.05), description="Standard deviation, share of full scale")
     blur: Strengths = Field((1, 2), description="Standard deviation of the blur, in pixels")
     resolution: Strengths = Field((2, 4), description="Factor by which the resolution is lower")
     jpeg: Qualities = Field((50, 20), description="Quality of JPEG, of 100")
     turn: float = Field(
-        5, gt=0, le=45, description="Test-time augmentation: degrees of the turned films"
+        5, gt=0, le=45, description="Test-time augmentation: degrees of the turned images"
     )
-    seed: int = Field(0, ge=0, description="Seed of the choice of films, of signs and of noise")
+    seed: int = Field(0, ge=0, description="Seed of the choice of images, of signs and of noise")
 
 
 class ExplanationConfig(Section):
-    """Which heat maps are made, of how many films, and how they are checked."""
+    """Which heat maps are made, of how many images, and how they are checked."""
 
     method: MapMethod = Field("gradcam", description="Method of the heat maps")
     compared: Annotated[tuple[MapMethod, ...], BeforeValidator(comma_separated)] = Field(
         (), description="Further methods that are measured, not drawn"
     )
-    films_per_group: int = Field(
-        24, ge=1, description="Most pictures written per age group (figures use all test films)"
+    images_per_group: int = Field(
+        24, ge=1, description="Most pictures written per age group (metrics use all test images)"
     )
     marked: float = Field(
         0.5, gt=0, le=1, description="Share of its maximum from which a map counts as marked"
     )
-    checked_films: int = Field(
+    checked_images: int = Field(
         16,
         ge=0,
-        description="Films per age group, each of another patient, on which maps are checked by "
+        description="Images per age group, each of another patient, on which maps are checked by "
         "random weights and for faithfulness; 0: no checks",
     )
     faithfulness: Literal["none", "insertion_deletion"] = Field(

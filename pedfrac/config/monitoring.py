@@ -14,7 +14,7 @@ MOST_TESTS = 20  # of one window, whose p values are corrected for their number
 
 
 class MonitorConfig(Section):
-    """Comparison of films that were scored at work with those that made the bundle."""
+    """Comparison of images that were scored at work with those that made the bundle."""
 
     scores: tuple[str, ...] = Field(
         min_length=1, description="Tables that predict wrote: .parquet, .csv or .json, or at s3://"
@@ -26,10 +26,10 @@ class MonitorConfig(Section):
     labels: str | None = Field(
         None, description="CSV with the columns file and fractured (1, 0), when labels have come"
     )
-    since: str | None = Field(None, description="Only films scored from this date or time on")
-    until: str | None = Field(None, description="Only films scored before this date or time")
+    since: str | None = Field(None, description="Only images scored from this date or time on")
+    until: str | None = Field(None, description="Only images scored before this date or time")
     last_days: NoneOrNumber = Field(
-        None, gt=0, description="Only films scored in so many days before now"
+        None, gt=0, description="Only images scored in so many days before now"
     )
     false_alarm_rate: float = Field(
         0.01,
@@ -45,12 +45,12 @@ class MonitorConfig(Section):
     smallest_fall: Fraction = Field(
         0.05, description="Fall of AUROC, sensitivity, specificity or calibration that matters"
     )
-    fewest_films: int = Field(50, ge=10, description="Films that a window needs to be compared")
-    most_films: int = Field(
-        2000, ge=100, description="Films of a larger window that are compared, of whole patients"
+    fewest_images: int = Field(50, ge=10, description="Images that a window needs to be compared")
+    most_images: int = Field(
+        2000, ge=100, description="Images of a larger window that are compared, of whole patients"
     )
     draws: int = Field(4999, ge=99, description="Random draws behind each p value")
-    output: str = Field("drift", description="Folder for copies of page and figures; empty: none")
+    output: str = Field("drift", description="Folder for copies of page and metrics; empty: none")
     artifacts: str = Field(DEFAULT_ARTIFACTS, description="The artifact store that keeps them")
     tracking: TrackingConfig = Field(default_factory=TrackingConfig, description="Tracking")
     seed: int = Field(0, ge=0, description="Seed of the draws")

@@ -28,24 +28,24 @@ Aspect = Literal[
 
 
 class MarginsConfig(Section):
-    """By how much a challenger may be worse than the champion on the same test films.
+    """By how much a challenger may be worse than the champion on the same test images.
 
     Held where the lower bound of the paired difference is above minus the margin.
     """
 
-    auroc: Fraction = Field(0.03, description="AUROC of all films")
+    auroc: Fraction = Field(0.03, description="AUROC of all images")
     auroc_of_group: Fraction = Field(0.1, description="AUROC of an age group")
-    sensitivity: Fraction = Field(0.08, description="Sensitivity on all films")
-    specificity: Fraction = Field(0.08, description="Specificity on all films")
+    sensitivity: Fraction = Field(0.08, description="Sensitivity on all images")
+    specificity: Fraction = Field(0.08, description="Specificity on all images")
 
 
 class FloorsConfig(Section):
     """What any model in use must reach; held where the lower bound is not below the floor."""
 
-    sensitivity: Fraction = Field(0.8, description="Sensitivity on all test films")
-    specificity: Fraction = Field(0.7, description="Specificity on all test films")
-    sensitivity_no_cast: Fraction = Field(0.75, description="Sensitivity on films without a cast")
-    specificity_no_cast: Fraction = Field(0.65, description="Specificity on films without a cast")
+    sensitivity: Fraction = Field(0.8, description="Sensitivity on all test images")
+    specificity: Fraction = Field(0.7, description="Specificity on all test images")
+    sensitivity_no_cast: Fraction = Field(0.75, description="Sensitivity on images without a cast")
+    specificity_no_cast: Fraction = Field(0.65, description="Specificity on images without a cast")
     sensitivity_initial: Fraction = Field(0.75, description="Sensitivity on initial exams")
     specificity_initial: Fraction = Field(0.65, description="Specificity on initial exams")
 
@@ -58,11 +58,11 @@ class GateConfig(Section):
     patients: int = Field(
         10, ge=2, description="An age group counts from so many patients, with and without fracture"
     )
-    test_films: Fraction = Field(
-        0.95, description="Share of the champion's test films on which the challenger was tested"
+    test_images: Fraction = Field(
+        0.95, description="Share of the champion's test images on which the challenger was tested"
     )
     changed_truth: Fraction = Field(
-        0.02, description="Largest share of common test films whose label differs between the two"
+        0.02, description="Largest share of common test images whose label differs between the two"
     )
     calibration_error: NoneOrNumber = Field(
         0.15, gt=0, le=1, description="Largest expected calibration error; none: not asked"
@@ -85,8 +85,8 @@ class GateConfig(Section):
     pointing: Fraction = Field(
         0.2, description="By how much heat maps may point at fractures less often than champion's"
     )
-    pointing_films: int = Field(
-        10, ge=1, description="Heat maps of an age group count from so many films with boxes"
+    pointing_images: int = Field(
+        10, ge=1, description="Heat maps of an age group count from so many images with boxes"
     )
     above_chance: bool = Field(
         True, description="Heat maps must not be shown to point at fractures less than by chance"

@@ -59,5 +59,5 @@ class RetrainConfig(Section):
         return tracking_folder(self.artifact_root, self.results)
 
     def preparation(self, model: ModelConfig) -> Preparation:
-        """Return how films are prepared for a model."""
+        """Return how images are prepared for a model."""
         return Preparation(size=model.size, **self.pixels.model_dump())

@@ -17,7 +17,7 @@ class RuntimeConfig(Section):
         description="Devices of one training: one, all (GPUs of the node), or a number of GPUs or, "
         "without a GPU, CPU processes",
     )
-    workers: int = Field(0, ge=0, description="Processes that decode films; 0: one per core")
+    workers: int = Field(0, ge=0, description="Processes that decode images; 0: one per core")
     dispatch: Literal["local", "deployments"] = Field(
         "local", description="Trainings run on this machine, or as deployments on the GPU pool"
     )
@@ -27,7 +27,7 @@ class RuntimeConfig(Section):
     micro_batch: NoneOrCount = Field(
         None,
         ge=1,
-        description="Films of a batch that go through the network at once; none: all, or as many "
+        description="Images of a batch that go through the network at once; none: all, or as many "
         "as a GPU's memory holds",
     )
     compile: Annotated[Literal["auto", "on", "off"], BeforeValidator(on_or_off)] = Field(

@@ -29,7 +29,7 @@ class Range(Section):
 
 
 class SearchConfig(Section):
-    """A search for better training settings, judged by validation films alone."""
+    """A search for better training settings, judged by validation images alone."""
 
     name: str = Field("search", min_length=1, description="Name; the same goes on where it stopped")
     model: str = Field(

@@ -11,10 +11,10 @@ Runtime = Literal["torch", "onnx"]
 
 
 class PredictionConfig(Section):
-    """Scoring of films with a bundle."""
+    """Scoring of images with a bundle."""
 
-    films: tuple[str, ...] = Field(
-        min_length=1, description="Films, folders, CSV tables (column file) or s3://bucket/prefix"
+    images: tuple[str, ...] = Field(
+        min_length=1, description="Images, folders, CSV tables (column file) or s3://bucket/prefix"
     )
     bundle: str = Field(
         description="Folder of a bundle, or its key in the artifact store; champion: the one "
@@ -29,7 +29,7 @@ class PredictionConfig(Section):
     ages: str | None = Field(None, description="CSV of filestem and age in years")
     labels: str | None = Field(None, description="Folder of YOLO labels, to take side markers out")
     artifacts: str = Field(DEFAULT_ARTIFACTS, description="The artifact store, where it is needed")
-    batch_size: int = Field(32, ge=1, description="Films that are read and scored together")
+    batch_size: int = Field(32, ge=1, description="Images that are read and scored together")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     runtime: Runtime = Field("torch", description="onnx for a bundle that was exported")
 

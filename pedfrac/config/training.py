@@ -24,7 +24,7 @@ class ModelConfig(Section):
 
 
 class AugmentConfig(Section):
-    """Random changes to each training film; strengths are the largest change either way."""
+    """Random changes to each training image; strengths are the largest change either way."""
 
     rotation: float = Field(15, ge=0, le=180, description="Rotation in degrees")
     shift: Fraction = Field(0.06, description="Shift as a share of the side")
@@ -40,8 +40,8 @@ class AugmentConfig(Section):
 class TrainingConfig(Section):
     """One training run; the same engine serves age classifier, generalist and specialists."""
 
-    epochs: int = Field(30, ge=1, description="Passes over the training films")
-    batch_size: int = Field(32, ge=1, description="Films per step, on all devices together")
+    epochs: int = Field(30, ge=1, description="Passes over the training images")
+    batch_size: int = Field(32, ge=1, description="Images per step, on all devices together")
     accumulation: int = Field(1, ge=1, description="Steps whose gradients add up to one update")
     learning_rate: float = Field(3e-4, gt=0, description="Peak learning rate of AdamW")
     weight_decay: float = Field(0.05, ge=0, description="Weight decay of AdamW")
@@ -49,9 +49,9 @@ class TrainingConfig(Section):
     clip_norm: NoneOrNumber = Field(1.0, gt=0, description="Largest gradient norm; none: no limit")
     ema_decay: float = Field(0.99, ge=0, lt=1, description="Decay of the weight average; 0: off")
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="Label smoothing")
-    patience: int = Field(10, ge=1, description="Epochs without a better figure before stopping")
+    patience: int = Field(10, ge=1, description="Epochs without a better metric before stopping")
     monitor: Literal["auroc", "f1", "accuracy", "loss"] = Field(
-        "auroc", description="Validation figure that chooses the best epoch"
+        "auroc", description="Validation metric that chooses the best epoch"
     )
     imbalance: Literal["sampler", "focal", "weighted", "none"] = Field(
         "sampler", description="The one correction of class imbalance"
@@ -96,7 +96,7 @@ class AgeTrainingConfig(TrainingConfig):
     """Training of the age classifier, whose several classes F1 sums up best."""
 
     monitor: Literal["auroc", "f1", "accuracy", "loss"] = Field(
-        "f1", description="Validation figure that chooses the best epoch"
+        "f1", description="Validation metric that chooses the best epoch"
     )
 
 
@@ -122,11 +122,11 @@ HeadKind = Literal["classes", "ordinal", "regression"]
 
 
 class AgeConfig(Section):
-    """The classifier that tells the age group from the film."""
+    """The classifier that tells the age group from the image."""
 
     head: HeadKind = Field(
         "classes",
-        description="What it learns: the age groups, whether the film is older than each of many "
+        description="What it learns: the age groups, whether the image is older than each of many "
         "ages (ordinal), or the age in years; the latter two also estimate the age",
     )
     model: AgeModelConfig = Field(

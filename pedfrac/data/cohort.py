@@ -1,4 +1,4 @@
-"""Cohort: the films that take part, and what each exclusion removed.
+"""Cohort: the images that take part, and what each exclusion removed.
 
 Not here: faults of the data (records) and who trains or tests (splitting).
 """
@@ -26,13 +26,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Cohort:
-    """The films that take part.
+    """The images that take part.
 
     ``table``: their rows of ``Records.table``, sorted by filestem.
     ``steps``: one dict per step in order: step, images, patients, fractured, normal, removed.
     ``groups``: one dict per age group, youngest first: group, name, from, to (years), and the
     counts ``before`` and ``after`` the exclusions: images, patients, fractured, normal.
-    An age group without films stands there with zeros.
+    An age group without images stands there with zeros.
     """
 
     table: pd.DataFrame
@@ -41,13 +41,13 @@ class Cohort:
 
 
 def make_cohort(records: Records, config: CohortConfig) -> Cohort:
-    """Leave out films by age, metal, diagnosis, cast, osteopenia and projection, in this order.
+    """Leave out images by age, metal, diagnosis, cast, osteopenia and projection, in this order.
 
-    Raises PedfracError where no film is left, naming what each step removed.
+    Raises PedfracError where no image is left, naming what each step removed.
     """
     ages = config.ages
     table = records.table
-    steps = [{"step": "usable records", "removed": 0, **count_films(table)}]
+    steps = [{"step": "usable records", "removed": 0, **count_images(table)}]
     table = _take(table, "age within bounds", ages.assign(table["age"]) >= 0, steps)
     before = table
     for name, keep in _exclusions(table, config):
@@ -58,8 +58,8 @@ def make_cohort(records: Records, config: CohortConfig) -> Cohort:
     return Cohort(table.reset_index(drop=True), steps, _group_counts(before, table, ages))
 
 
-def count_films(table: pd.DataFrame) -> dict[str, int]:
-    """Return images, patients, fractured and normal of a table of films."""
+def count_images(table: pd.DataFrame) -> dict[str, int]:
+    """Return images, patients, fractured and normal of a table of images."""
     fractured = int(table["fracture_visible"].sum())
     return {
         "images": len(table),
@@ -84,7 +84,7 @@ def load_cohort(folder: Path) -> Cohort:
 
 
 def _exclusions(table: pd.DataFrame, config: CohortConfig) -> Iterator[tuple[str, pd.Series]]:
-    """Yield the name of each configured exclusion and which films of the table it keeps."""
+    """Yield the name of each configured exclusion and which images of the table it keeps."""
     if config.exclude_metal:
         yield "without metal", ~table["metal"]
     if config.exclude_uncertain:
@@ -102,8 +102,8 @@ def _take(
     table: pd.DataFrame, name: str, keep: np.ndarray, steps: list[dict[str, Any]]
 ) -> pd.DataFrame:
     kept = table[keep]
-    steps.append({"step": name, "removed": len(table) - len(kept), **count_films(kept)})
-    logger.info("%s: %d films, %d removed", name, len(kept), len(table) - len(kept))
+    steps.append({"step": name, "removed": len(table) - len(kept), **count_images(kept)})
+    logger.info("%s: %d images, %d removed", name, len(kept), len(table) - len(kept))
     return kept
 
 
@@ -117,8 +117,8 @@ def _group_counts(
             "name": ages.name(group),
             "from": float(ages.bounds[group]),
             "to": float(ages.bounds[group + 1]),
-            "before": count_films(before[first == group]),
-            "after": count_films(after[last == group]),
+            "before": count_images(before[first == group]),
+            "after": count_images(after[last == group]),
         }
         for group in range(len(ages))
     ]

@@ -70,6 +70,7 @@ def _numbered(reader: Any) -> Iterator[tuple[int, list[Any]]]:
 
 
 def check_header(path: Path, header: list[str]) -> None:
+    """Raise PedfracError where columns are missing or repeated."""
     if not header:
         raise PedfracError(f"{path}: is empty; it must hold the columns {', '.join(COLUMNS)}")
     missing = [name for name in COLUMNS if name not in header]
@@ -86,6 +87,7 @@ def check_header(path: Path, header: list[str]) -> None:
 
 
 def note_unknown_columns(raw: pd.DataFrame, ledger: IssueLog) -> None:
+    """List the columns that nothing reads."""
     for name in raw.columns.drop("cells"):
         if name not in COLUMNS:
             ledger.note("column-unknown", name, "", "is not a column of the data set: not read")
@@ -120,7 +122,7 @@ def _drop_duplicates(raw: pd.DataFrame, ledger: IssueLog) -> None:
     once = raw["filestem"].drop_duplicates()
     first = dict(zip(once, once.index, strict=True))
     for line, stem in raw.loc[contradicting, "filestem"].items():
-        reason = f"rows of this film differ (first on line {first[stem]})"
+        reason = f"rows of this image differ (first on line {first[stem]})"
         ledger.drop(line, "duplicate-contradictory", "filestem", stem, reason)
     for line, stem in raw.loc[raw.duplicated() & ~contradicting, "filestem"].items():
         ledger.drop(line, "duplicate", "filestem", stem, f"repeats line {first[stem]}")

@@ -116,7 +116,7 @@ def add_paths(rows: pd.DataFrame, config: DataConfig, ledger: IssueLog) -> pd.Da
     _drop_missing(rows, files, config, ledger)
     for line, stem in rows["filestem"].items():
         if len(found := files.get(stem, [])) > 1:
-            reason = "the film must have one image file"
+            reason = "the image must have one image file"
             ledger.drop(line, "image-ambiguous", "image", " ".join(found), reason)
     rows = ledger.keep(rows)
     return rows.assign(image=[files[stem][0] for stem in rows["filestem"]])
@@ -179,7 +179,7 @@ def _inspect_ahead(
     with ThreadPoolExecutor(workers) as pool:
         for image in images:
             waiting.append(pool.submit(_facts_or_fault, root / image))
-            if len(waiting) > AHEAD * workers:  # one for each film would be most of all memory
+            if len(waiting) > AHEAD * workers:  # one for each image would be most of all memory
                 yield waiting.popleft().result()
         yield from (one.result() for one in waiting)
 
@@ -192,7 +192,7 @@ def _facts_or_fault(path: Path) -> ImageFacts | ImageFault:
 
 
 def _note_same_images(rows: pd.DataFrame, ledger: IssueLog) -> None:
-    """List films whose files are equal: under two patients they would leak across a split."""
+    """List images whose files are equal: under two patients they would leak across a split."""
     twins = rows[repeated_values(rows["sha256"])]
     first = twins.drop_duplicates("sha256").set_index("sha256")
     row: Any

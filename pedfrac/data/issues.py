@@ -28,12 +28,14 @@ class IssueLog:
     issues: list[_Issue] = field(default_factory=list)
 
     def drop(self, line: Any, kind: str, name: str, value: object, reason: str) -> None:
+        """Leave a row out of the table and record why."""
         stem = self.stems[line]
         self.issues.append(_Issue(stem, int(line), kind, name, str(value), reason, True))
 
     def note(
         self, kind: str, name: str, value: object, reason: str, stem: str = "", line: Any = 0
     ) -> None:
+        """Record an issue whose row stays in the table."""
         self.issues.append(_Issue(stem, int(line), kind, name, str(value), reason, False))
 
     def keep(self, rows: pd.DataFrame) -> pd.DataFrame:
@@ -41,14 +43,17 @@ class IssueLog:
         return rows[~rows.index.isin({issue.line for issue in self.issues if issue.dropped})]
 
     def table(self) -> pd.DataFrame:
+        """Return all issues as a table, sorted by file stem."""
         return as_table(sorted(self.issues), ISSUE_TYPES)
 
 
 def count_values(values: pd.Series) -> dict[str, int]:
+    """Return how often each value occurs."""
     return {str(name): int(count) for name, count in values.value_counts().sort_index().items()}
 
 
 def examples_of(issues: pd.DataFrame) -> str:
+    """Return the number of issues of each kind and the first three, in one line."""
     kinds = ", ".join(f"{kind} {count}" for kind, count in count_values(issues["kind"]).items())
     first = issues[issues["dropped"]].head(3)
     named = "; ".join(

@@ -37,13 +37,13 @@ def add_labels(
 def _boxes_of(
     rows: pd.DataFrame, names: Container[str], folder: Path, ledger: IssueLog
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield the boxes of films in order of their names, each with the film's row."""
+    """Yield the boxes of images in order of their names, each with the image's row."""
     row: Any
     for row in rows[["filestem", "width", "height"]].sort_values("filestem").itertuples():
         if row.filestem in names:
             yield from _read_labels(folder / f"{row.filestem}.txt", row, ledger)
         else:
-            reason = "no label file: taken as a film without boxes"
+            reason = "no label file: taken as an image without boxes"
             ledger.note("label-missing", "labels", "", reason, row.filestem, row.Index)
 
 
@@ -100,11 +100,11 @@ def _parse_box(line: str, tolerance: tuple[float, float]) -> tuple[int, float, f
 def _check_flag(
     rows: pd.DataFrame, boxes: pd.DataFrame, column: str, name: str, ledger: IssueLog
 ) -> None:
-    """Drop films where box and flag contradict; a set that has no such box at all is only noted."""
+    """Drop images whose box and flag disagree; a dataset without any such box is only noted."""
     boxed = boxes.loc[boxes["class_id"] == CLASSES.index(name), "line"]
     if boxed.empty:
         if count := int(rows[column].sum()):
-            reason = f"no film of the set has a {name} box: the flag is not checked"
+            reason = f"no image of the set has a {name} box: the flag is not checked"
             ledger.note(f"no-{name}-boxes", column, count, reason)
         return
     has_box = rows.index.isin(boxed)

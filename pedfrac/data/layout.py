@@ -64,6 +64,7 @@ def find_label_folder(root: Path) -> Path:
 
 
 def find_image_files(root: Path) -> dict[str, list[str]]:
+    """Return the paths of all images below a root, by file stem."""
     files: dict[str, list[str]] = {}
     for folder in find_image_folders(root):
         for name in folder_names(folder):
@@ -74,6 +75,7 @@ def find_image_files(root: Path) -> dict[str, list[str]]:
 
 
 def folder_names(folder: Path) -> list[str]:
+    """Return the names of the files in a folder, sorted."""
     with os.scandir(folder) as entries:
         return sorted(entry.name for entry in entries if entry.is_file())
 

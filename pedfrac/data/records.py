@@ -1,6 +1,6 @@
 """Records: the data set read into one validated table, with its boxes and a list of every fault.
 
-Not here: which films take part (cohort) and what becomes of their pixels (nothing is decoded).
+Not here: which images take part (cohort) and what becomes of their pixels (nothing is decoded).
 """
 
 import logging
@@ -26,9 +26,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Records:
-    """The films that can be used, their boxes, and everything that was wrong with the data set.
+    """The images that can be used, their boxes, and everything that was wrong with the data set.
 
-    ``table``: one row per usable film, sorted by filestem: the 17 columns (flags bool, age in
+    ``table``: one row per usable image, sorted by filestem: the 17 columns (flags bool, age in
     years, pixel_spacing in mm or NaN), ``image`` (path relative to the root), ``width`` and
     ``height`` in pixels and the ``sha256`` of the file; "" and 0 where images were not looked at.
     ``boxes``: filestem, class_id (index into CLASSES), centre and size as shares of the image.

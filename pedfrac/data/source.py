@@ -88,7 +88,7 @@ def fetched_below(url: str, wanted: Callable[[str], bool]) -> dict[str, tuple[Pa
     """
     from pedfrac.storage.s3_client import Objects
 
-    objects, selection = Objects(url), "films"
+    objects, selection = Objects(url), "images"
     found = [one for one in objects.listing() if wanted(one.name)]
     if not found and "/" in url.removeprefix("s3://").rstrip("/"):
         above, _, selection = url.rstrip("/").rpartition("/")

@@ -10,7 +10,7 @@ import pandas as pd
 
 from pedfrac.age_groups import AgeGroups
 from pedfrac.config.data import SplitConfig
-from pedfrac.data.cohort import count_films
+from pedfrac.data.cohort import count_images
 from pedfrac.data.tables import read_table, write_table
 from pedfrac.errors import PedfracError
 from pedfrac.storage.files import write_json
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 PARTS = ("train", "validation", "test", "left_out")
 PLACES = PARTS[:3]
 
-# Reasons why a film is left out; they are the keys of the counts in the report.
+# Reasons why an image is left out; they are the keys of the counts in the report.
 TEST_PATIENT = "patient is in the test set"
 SPLIT_TYPES: dict[str, Any] = {
     "filestem": "str",
@@ -34,12 +34,12 @@ SplitReport = dict[str, Any]
 
 @dataclass(frozen=True)
 class Split:
-    """A part for every film. It cannot be made where two parts share a patient.
+    """A part for every image. It cannot be made where two parts share a patient.
 
     ``table``, sorted by filestem: filestem, patient_id, ``part`` (one of PARTS), ``reason`` (why
     left out, else ""), ``place`` (the part that the patient belongs to, or "": so that a patient
-    whose films are all left out keeps it in the next split) and ``fold`` (-1: no fold).
-    Raises PedfracError that names the patients and films at fault.
+    whose images are all left out keeps it in the next split) and ``fold`` (-1: no fold).
+    Raises PedfracError that names the patients and images at fault.
     """
 
     table: pd.DataFrame
@@ -49,10 +49,10 @@ class Split:
         if missing:
             raise PedfracError(f"split: column {', '.join(sorted(missing))} is missing")
         _refuse_unknown_parts(self.table)
-        _refuse_repeated_films(self.table)
+        _refuse_repeated_images(self.table)
         refuse_shared_patients(self.table)
 
-    def films(self, part: str) -> list[str]:
+    def images(self, part: str) -> list[str]:
         """Return the filestems of a part, sorted."""
         if part not in PARTS:
             raise PedfracError(f"part {part!r} must be one of {', '.join(PARTS)}")
@@ -89,15 +89,16 @@ def _refuse_unknown_parts(table: pd.DataFrame) -> None:
         )
 
 
-def _refuse_repeated_films(table: pd.DataFrame) -> None:
+def _refuse_repeated_images(table: pd.DataFrame) -> None:
     repeated = table.loc[table["filestem"].duplicated(), "filestem"].unique()
     if len(repeated):
         raise PedfracError(
-            f"split: {len(repeated)} films are named more than once: {', '.join(repeated[:5])}"
+            f"split: {len(repeated)} images are named more than once: {', '.join(repeated[:5])}"
         )
 
 
 def refuse_shared_patients(table: pd.DataFrame) -> None:
+    """Raise PedfracError where a patient is in more than one part."""
     used = table[table["part"] != "left_out"]
     parts = used.groupby("patient_id")["part"].nunique()
     shared = sorted(parts.index[parts > 1])
@@ -115,40 +116,41 @@ def refuse_shared_patients(table: pd.DataFrame) -> None:
 
 
 def refuse_empty(split: Split, config: SplitConfig) -> None:
+    """Raise PedfracError where a part that is needed has no image."""
     for part in ("train", "validation"):
-        if not split.films(part):
+        if not split.images(part):
             advice = f"look at {config.file}" if config.file else "lower split.test_per_year"
             raise PedfracError(
-                f"split: no film is left for {part} "
-                f"({len(split.films('test'))} of {len(split.table)} films test); {advice}"
+                f"split: no image is left for {part} "
+                f"({len(split.images('test'))} of {len(split.table)} images test); {advice}"
             )
-    if not split.films("test"):
+    if not split.images("test"):
         logger.warning("the test set is empty")
 
 
 # ---- the report -------------------------------------------------------------------------------
-def describe_split(films: pd.DataFrame, split: Split, ages: AgeGroups) -> dict[str, Any]:
-    """Return counts per part and age group, why films are left out, and the proof."""
-    left_out = films.loc[films["part"] == "left_out", "reason"].value_counts().sort_index()
+def describe_split(images: pd.DataFrame, split: Split, ages: AgeGroups) -> dict[str, Any]:
+    """Return counts per part and age group, why images are left out, and the proof."""
+    left_out = images.loc[images["part"] == "left_out", "reason"].value_counts().sort_index()
     return {
-        "parts": {part: count_films(films[films["part"] == part]) for part in PARTS},
+        "parts": {part: count_images(images[images["part"] == part]) for part in PARTS},
         "groups": [
             {"group": group, "name": ages.name(group)}
             | {
-                part: count_films(films[(films["part"] == part) & (films["group"] == group)])
+                part: count_images(images[(images["part"] == part) & (images["group"] == group)])
                 for part in PARTS
             }
             for group in range(len(ages))
         ],
         "left_out": {str(reason): int(count) for reason, count in left_out.items()},
-        "folds": _fold_counts(films),
+        "folds": _fold_counts(images),
         "disjoint": prove_disjoint(split),
     }
 
 
-def _fold_counts(films: pd.DataFrame) -> list[dict[str, int]]:
-    folded = films[films["fold"] >= 0]
-    return [{"fold": int(str(fold)), **count_films(rows)} for fold, rows in folded.groupby("fold")]
+def _fold_counts(images: pd.DataFrame) -> list[dict[str, int]]:
+    folded = images[images["fold"] >= 0]
+    return [{"fold": int(str(fold)), **count_images(rows)} for fold, rows in folded.groupby("fold")]
 
 
 def prove_disjoint(split: Split) -> dict[str, Any]:

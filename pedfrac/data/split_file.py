@@ -42,7 +42,7 @@ def read_split_file(path: Path) -> pd.DataFrame:
     except (UnicodeDecodeError, csv.Error) as error:
         raise PedfracError(f"{path}: is not a CSV in UTF-8 ({error})") from None
     if not named:
-        raise PedfracError(f"{path}: names no film")
+        raise PedfracError(f"{path}: names no image")
     table = pd.DataFrame({"filestem": list(named), "part": list(named.values())}, dtype="str")
     _refuse_shared_stems(table, path)
     return table
@@ -64,22 +64,22 @@ def _named_parts(path: Path, reader: csv.DictReader) -> Iterable[tuple[str, str]
 
 
 # ---- a split made elsewhere -------------------------------------------------------------------
-def place_by_file(films: pd.DataFrame, path: Path) -> dict[str, Any]:
-    """Give every film the part that a split file names; return the counts."""
+def place_by_file(images: pd.DataFrame, path: Path) -> dict[str, Any]:
+    """Give every image the part that a split file names; return the counts."""
     named = read_split_file(path)
     parts = named.set_index("filestem")["part"]
-    found = films["filestem"].map(parts)
-    places = found.dropna().groupby(films["patient_id"]).first()
-    films["part"] = found.fillna("left_out").astype("str")
-    films["place"] = films["patient_id"].map(places).fillna("").astype("str")
-    leave_out(films, found.isna(), NOT_NAMED)
-    absent = named.loc[~named["filestem"].isin(films["filestem"]), "filestem"]
-    unnamed = films.loc[found.isna(), "filestem"]
+    found = images["filestem"].map(parts)
+    places = found.dropna().groupby(images["patient_id"]).first()
+    images["part"] = found.fillna("left_out").astype("str")
+    images["place"] = images["patient_id"].map(places).fillna("").astype("str")
+    leave_out(images, found.isna(), NOT_NAMED)
+    absent = named.loc[~named["filestem"].isin(images["filestem"]), "filestem"]
+    unnamed = images.loc[found.isna(), "filestem"]
     return {
         "name": path.name,
-        "films": _by_part(named["part"]),
-        "films_in_cohort": _by_part(found.dropna()),
-        "films_not_in_cohort": len(absent),
+        "images": _by_part(named["part"]),
+        "images_in_cohort": _by_part(found.dropna()),
+        "images_not_in_cohort": len(absent),
         "not_in_cohort_such_as": absent.head(5).tolist(),
         "cohort_not_named": len(unnamed),
         "not_named_such_as": unnamed.head(5).tolist(),
@@ -87,7 +87,7 @@ def place_by_file(films: pd.DataFrame, path: Path) -> dict[str, Any]:
 
 
 def _refuse_shared_stems(named: pd.DataFrame, path: Path) -> None:
-    """Refuse a file that shares patients, be their films in the cohort or not."""
+    """Refuse a file that shares patients, be their images in the cohort or not."""
     table = named.assign(patient_id=named["filestem"].str.split("_").str[0])
     try:
         refuse_shared_patients(table)

@@ -42,28 +42,28 @@ def make_split(
     """Place every patient of a cohort, by rule or by ``config.file``; return split and report.
 
     ``cohort``: filestem, patient_id, age (years), fracture_visible; the order of rows is of no
-    account, the same films and seed give the same split. ``previous``, an earlier ``Split.table``,
+    account, the same images and seed give the same split. ``previous``, an earlier ``Split.table``,
     keeps each of its patients where it was; without it a new patient may displace a few others,
     since a test set of fixed size depends on who else is there. A split file overrules both.
     Folds count where one is chosen; those held out in turn are cut from this split (``cut_fold``).
     Raises PedfracError where training or validation would be empty or a patient be shared.
     """
     config = config.of_the_bundle
-    films = _prepare(cohort, config, ages)
+    images = _prepare(cohort, config, ages)
     report: SplitReport = {"source": "file" if config.file else "rule"}
     if config.file:
-        report["file"] = place_by_file(films, Path(config.file))
+        report["file"] = place_by_file(images, Path(config.file))
     else:
-        report["previous"] = _keep_previous(films, config, previous)
-        report["test_intervals"] = draw_test_set(films, config)
-        _place_others(films, config)
+        report["previous"] = _keep_previous(images, config, previous)
+        report["test_intervals"] = draw_test_set(images, config)
+        _place_others(images, config)
         if previous is not None:
-            report["previous"] |= {"moved_patients": _count_moved(films, previous)}
+            report["previous"] |= {"moved_patients": _count_moved(images, previous)}
     if config.balance_training:
-        _balance_training(films)
-    split = Split(films[list(SPLIT_TYPES)].astype(SPLIT_TYPES).reset_index(drop=True))
+        _balance_training(images)
+    split = Split(images[list(SPLIT_TYPES)].astype(SPLIT_TYPES).reset_index(drop=True))
     refuse_empty(split, config)
-    return split, report | describe_split(films, split, ages)
+    return split, report | describe_split(images, split, ages)
 
 
 def cut_fold(
@@ -73,14 +73,14 @@ def cut_fold(
 
     The patients are dealt into folds by age group and fracture, alike for every ``fold``. Those of
     this one become the part ``test``, and of the others ``config.validation_fraction`` validate,
-    so that no held-out film has trained, stopped, chosen or calibrated a network of the fold. The
+    so that no held-out image has trained, stopped, chosen or calibrated a network of the fold. The
     test set of ``split`` stays out, and so does what it left out but for balance.
     Raises PedfracError where a part would be empty.
     """
     folds = config.folds or 0
-    films = _prepare(cohort, config, ages)
-    _take_others(films, split)
-    pool = films[films["part"] == ""].sort_values(["validation_draw", "patient_id"])
+    images = _prepare(cohort, config, ages)
+    _take_others(images, split)
+    pool = images[images["part"] == ""].sort_values(["validation_draw", "patient_id"])
     patients = pool.groupby("patient_id", sort=False).agg(
         group=("group", "min"), fracture=("fracture_visible", "any")
     )
@@ -89,55 +89,55 @@ def cut_fold(
     others = patients[patients["fold"] != fold].copy()
     _draw_validation(others, config.validation_fraction)
     patients["place"] = others["place"].reindex(patients.index, fill_value="test")
-    _take_places(films, patients)
+    _take_places(images, patients)
     if config.balance_training:
-        _balance_training(films)
-    made = Split(films[list(SPLIT_TYPES)].astype(SPLIT_TYPES).reset_index(drop=True))
-    if not all(made.films(part) for part in PLACES):
+        _balance_training(images)
+    made = Split(images[list(SPLIT_TYPES)].astype(SPLIT_TYPES).reset_index(drop=True))
+    if not all(made.images(part) for part in PLACES):
         raise PedfracError(
             f"split: {len(patients)} patients cannot be cut into {folds} folds, each with patients "
             "to train, to validate and to hold out; lower split.folds"
         )
-    return made, {"source": "fold", "fold": fold} | describe_split(films, made, ages)
+    return made, {"source": "fold", "fold": fold} | describe_split(images, made, ages)
 
 
-def _take_others(films: pd.DataFrame, split: Split) -> None:
-    """Leave out the films that a split tests or leaves out, but for balance."""
-    table = split.table.set_index("filestem").reindex(films["filestem"])
+def _take_others(images: pd.DataFrame, split: Split) -> None:
+    """Leave out the images that a split tests or leaves out, but for balance."""
+    table = split.table.set_index("filestem").reindex(images["filestem"])
     part, reason = table["part"].to_numpy(), table["reason"].to_numpy()
     out = (part == "left_out") & (reason != BALANCED)
-    films.loc[out, ["part", "reason"]] = np.stack([part[out], reason[out]], axis=1)
-    leave_out(films, part == "test", TEST_PATIENT)
+    images.loc[out, ["part", "reason"]] = np.stack([part[out], reason[out]], axis=1)
+    leave_out(images, part == "test", TEST_PATIENT)
 
 
-def _take_places(films: pd.DataFrame, patients: pd.DataFrame) -> None:
-    """Give the films without a part that of their patient, and all films their patient's fold."""
-    films["fold"] = films["patient_id"].map(patients["fold"]).fillna(-1).astype("int64")
-    rest = films["part"] == ""
-    films.loc[rest, "place"] = films.loc[rest, "patient_id"].map(patients["place"])
-    films.loc[rest, "part"] = films.loc[rest, "place"]
+def _take_places(images: pd.DataFrame, patients: pd.DataFrame) -> None:
+    """Give the images without a part that of their patient, and all images their patient's fold."""
+    images["fold"] = images["patient_id"].map(patients["fold"]).fillna(-1).astype("int64")
+    rest = images["part"] == ""
+    images.loc[rest, "place"] = images.loc[rest, "patient_id"].map(patients["place"])
+    images.loc[rest, "part"] = images.loc[rest, "place"]
 
 
-# ---- films in a fixed order -------------------------------------------------------------------
+# ---- images in a fixed order -------------------------------------------------------------------
 def _prepare(cohort: pd.DataFrame, config: SplitConfig, ages: AgeGroups) -> pd.DataFrame:
-    """Return the films sorted by filestem, with year of age, stable draws, and no place yet."""
-    films = cohort[["filestem", "patient_id", "age", "fracture_visible"]]
-    films = films.sort_values("filestem", ignore_index=True)
-    films["fracture_visible"] = films["fracture_visible"].astype(bool)
-    films["group"] = ages.assign(films["age"])
-    outside = films.loc[films["group"] < 0, "filestem"]
+    """Return the images sorted by filestem, with year of age, stable draws, and no place yet."""
+    images = cohort[["filestem", "patient_id", "age", "fracture_visible"]]
+    images = images.sort_values("filestem", ignore_index=True)
+    images["fracture_visible"] = images["fracture_visible"].astype(bool)
+    images["group"] = ages.assign(images["age"])
+    outside = images.loc[images["group"] < 0, "filestem"]
     if len(outside):
         raise PedfracError(
-            f"split: {len(outside)} films lie outside the ages {ages.bounds[0]:g} to "
+            f"split: {len(outside)} images lie outside the ages {ages.bounds[0]:g} to "
             f"{ages.bounds[-1]:g}, such as {outside.iloc[0]}; make the cohort with these bounds"
         )
-    films["year"] = _years(films["age"], ages)
+    images["year"] = _years(images["age"], ages)
     # Two draws: who was not drawn for the test set must not be first to validate.
     for purpose in ("test", "validation"):
-        draws = {p: _draw(config.seed, purpose, p) for p in films["patient_id"].unique()}
-        films[f"{purpose}_draw"] = films["patient_id"].map(draws)
-    films["film_draw"] = [_draw(config.seed, "film", stem) for stem in films["filestem"]]
-    return films.assign(part="", reason="", place="", fold=-1)
+        draws = {p: _draw(config.seed, purpose, p) for p in images["patient_id"].unique()}
+        images[f"{purpose}_draw"] = images["patient_id"].map(draws)
+    images["image_draw"] = [_draw(config.seed, "image", stem) for stem in images["filestem"]]
+    return images.assign(part="", reason="", place="", fold=-1)
 
 
 def _years(age: pd.Series, ages: AgeGroups) -> pd.Series:
@@ -153,34 +153,34 @@ def _draw(seed: int, purpose: str, name: object) -> int:
 
 # ---- what an earlier split has decided --------------------------------------------------------
 def _keep_previous(
-    films: pd.DataFrame, config: SplitConfig, previous: pd.DataFrame | None
+    images: pd.DataFrame, config: SplitConfig, previous: pd.DataFrame | None
 ) -> dict[str, Any] | None:
-    """Give the patients of an earlier split their old place, and its test films their part."""
+    """Give the patients of an earlier split their old place, and its test images their part."""
     if previous is None:
         return None
     Split(previous)
     places, folds = _patient_places(previous), _patient_folds(previous, config)
-    known = films["patient_id"].isin(places.index)
-    films["place"] = films["patient_id"].map(places).fillna("").astype("str")
+    known = images["patient_id"].isin(places.index)
+    images["place"] = images["patient_id"].map(places).fillna("").astype("str")
     if config.folds:
-        films["fold"] = films["patient_id"].map(folds).fillna(-1).astype("int64")
+        images["fold"] = images["patient_id"].map(folds).fillna(-1).astype("int64")
         # The fold decides who validates; patients of a split without folds are dealt like new ones.
-        films.loc[films["place"].isin(("train", "validation")), "place"] = "by fold"
+        images.loc[images["place"].isin(("train", "validation")), "place"] = "by fold"
     tests = previous.loc[previous["part"] == "test", "filestem"]
-    films.loc[films["filestem"].isin(tests), "part"] = "test"
-    leave_out(films, known & (films["place"] == "test") & (films["part"] == ""), TEST_PATIENT)
-    leave_out(films, known & (films["place"] == ""), NO_PLACE)
+    images.loc[images["filestem"].isin(tests), "part"] = "test"
+    leave_out(images, known & (images["place"] == "test") & (images["part"] == ""), TEST_PATIENT)
+    leave_out(images, known & (images["place"] == ""), NO_PLACE)
     return {
-        "kept_patients": int(films.loc[known, "patient_id"].nunique()),
-        "new_patients": int(films.loc[~known, "patient_id"].nunique()),
-        "vanished_patients": len(set(places.index) - set(films["patient_id"])),
-        "vanished_films": len(set(previous["filestem"]) - set(films["filestem"])),
-        "vanished_test_films": len(set(tests) - set(films["filestem"])),
+        "kept_patients": int(images.loc[known, "patient_id"].nunique()),
+        "new_patients": int(images.loc[~known, "patient_id"].nunique()),
+        "vanished_patients": len(set(places.index) - set(images["patient_id"])),
+        "vanished_images": len(set(previous["filestem"]) - set(images["filestem"])),
+        "vanished_test_images": len(set(tests) - set(images["filestem"])),
     }
 
 
 def _patient_places(previous: pd.DataFrame) -> pd.Series:
-    """Return the place of each patient of a split: its films' part, or what is written there."""
+    """Return the place of each patient of a split: its images' part, or what is written there."""
     used = previous[previous["part"] != "left_out"].drop_duplicates("patient_id")
     places = pd.Series("", index=previous["patient_id"].unique(), dtype="str")
     if "place" in previous:
@@ -189,10 +189,10 @@ def _patient_places(previous: pd.DataFrame) -> pd.Series:
     return places
 
 
-def _count_moved(films: pd.DataFrame, previous: pd.DataFrame) -> int:
+def _count_moved(images: pd.DataFrame, previous: pd.DataFrame) -> int:
     """Count the patients who are elsewhere than before: none, unless another fold validates."""
-    before = films["patient_id"].map(_patient_places(previous))
-    return int(films.loc[before.notna() & (before != films["place"]), "patient_id"].nunique())
+    before = images["patient_id"].map(_patient_places(previous))
+    return int(images.loc[before.notna() & (before != images["place"]), "patient_id"].nunique())
 
 
 def _patient_folds(previous: pd.DataFrame, config: SplitConfig) -> pd.Series:
@@ -209,9 +209,9 @@ def _patient_folds(previous: pd.DataFrame, config: SplitConfig) -> pd.Series:
 
 
 # ---- training and validation ------------------------------------------------------------------
-def _place_others(films: pd.DataFrame, config: SplitConfig) -> None:
+def _place_others(images: pd.DataFrame, config: SplitConfig) -> None:
     """Deal the patients without a place to training and validation, or into folds, by stratum."""
-    pool = films[films["part"] == ""].sort_values(["validation_draw", "patient_id"])
+    pool = images[images["part"] == ""].sort_values(["validation_draw", "patient_id"])
     patients = pool.groupby("patient_id", sort=False).agg(
         group=("group", "min"), fracture=("fracture_visible", "any")
     )
@@ -222,7 +222,7 @@ def _place_others(films: pd.DataFrame, config: SplitConfig) -> None:
         patients["place"] = np.where(patients["fold"] == config.fold, "validation", "train")
     else:
         _draw_validation(patients, config.validation_fraction)
-    _take_places(films, patients)
+    _take_places(images, patients)
 
 
 def _draw_validation(patients: pd.DataFrame, fraction: float) -> None:
@@ -255,11 +255,11 @@ def _deal_folds(patients: pd.DataFrame, folds: int) -> None:
             patients.loc[patient, "fold"] = fold
 
 
-def _balance_training(films: pd.DataFrame) -> None:
-    """Keep as many fractured as normal training films in each year of age, by lowest draw."""
-    train = films[films["part"] == "train"].sort_values(["film_draw", "filestem"])
+def _balance_training(images: pd.DataFrame) -> None:
+    """Keep as many fractured as normal training images in each year of age, by lowest draw."""
+    train = images[images["part"] == "train"].sort_values(["image_draw", "filestem"])
     labels = train.groupby(["year", "fracture_visible"])
     counts = labels.size().unstack(fill_value=0).reindex(columns=[True, False], fill_value=0)
     pairs = train["year"].map(counts.min(axis=1))
     surplus = train.index[labels.cumcount() >= pairs]
-    leave_out(films, films.index.isin(surplus), BALANCED)
+    leave_out(images, images.index.isin(surplus), BALANCED)

@@ -10,21 +10,22 @@ from pedfrac.config.data import SplitConfig
 from pedfrac.data.split import TEST_PATIENT
 
 
-def leave_out(films: pd.DataFrame, which: pd.Series | np.ndarray, reason: str) -> None:
-    films.loc[which, "part"] = "left_out"
-    films.loc[which, "reason"] = reason
+def leave_out(images: pd.DataFrame, which: pd.Series | np.ndarray, reason: str) -> None:
+    """Mark images as not used, with the reason."""
+    images.loc[which, "part"] = "left_out"
+    images.loc[which, "reason"] = reason
 
 
 # ---- the test set -----------------------------------------------------------------------------
-def draw_test_set(films: pd.DataFrame, config: SplitConfig) -> dict[str, Any]:
-    """Fill each year of age with pairs of a fractured and a normal film, youngest year first."""
-    per_patient = Counter(films.loc[films["part"] == "test", "patient_id"])
-    fresh = films[(films["place"] == "") & (films["part"] == "")]
+def draw_test_set(images: pd.DataFrame, config: SplitConfig) -> dict[str, Any]:
+    """Fill each year of age with pairs of a fractured and a normal image, youngest year first."""
+    per_patient = Counter(images.loc[images["part"] == "test", "patient_id"])
+    fresh = images[(images["place"] == "") & (images["part"] == "")]
     years = dict(iter(fresh.groupby("year")))
-    kept = films[films["part"] == "test"].groupby(["year", "fracture_visible"]).size().to_dict()
+    kept = images[images["part"] == "test"].groupby(["year", "fracture_visible"]).size().to_dict()
     chosen: list[int] = []
     unfilled = []
-    for year in sorted(films["year"].unique()):
+    for year in sorted(images["year"].unique()):
         have = {label: int(kept.get((year, label), 0)) for label in (True, False)}
         pools = _pools(years.get(year, fresh.iloc[:0]), per_patient, config)
         available = {label: len(set(pool["patient_id"])) for label, pool in pools.items()}
@@ -32,10 +33,10 @@ def draw_test_set(films: pd.DataFrame, config: SplitConfig) -> dict[str, Any]:
         chosen.extend(drawn)
         if min(have.values()) < config.test_per_year:
             unfilled.append(_unfilled(int(year), have, available, config))
-    films.loc[chosen, "part"] = "test"
-    testing = films["patient_id"].isin(films.loc[chosen, "patient_id"])
-    films.loc[testing, "place"] = "test"
-    leave_out(films, testing & (films["part"] == ""), TEST_PATIENT)
+    images.loc[chosen, "part"] = "test"
+    testing = images["patient_id"].isin(images.loc[chosen, "patient_id"])
+    images.loc[testing, "place"] = "test"
+    leave_out(images, testing & (images["part"] == ""), TEST_PATIENT)
     return {"pairs_wanted": config.test_per_year, "unfilled": unfilled}
 
 
@@ -58,12 +59,12 @@ def _unfilled(
 def _pools(
     rows: pd.DataFrame, per_patient: Counter[int], config: SplitConfig
 ) -> dict[bool, pd.DataFrame]:
-    """Return the free films of one year by label, in the order in which they are drawn."""
+    """Return the free images of one year by label, in the order in which they are drawn."""
     full = [p for p, count in per_patient.items() if count >= config.test_images_per_patient]
-    rows = rows[~rows["patient_id"].isin(full)].sort_values("film_draw")
-    # Every patient's first film before anyone's second: more patients in the test set.
+    rows = rows[~rows["patient_id"].isin(full)].sort_values("image_draw")
+    # Every patient's first image before anyone's second: more patients in the test set.
     turn = rows.groupby(["patient_id", "fracture_visible"]).cumcount()
-    rows = rows.assign(turn=turn).sort_values(["turn", "test_draw", "film_draw"])
+    rows = rows.assign(turn=turn).sort_values(["turn", "test_draw", "image_draw"])
     return {label: rows[rows["fracture_visible"] == label] for label in (True, False)}
 
 
@@ -74,10 +75,10 @@ def _fill_year(
     per_patient: Counter[int],
     config: SplitConfig,
 ) -> list[int]:
-    """Draw films of one year until it is full or no pair is left; count them in have, per_patient.
+    """Draw images of one year until it is full or no pair is left; count them in have, per_patient.
 
-    The scarcer label draws first, so that a patient with both kinds of film goes where the need
-    is. Where earlier films have vanished, single films first make the old pairs whole.
+    The scarcer label draws first, so that a patient with both kinds of image goes where the need
+    is. Where earlier images have vanished, single images first make the old pairs whole.
     """
     queues = {
         label: iter(list(zip(pool.index, pool["patient_id"], strict=True)))
@@ -87,11 +88,11 @@ def _fill_year(
     drawn: list[int] = []
 
     def take(label: bool) -> int | None:
-        for film, patient in queues[label]:
+        for image, patient in queues[label]:
             if per_patient[patient] < config.test_images_per_patient:
                 per_patient[patient] += 1
                 have[label] += 1
-                drawn.append(film)
+                drawn.append(image)
                 return patient
         return None
 

@@ -1,4 +1,4 @@
-"""Routing: what it costs that the age is told from the film, and the films whose age is in doubt.
+"""Routing: what it costs that the age is told from the image, and the images whose age is in doubt.
 
 Not here: how well the age classifier does as such (evaluation), and scoring itself (bundle).
 """
@@ -16,36 +16,37 @@ from pedfrac.statistics.intervals import Floats
 from pedfrac.statistics.patient_bootstrap import PatientBootstrap
 
 RECORDED, PREDICTED, SOFT = "recorded age", "predicted age", "soft"
-LISTED = 50  # films in doubt that are named; the others are counted
+LISTED = 50  # images in doubt that are named; the others are counted
 
 
 class _Route:
-    """Score, threshold and call of each film by one way to choose its specialist."""
+    """Score, threshold and call of each image by one way to choose its specialist."""
 
     def __init__(self, specialists: Floats, thresholds: Floats, weights: Floats):
         self.score = (specialists * weights).sum(axis=1)
         self.call = self.score >= weights @ thresholds
 
 
-def routing_figures(
+def routing_metrics(
     predictions: pd.DataFrame, ages: AgeGroups, thresholds: list[float], config: EvaluationConfig
 ) -> dict[str, Any]:
-    """Return the figures of the specialists under each way to choose among them, as JSON.
+    """Return the metrics of the specialists under each way to choose among them, as JSON.
 
-    ``predictions``: one row a film: filestem, patient_id, age, fracture_visible, group (recorded),
-    the age classifier's probabilities ``age_0``… and every specialist's probability of a fracture
-    ``specialist_0``…; ``thresholds`` of the specialists. Films without a recorded group are left
-    out and counted: ``unrecorded``.
+    ``predictions``: one row an image: filestem, patient_id, age, fracture_visible, group
+    (recorded), the age classifier's probabilities ``age_0``… and every specialist's probability of
+    a fracture ``specialist_0``…; ``thresholds`` of the specialists. Images without a recorded
+    group are left out and counted: ``unrecorded``.
 
-    ``routes``: figures by ``recorded age``; by ``predicted age``, the most probable group's
+    ``routes``: metrics by ``recorded age``; by ``predicted age``, the most probable group's
     specialist; and by ``soft`` routing, in which scores and thresholds are means of all
     specialists' weighted by the age probabilities. ``change``: what each gains on recorded age,
-    paired by patients. ``errors``: films sent to a wrong specialist, to a neighbouring age group's
+    paired by patients. ``errors``: images sent to a wrong specialist, to a neighbouring age group's
     (``adjacent``) and to another (``far``): their share, and how often the call is thereby another
     (``changed``), wrong instead of right (``harmed``) or right instead of wrong (``helped``).
-    ``groups``: the share sent wrong, by recorded group. ``doubtful``: films whose recorded group is
-    less probable than ``config.age_doubt``, the least probable first: age or film may be another's.
-    Raises PedfracError that names a missing column, or a film with a score that is no number.
+    ``groups``: the share sent wrong, by recorded group. ``doubtful``: images whose recorded group
+    is less probable than ``config.age_doubt``, the least probable first: age or image may be
+    another's. Raises PedfracError that names a missing column, or an image with a score that is no
+    number.
     """
     count = len(ages)
     specialists, probabilities = (
@@ -53,11 +54,13 @@ def routing_figures(
     )
     recorded = predictions["group"].to_numpy(dtype=np.int64)
     known = recorded >= 0
-    films, recorded = predictions[known], recorded[known]
+    images, recorded = predictions[known], recorded[known]
     specialists, probabilities = specialists[known], probabilities[known]
     seen = probabilities.argmax(axis=1)
-    truth = films["fracture_visible"].to_numpy(dtype=bool)
-    patients = PatientBootstrap(films["patient_id"], config.resamples, config.seed, config.interval)
+    truth = images["fracture_visible"].to_numpy(dtype=bool)
+    patients = PatientBootstrap(
+        images["patient_id"], config.resamples, config.seed, config.interval
+    )
     limits, every = np.asarray(thresholds, np.float64), np.eye(count)
     routes = {
         name: _Route(specialists, limits, weights)
@@ -68,11 +71,11 @@ def routing_figures(
         )
     }
     return {
-        "films": len(films),
+        "images": len(images),
         "patients": patients.count,
         "unrecorded": int((~known).sum()),
         "routes": {
-            name: _figures(patients, truth, route)
+            name: _metrics(patients, truth, route)
             | ({} if name == RECORDED else {"change": _change(patients, truth, route, routes)})
             for name, route in routes.items()
         },
@@ -81,7 +84,7 @@ def routing_figures(
             {"name": name, "wrong": patients.rate_interval(seen != recorded, recorded == index)}
             for index, name in enumerate(ages.names)
         ],
-        **_doubtful(films, probabilities, recorded, seen, routes, ages, config.age_doubt),
+        **_doubtful(images, probabilities, recorded, seen, routes, ages, config.age_doubt),
     }
 
 
@@ -95,16 +98,16 @@ def _columns(predictions: pd.DataFrame, prefix: str, count: int) -> Floats:
         )
     values = predictions[names].to_numpy(dtype=np.float64)
     if (bad := ~np.isfinite(values).all(axis=1)).any():
-        film = predictions["filestem"].to_numpy()[bad][0]
-        raise PedfracError(f"film {film}: {names[0]} to {names[-1]} must all be numbers")
+        image = predictions["filestem"].to_numpy()[bad][0]
+        raise PedfracError(f"image {image}: {names[0]} to {names[-1]} must all be numbers")
     return values
 
 
-def _figures(patients: PatientBootstrap, truth: NDArray[np.bool_], route: _Route) -> dict[str, Any]:
+def _metrics(patients: PatientBootstrap, truth: NDArray[np.bool_], route: _Route) -> dict[str, Any]:
     return {
         "auroc": patients.auroc_interval(truth, route.score),
-        "sensitivity": patients.rate_interval(route.call, truth, "no fractured films"),
-        "specificity": patients.rate_interval(~route.call, ~truth, "no normal films"),
+        "sensitivity": patients.rate_interval(route.call, truth, "no fractured images"),
+        "specificity": patients.rate_interval(~route.call, ~truth, "no normal images"),
         "accuracy": patients.rate_interval(route.call == truth),
     }
 
@@ -112,15 +115,15 @@ def _figures(patients: PatientBootstrap, truth: NDArray[np.bool_], route: _Route
 def _change(
     patients: PatientBootstrap, truth: NDArray[np.bool_], route: _Route, routes: dict[str, _Route]
 ) -> dict[str, Any]:
-    """Return how much higher a route's figures are than those by recorded age."""
+    """Return how much higher a route's metrics are than those by recorded age."""
     known = routes[RECORDED]
     return {
         "auroc": patients.auroc_difference(truth, route.score, known.score),
         "sensitivity": patients.rate_difference(
-            route.call, known.call, truth, "no fractured films"
+            route.call, known.call, truth, "no fractured images"
         ),
         "specificity": patients.rate_difference(
-            ~route.call, ~known.call, ~truth, "no normal films"
+            ~route.call, ~known.call, ~truth, "no normal images"
         ),
     }
 
@@ -131,13 +134,13 @@ def _errors(
     distance: NDArray[np.int64],
     routes: dict[str, _Route],
 ) -> dict[str, Any]:
-    """Return how often films go to a wrong specialist, and what then becomes of their calls."""
+    """Return how often images go to a wrong specialist, and what then becomes of their calls."""
     known, used = routes[RECORDED].call, routes[PREDICTED].call
     kinds = {"all": distance > 0, "adjacent": distance == 1, "far": distance > 1}
-    none = "no film was sent to such a specialist"
+    none = "no image was sent to such a specialist"
     return {
         name: {
-            "films": int(wrong.sum()),
+            "images": int(wrong.sum()),
             "share": patients.rate_interval(wrong),
             "changed": patients.rate_interval(known != used, wrong, none),
             "harmed": patients.rate_interval((known == truth) & (used != truth), wrong, none),
@@ -148,7 +151,7 @@ def _errors(
 
 
 def _doubtful(
-    films: pd.DataFrame,
+    images: pd.DataFrame,
     probabilities: Floats,
     recorded: NDArray[np.int64],
     seen: NDArray[np.int64],
@@ -156,17 +159,17 @@ def _doubtful(
     ages: AgeGroups,
     limit: float,
 ) -> dict[str, Any]:
-    rows = np.arange(len(films))
+    rows = np.arange(len(images))
     own = probabilities[rows, recorded]
     doubtful = rows[(own < limit) & (seen != recorded)]
     doubtful = doubtful[np.argsort(own[doubtful], kind="stable")]
     return {
-        "doubtful_films": len(doubtful),
+        "doubtful_images": len(doubtful),
         "doubtful": [
             {
-                "filestem": str(films["filestem"].iloc[row]),
-                "patient_id": int(films["patient_id"].iloc[row]),
-                "age": float(films["age"].iloc[row]),
+                "filestem": str(images["filestem"].iloc[row]),
+                "patient_id": int(images["patient_id"].iloc[row]),
+                "age": float(images["age"].iloc[row]),
                 "recorded": ages.name(int(recorded[row])),
                 "seen": ages.name(int(seen[row])),
                 "probability_recorded": float(own[row]),

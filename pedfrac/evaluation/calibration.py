@@ -1,6 +1,6 @@
 """Calibration: do probabilities mean what they say, and the maps that make them do so.
 
-Not here: thresholds (operating) and how well scores order films (metrics).
+Not here: thresholds (operating) and how well scores order images (metrics).
 """
 
 from typing import Any
@@ -14,20 +14,20 @@ from pedfrac.scoring.calibrators import SURE, log_loss_of
 from pedfrac.statistics.intervals import TAIL, Estimate, Floats, Interval, missing
 from pedfrac.statistics.patient_bootstrap import PatientBootstrap
 
-FILMS_PER_BIN = 10  # fewer tell nothing of a rate: there are then fewer bins
-STEPS, CLOSE = 8, 1e-6  # of Newton's method, from the fit to all films to that without a few
+IMAGES_PER_BIN = 10  # fewer tell nothing of a rate: there are then fewer bins
+STEPS, CLOSE = 8, 1e-6  # of Newton's method, from the fit to all images to that without a few
 
 
-def calibration_figures(
+def calibration_metrics(
     patients: PatientBootstrap, truth: ArrayLike, probability: ArrayLike, bins: int = 10
 ) -> dict[str, Any]:
     """Return how far probabilities (n,) mean what they say of the truth (n,), as intervals.
 
     brier, log_loss; ece (see ``calibration_error``); observed_expected, the number of fractured
-    films over that expected; intercept, what must be added to all log odds for this to be 1
+    images over that expected; intercept, what must be added to all log odds for this to be 1
     (calibration in the large), and slope, by which log odds should be multiplied (below 1: too
     sure of itself), both by logistic recalibration (Cox 1958; Van Calster et al. 2019); and the
-    reliability curve in up to ``bins`` bins of equally many films.
+    reliability curve in up to ``bins`` bins of equally many images.
     """
     truth = np.asarray(truth, bool)
     scores = np.asarray(probability, np.float64)
@@ -55,23 +55,23 @@ def before_and_after(
     after: ArrayLike,
     bins: int = 10,
 ) -> dict[str, Any]:
-    """Return the figures of probabilities before and after calibration, and what it gained.
+    """Return the metrics of probabilities before and after calibration, and what it gained.
 
     ``change``: by how much the Brier score is larger after than before, paired by patients.
     """
     return {
-        "before": calibration_figures(patients, truth, before, bins),
-        "after": calibration_figures(patients, truth, after, bins),
+        "before": calibration_metrics(patients, truth, before, bins),
+        "after": calibration_metrics(patients, truth, after, bins),
         "change": {"brier": patients.brier_difference(truth, after, before)},
     }
 
 
 def equal_mass_bins(probability: Floats, bins: int) -> NDArray[np.int64]:
-    """Return the bin of each film (n,), with equally many in each but that equal ones stay joined.
+    """Return the bin of each image (n,), with equally many in each but that equal ones stay joined.
 
-    There are fewer bins than ``bins`` where one would hold fewer than ten films.
+    There are fewer bins than ``bins`` where one would hold fewer than ten images.
     """
-    count = max(1, min(bins, len(probability) // FILMS_PER_BIN))
+    count = max(1, min(bins, len(probability) // IMAGES_PER_BIN))
     if not len(probability):
         return np.empty(0, np.int64)
     edges = np.unique(np.quantile(probability, np.arange(1, count) / count))
@@ -81,20 +81,20 @@ def equal_mass_bins(probability: Floats, bins: int) -> NDArray[np.int64]:
 def calibration_error(
     patients: PatientBootstrap, truth: ArrayLike, probability: ArrayLike, place: NDArray[np.int64]
 ) -> Interval:
-    """Return the expected calibration error: mean over films of |observed - predicted| of its bin.
+    """Return the expected calibration error: mean over images of |observed - predicted| of its bin.
 
-    ``place`` (n,): the bin of each film. Chance alone makes the error positive, and more so in
+    ``place`` (n,): the bin of each image. Chance alone makes the error positive, and more so in
     resamples, so that plain percentiles never hold the truth where probabilities are right. Hence
     ``low`` is the least error that would give one as large as was found in 2.5 % of resamples, 0
     where right probabilities would; ``high`` lies as far above the error found as the resamples'
     97.5 % lie above their mean. ``chance``: the mean error that right probabilities would show on
-    these films.
+    these images.
     """
     gaps = np.asarray(truth, np.float64) - np.asarray(probability, np.float64)
     if not len(gaps):
-        return missing("no films")
+        return missing("no images")
     if np.isnan(gaps).any():
-        return missing("undefined on these films")
+        return missing("undefined on these images")
     by_bin = gaps[:, None] * (place[:, None] == np.unique(place))
     observed = by_bin.mean(axis=0)
     value = float(np.abs(observed).sum())
@@ -127,19 +127,19 @@ def recalibration(
 ) -> Estimate:
     """Return the slope of a logistic regression of the truth on log odds, or the intercept.
 
-    The intercept is that where the slope is held at 1. NaN where films are of one kind, told apart
+    The intercept is that where the slope is held at 1. NaN where images are of one kind, told apart
     without an error (the slope has no end then), or all scored alike.
     """
     kinds = np.asarray(truth, np.float64)
     odds = logit(np.asarray(probability, np.float64).clip(SURE, 1 - SURE))
     start, reason = _recalibrated(kinds, odds, slope)
 
-    def figure(weights: Floats) -> Floats:
+    def metric(weights: Floats) -> Floats:
         if reason:
             return np.full(len(weights), np.nan)
         fits = np.tile(start, (len(weights), 1))
         step = np.full_like(fits, np.inf)
-        # Without some patients the films may be told apart without an error: no fit is near then.
+        # Without some patients the images may be told apart without an error: no fit is near then.
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             for _ in range(STEPS):
                 step = _newton(weights, kinds, odds, fits, slope)
@@ -149,23 +149,23 @@ def recalibration(
             far = ~(np.abs(step).max(axis=1) < CLOSE**0.5)
         return np.where(far, np.nan, fits[:, int(slope)])
 
-    return patients.any_figure(figure, scale="plain", reason=reason or "undefined")
+    return patients.any_metric(metric, scale="plain", reason=reason or "undefined")
 
 
 def _recalibrated(kinds: Floats, odds: Floats, slope: bool) -> tuple[Floats, str]:
-    """Return intercept and slope fitted to all films, and the reason if there are none."""
+    """Return intercept and slope fitted to all images, and the reason if there are none."""
     fit = np.array([[0.0, 1.0]])
     if not len(kinds):
-        return fit[0], "no films"
+        return fit[0], "no images"
     if kinds.min() == kinds.max():
-        return fit[0], f"only {'fractured' if kinds.all() else 'normal'} films"
+        return fit[0], f"only {'fractured' if kinds.all() else 'normal'} images"
     if np.isnan(odds).any():
-        return fit[0], "undefined on these films"
+        return fit[0], "undefined on these images"
     if slope and odds.min() == odds.max():
-        return fit[0], "all films have the same probability"
+        return fit[0], "all images have the same probability"
     fractured, normal = odds[kinds == 1], odds[kinds == 0]
     if slope and (fractured.min() >= normal.max() or fractured.max() <= normal.min()):
-        return fit[0], "the films are told apart without an error"
+        return fit[0], "the images are told apart without an error"
     terms = np.stack([np.ones_like(odds), odds])
 
     def loss(weights: Floats) -> Any:
@@ -195,10 +195,10 @@ def _newton(weights: Floats, kinds: Floats, odds: Floats, fits: Floats, slope: b
 def _curve(
     patients: PatientBootstrap, truth: NDArray[np.bool_], scores: Floats, place: NDArray[np.int64]
 ) -> list[dict[str, Any]]:
-    """Return the points of the reliability curve: predicted mean, observed rate, films."""
+    """Return the points of the reliability curve: predicted mean, observed rate, images."""
     return [
         {
-            "films": int((place == one).sum()),
+            "images": int((place == one).sum()),
             "predicted": float(scores[place == one].mean()),
             "observed": patients.rate_interval(truth, place == one),
         }

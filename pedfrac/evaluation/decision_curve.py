@@ -20,7 +20,7 @@ def decision_curve(
     """Return the net benefit of treating by the model, all or none (Vickers and Elkin 2006).
 
     ``truth`` and ``probability`` (n,). At each of the ``chances`` of a fracture at which one would
-    just treat, pt, the net benefit of treating some films is the share of true positives less
+    just treat, pt, the net benefit of treating some images is the share of true positives less
     pt / (1 - pt) times that of false ones, as intervals: ``model``, ``all``; ``none`` is 0.
     ``gain``: how much better the model is than the better of all and none, paired by patients.
     """

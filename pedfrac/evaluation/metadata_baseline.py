@@ -16,13 +16,13 @@ CODES = {"gender": {"M": 0, "F": 1, "O": 2}, "laterality": {"L": 0, "R": 1}}
 def baseline_scores(
     train: pd.DataFrame, test: pd.DataFrame, *, clinical: bool
 ) -> NDArray[np.float64]:
-    """Return the probability of a fracture of each test film (n,), learnt from the metadata.
+    """Return the probability of a fracture of each test image (n,), learnt from the metadata.
 
     Both tables hold the columns of PLAIN, with ``clinical`` those of CLINICAL; ``train`` also
-    ``fracture_visible``, with films of both kinds.
+    ``fracture_visible``, with images of both kinds.
     """
     columns = list(CLINICAL if clinical else PLAIN)
-    # No early stopping: it would hold out films, not patients. Small trees do not need it.
+    # No early stopping: it would hold out images, not patients. Small trees do not need it.
     model = HistGradientBoostingClassifier(
         learning_rate=0.05, max_leaf_nodes=15, early_stopping=False, random_state=0
     )

@@ -1,7 +1,7 @@
-"""Protocols: what others published on these or such films, and how it stands beside one's own.
+"""Protocols: what others published on these or such images, and how it stands beside one's own.
 
-The figures lie in protocols.yaml, each with its source. Not here: what a published split leaks
-(leakage), and one's own figures (evaluation).
+The metrics lie in protocols.yaml, each with its source. Not here: what a published split leaks
+(leakage), and one's own metrics (evaluation).
 """
 
 from collections.abc import Mapping
@@ -25,20 +25,20 @@ from pedfrac.evaluation.split_leakage import (
 SplitKind = Literal["by patient", "by image", "external", "mixed", "not stated"]
 OWN = ("auroc", "average_precision", "sensitivity", "specificity", "accuracy")
 NAMES = {"auroc": "AUROC", "average_precision": "average precision"}
-MODEL = "bundle"  # whose figures stand beside the published ones
+MODEL = "bundle"  # whose metrics stand beside the published ones
 
 
 class PublishedFigure(Section):
-    """One figure as published: bounds where the source has them, else null."""
+    """One metric as published: bounds where the source has them, else null."""
 
     name: str
     value: float = Field(ge=0, le=1)
     low: float | None = Field(None, ge=0, le=1)
     high: float | None = Field(None, ge=0, le=1)
-    of: Literal["boxes", "films", "studies", "not stated"]
+    of: Literal["boxes", "images", "studies", "not stated"]
     measured_on: str
     counterpart: str | None = Field(
-        None, pattern=r"^(films|studies)\.\w+$", description="The figure here that means the same"
+        None, pattern=r"^(images|studies)\.\w+$", description="The metric here that means the same"
     )
     note: str = ""
 
@@ -52,7 +52,7 @@ class PublishedFigure(Section):
 
 
 class Protocol(Section):
-    """One publication: what was measured, on whom, how the films were split, and the figures."""
+    """One publication: what was measured, on whom, how the images were split, and the metrics."""
 
     name: str
     source: str
@@ -62,9 +62,9 @@ class Protocol(Section):
     split: SplitKind
     split_note: str = ""
     split_file: str | None = Field(None, description="How to get the split; none: not published")
-    parts: dict[str, int] | None = Field(None, description="Films of each part, as published")
+    parts: dict[str, int] | None = Field(None, description="Images of each part, as published")
     settings: dict[str, Any] = Field(default_factory=dict, description="Configuration it asks for")
-    figures: tuple[PublishedFigure, ...]
+    metrics: tuple[PublishedFigure, ...]
 
 
 def published_protocols() -> tuple[Protocol, ...]:
@@ -74,20 +74,20 @@ def published_protocols() -> tuple[Protocol, ...]:
 
 
 def published_references() -> list[dict[str, Any]]:
-    """Return a row for each published figure, JSON-ready, for a report to print beside its own.
+    """Return a row for each published metric, JSON-ready, for a report to print beside its own.
 
-    protocol, source, url, task, population, split (kind), split_note, figure, value, low, high
-    (null where the source has none), of (boxes, films, studies), measured_on, counterpart
-    ("films.auroc": the figure of an evaluation that means the same, or null) and note.
+    protocol, source, url, task, population, split (kind), split_note, metric, value, low, high
+    (null where the source has none), of (boxes, images, studies), measured_on, counterpart
+    ("images.auroc": the metric of an evaluation that means the same, or null) and note.
     """
     shared = ("source", "url", "task", "population", "split", "split_note")
     return [
         {"protocol": protocol.name}
         | {name: getattr(protocol, name) for name in shared}
-        | {"figure": figure.name}
-        | figure.model_dump(exclude={"name"})
+        | {"metric": metric.name}
+        | metric.model_dump(exclude={"name"})
         for protocol in published_protocols()
-        for figure in protocol.figures
+        for metric in protocol.metrics
     ]
 
 
@@ -101,7 +101,7 @@ def find_protocol(name: str) -> Protocol:
         )
     if name not in allowed:
         raise PedfracError(
-            f"reproduce: the split of {name} is not published, so its figures can only be listed "
+            f"reproduce: the split of {name} is not published, so its metrics can only be listed "
             f"(--list); allowed are {', '.join(allowed)}"
         )
     return known[name]
@@ -110,7 +110,7 @@ def find_protocol(name: str) -> Protocol:
 def convert_split(published: Path, file: Path) -> Leakage:
     """Write a published split as filestem,split, each patient in one part; return what it shared.
 
-    All test films stay. ``published``: see ``leakage.read_published_split``.
+    All test images stay. ``published``: see ``leakage.read_published_split``.
     """
     kept, leakage = free_of_leakage(read_published_split(published))
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -118,60 +118,60 @@ def convert_split(published: Path, file: Path) -> Leakage:
     return leakage
 
 
-def side_by_side(protocol: Protocol, figures: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return published figures beside those of an evaluation, a row each, JSON-ready.
+def side_by_side(protocol: Protocol, metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return published metrics beside those of an evaluation, a row each, JSON-ready.
 
-    A row: figure, of (boxes, films, studies), published and here (value, low, high; null where
-    there is none), measured_on (as published) and note. ``figures`` as ``evaluation.evaluate``
+    A row: metric, of (boxes, images, studies), published and here (value, low, high; null where
+    there is none), measured_on (as published) and note. ``metrics`` as ``evaluation.evaluate``
     returns them; here stands the bundle's. First what is published, then what is not.
     """
     rows = []
-    for figure in protocol.figures:
-        told = figure.model_dump(include={"value", "low", "high"})
-        here = _own(figures, figure.counterpart) if figure.counterpart else None
-        rows.append(_row(figure.name, figure.of, told, here, figure.measured_on, figure.note))
-    used = {figure.counterpart for figure in protocol.figures}
-    own = [(of, name) for of in ("films", "studies") for name in OWN if f"{of}.{name}" not in used]
+    for metric in protocol.metrics:
+        told = metric.model_dump(include={"value", "low", "high"})
+        here = _own(metrics, metric.counterpart) if metric.counterpart else None
+        rows.append(_row(metric.name, metric.of, told, here, metric.measured_on, metric.note))
+    used = {metric.counterpart for metric in protocol.metrics}
+    own = [(of, name) for of in ("images", "studies") for name in OWN if f"{of}.{name}" not in used]
     return rows + [
-        _row(NAMES.get(name, name), of, None, _own(figures, f"{of}.{name}"), "", "")
+        _row(NAMES.get(name, name), of, None, _own(metrics, f"{of}.{name}"), "", "")
         for of, name in own
     ]
 
 
 def what_was_shared(protocol: Protocol, leakage: Leakage, scored: int) -> list[str]:
-    """Return in sentences what the split given shares, and so what the figures can be held for.
+    """Return in sentences what the split given shares, and so what the metrics can be held for.
 
-    ``scored``: how many of its test films the figures here are of.
+    ``scored``: how many of its test images the metrics here are of.
     """
     given, left_out = leakage.given, leakage.left_out
     said = []
     another = protocol.parts is not None and protocol.parts != given
     if another:
         said.append(
-            f"The split given is not the published one: it names {_in_words(given)} films, the "
+            f"The split given is not the published one: it names {_in_words(given)} images, the "
             f"published one {_in_words(protocol.parts or {})}."
         )
     if leakage.shared_patients:
         said += [
             f"LEAKAGE: in the split given {leakage.shared_patients} of {leakage.patients} patients "
-            f"are in more than one part; {leakage.leaking_films} of {given['test']} test films are "
-            f"of {leakage.leaking_patients} patients who also train or validate. "
-            f"{'Figures measured on it' if another else 'The published figures'} were obtained "
+            f"are in more than one part; {leakage.leaking_images} of {given['test']} test images "
+            f"are of {leakage.leaking_patients} patients who also train or validate. "
+            f"{'Metrics measured on it' if another else 'The published metrics'} were obtained "
             "with that leakage.",
-            "The figures here are without: every test film is kept, and the "
-            f"{left_out['train']} training and {left_out['validation']} validation films of "
+            "The metrics here are without: every test image is kept, and the "
+            f"{left_out['train']} training and {left_out['validation']} validation images of "
             "patients in a stricter part are left out.",
         ]
     else:
         said.append("No patient of the split given is in more than one part: nothing is left out.")
     if scored < given["test"]:
         said.append(
-            f"{scored} of its {given['test']} test films are in the cohort; the others are not in "
+            f"{scored} of its {given['test']} test images are in the cohort; the others are not in "
             "the data, or excluded."
         )
-    if not any(figure.counterpart for figure in protocol.figures):
+    if not any(metric.counterpart for metric in protocol.metrics):
         said.append(
-            f"{protocol.name} published figures of boxes, which say nothing of films or studies: "
+            f"{protocol.name} published metrics of boxes, which say nothing of images or studies: "
             "they stand beside those here, not against them."
         )
     return said
@@ -181,9 +181,9 @@ def _in_words(parts: Mapping[str, int]) -> str:
     return ", ".join(f"{part} {parts[part]}" for part in STRICTEST_LAST)
 
 
-def _own(figures: Mapping[str, Any], counterpart: str) -> dict[str, Any]:
+def _own(metrics: Mapping[str, Any], counterpart: str) -> dict[str, Any]:
     of, name = counterpart.split(".")
-    rows = figures["groups"] if of == "films" else figures["studies"]["groups"]
+    rows = metrics["groups"] if of == "images" else metrics["studies"]["groups"]
     own: dict[str, Any] = rows[0]["models"][MODEL][name]
     return own
 
@@ -197,7 +197,7 @@ def _row(
     note: str,
 ) -> dict[str, Any]:
     return {
-        "figure": name,
+        "metric": name,
         "of": of,
         "published": published,
         "here": here,

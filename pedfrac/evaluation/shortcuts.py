@@ -1,7 +1,7 @@
 """Shortcuts: can a network tell fractures where no bone is to be seen?
 
-Films are scored with the wrist hidden and with nothing but what is left where side markers were.
-Not here: the removal of markers (pixels) and what disturbs a film that stays whole (robustness).
+Images are scored with the wrist hidden and with nothing but what is left where side markers were.
+Not here: the removal of markers (pixels) and what disturbs an image that stays whole (robustness).
 """
 
 from collections.abc import Sequence
@@ -12,113 +12,116 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pedfrac.config.evaluation import EvaluationConfig
-from pedfrac.evaluation.robustness import Films, Score, film_window, scores_of
+from pedfrac.evaluation.robustness import Images, Score, image_window, scores_of
 from pedfrac.imaging.boxes import as_boxes
 from pedfrac.statistics.patient_bootstrap import PatientBootstrap
 
 Mask = NDArray[np.bool_]
 
-# Shares of the shorter side of the film. Found by eye on real and synthetic films.
+# Shares of the shorter side of the image. Found by eye on real and synthetic images.
 SMOOTH = 1 / 60  # blur before the threshold: grain makes no islands
-RIM = 0.04  # what is thinner than twice this is no wrist but the bright edge of the film
+RIM = 0.04  # what is thinner than twice this is no wrist but the bright edge of the image
 GROWTH = 0.05  # how far the region reaches over the skin, which is darker than what lies below
 TISSUE = 0.8  # share of Otsu's threshold: between air and soft tissue rather than in the tissue
-PLAUSIBLE = (0.1, 0.98)  # share of the film that a wrist region may have
-CENTRE = 0.7  # of each side of the film, where no region is found
+PLAUSIBLE = (0.1, 0.98)  # share of the image that a wrist region may have
+CENTRE = 0.7  # of each side of the image, where no region is found
 MARKER_GROWTH = 0.01  # of the letterbox: markers are removed with a margin, so it is kept too
 NOTE = (
-    "Bones hidden: the wrist region is filled with the film's background. It is found in the film "
+    "Bones hidden: the wrist region is filled with the image's background. It is found in the "
+    "image "
     f"itself: pixels brighter than {TISSUE:.0%} of Otsu's threshold, without thin rims, of which "
     f"the largest connected piece is grown by {GROWTH:.0%} of the shorter side; the middle of "
-    "the film where that finds nothing plausible. Its outline and the film's shape remain, and "
+    "the image where that finds nothing plausible. Its outline and the image's shape remain, and "
     "with them something of age, view and swelling. Marker region only: nothing but the regions "
     "of side markers and other burnt-in text is kept, as the network sees them, all else is filled "
-    "with the film's background; films without such a region are even. A shortcut is suspected "
+    "with the image's background; images without such a region are even. A shortcut is suspected "
     "where the AUROC is above .5 with its whole 95 % interval: then the network tells without "
     "bones. Metadata alone may tell too: compare with that baseline."
 )
 
 
-def wrist_region(film: Films) -> tuple[Mask, bool]:
-    """Return where in a film (S,S) the wrist is, and whether it was found or is the film's middle.
+def wrist_region(image: Images) -> tuple[Mask, bool]:
+    """Return where in an image (S,S) the wrist is, and whether it was found (else: the middle).
 
-    Otsu's threshold (IEEE Trans SMC 1979) on the smoothed film, lowered to lie between air and
-    soft tissue; opened, so that the bright rim of a film is no part of it; the largest connected
+    Otsu's threshold (IEEE Trans SMC 1979) on the smoothed image, lowered to lie between air and
+    soft tissue; opened, so that the bright rim of an image is no part of it; the largest connected
     piece, grown.
     """
-    window = film_window(film)
-    region = np.zeros(film.shape, bool)
+    window = image_window(image)
+    region = np.zeros(image.shape, bool)
     if not window.any():
         return region, False
     rows, columns = (np.flatnonzero(window.any(axis=axis)) for axis in (1, 0))
     inner = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    region[inner] = _largest_bright_piece(film[inner])
+    region[inner] = _largest_bright_piece(image[inner])
     low, high = PLAUSIBLE
     if low <= region[inner].mean() <= high:
         return region, True
-    region[inner] = _middle(film[inner].shape)
+    region[inner] = _middle(image[inner].shape)
     return region, False
 
 
-def hide_bones(film: Films) -> tuple[Films, bool]:
-    """Return a film (S,S) whose wrist is filled with its background, and whether it was found."""
-    region, found = wrist_region(film)
-    return np.where(region, background(film, region), film).astype(np.uint8), found
+def hide_bones(image: Images) -> tuple[Images, bool]:
+    """Return an image (S,S) whose wrist is filled with its background, and whether it was found."""
+    region, found = wrist_region(image)
+    return np.where(region, background(image, region), image).astype(np.uint8), found
 
 
-def keep_markers(film: Films, boxes: ArrayLike) -> Films:
-    """Return a film (S,S) of which only the regions of boxes (k,4) xyxy are kept.
+def keep_markers(image: Images, boxes: ArrayLike) -> Images:
+    """Return an image (S,S) of which only the regions of boxes (k,4) xyxy are kept.
 
-    They hold bone only where a box lies over one. All else is the film's background, the bars of
-    the letterbox too: their width would tell of the film's shape.
+    They hold bone only where a box lies over one. All else is the image's background, the bars of
+    the letterbox too: their width would tell of the image's shape.
     """
-    region, _ = wrist_region(film)
-    margin = MARKER_GROWTH * film.shape[0]
-    kept = np.zeros(film.shape, bool)
+    region, _ = wrist_region(image)
+    margin = MARKER_GROWTH * image.shape[0]
+    kept = np.zeros(image.shape, bool)
     for x1, y1, x2, y2 in as_boxes(boxes):
         top, left = (max(0, int(np.floor(low - margin))) for low in (y1, x1))
         bottom, right = (max(0, int(np.ceil(high + margin))) for high in (y2, x2))
         kept[top:bottom, left:right] = True
-    kept &= film_window(film)
-    return np.where(kept, film, background(film, region)).astype(np.uint8)
+    kept &= image_window(image)
+    return np.where(kept, image, background(image, region)).astype(np.uint8)
 
 
-def background(film: Films, region: Mask) -> int:
-    """Return the median grey of the film beside a region, 0 where nothing of it is left."""
-    beside = film[film_window(film) & ~region]
+def background(image: Images, region: Mask) -> int:
+    """Return the median grey of the image beside a region, 0 where nothing of it is left."""
+    beside = image[image_window(image) & ~region]
     return int(np.median(beside)) if beside.size else 0
 
 
-def shortcut_figures(
+def shortcut_metrics(
     score: Score,
-    films: Films,
+    images: Images,
     boxes: Sequence[ArrayLike],
     truth: ArrayLike,
     patients: ArrayLike,
     evaluation: EvaluationConfig,
 ) -> dict[str, Any]:
-    """Return what a network tells of films (n,S,S) without bones, and whether that is suspicious.
+    """Return what a network tells of images (n,S,S) without bones, and whether that is suspicious.
 
-    ``score`` gives the probability (n,) of a fracture of all n films in their order. ``boxes``: of
-    each film its text boxes (k,4) xyxy in its pixels. ``truth`` and ``patients`` (n,);
+    ``score`` gives the probability (n,) of a fracture of all n images in their order. ``boxes``: of
+    each image its text boxes (k,4) xyxy in its pixels. ``truth`` and ``patients`` (n,);
     ``evaluation`` says how intervals are made. Raises PedfracError where a score is no number.
     """
     truth = np.asarray(truth, bool)
     bootstrap = PatientBootstrap(
         patients, evaluation.resamples, evaluation.seed, evaluation.interval
     )
-    hidden = [hide_bones(film) for film in films]
-    markers = [keep_markers(film, own) for film, own in zip(films, boxes, strict=True)]
+    hidden = [hide_bones(image) for image in images]
+    markers = [keep_markers(image, own) for image, own in zip(images, boxes, strict=True)]
 
-    def row(name: str, made: Sequence[Films], counts: dict[str, int]) -> dict[str, Any]:
-        shown = np.stack(made) if made else np.empty_like(films)
+    def row(name: str, made: Sequence[Images], counts: dict[str, int]) -> dict[str, Any]:
+        shown = np.stack(made) if made else np.empty_like(images)
         scores = scores_of(score, shown, name)
         area = bootstrap.auroc_interval(truth, scores)
-        return {"films": len(films), **counts, "auroc": area, **verdict(area)}
+        return {"images": len(images), **counts, "auroc": area, **verdict(area)}
 
     found = sum(found for _, found in hidden)
     rows = {
-        "bones hidden": row("bones hidden", [film for film, _ in hidden], {"region_found": found}),
+        "bones hidden": row(
+            "bones hidden", [image for image, _ in hidden], {"region_found": found}
+        ),
         "marker region only": row(
             "marker region only",
             markers,
@@ -126,7 +129,7 @@ def shortcut_figures(
         ),
     }
     return {
-        "films": len(films),
+        "images": len(images),
         "patients": bootstrap.count,
         "fractured": int(truth.sum()),
         **rows,
@@ -136,7 +139,7 @@ def shortcut_figures(
 
 
 def verdict(area: dict[str, Any]) -> dict[str, Any]:
-    """Return the verdict on an area under the ROC curve of films without bones.
+    """Return the verdict on an area under the ROC curve of images without bones.
 
     ``suspected`` with its whole interval above one half, ``unknown`` and a reason without an
     interval, else ``not shown``, which is no proof that there is none.
@@ -150,23 +153,23 @@ def _overall(verdicts: Sequence[str]) -> str:
     return next((one for one in ("suspected", "unknown") if one in verdicts), "not shown")
 
 
-def _largest_bright_piece(film: Films) -> Mask:
-    side = min(film.shape)
-    smooth = cv2.GaussianBlur(film, (0, 0), max(side * SMOOTH, 0.5))
+def _largest_bright_piece(image: Images) -> Mask:
+    side = min(image.shape)
+    smooth = cv2.GaussianBlur(image, (0, 0), max(side * SMOOTH, 0.5))
     limit, _ = cv2.threshold(smooth, 0, 1, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
     bright = (smooth > limit * TISSUE).astype(np.uint8)
-    # Beside the film it counts as dark, so that opening takes its rims away.
+    # Beside the image it counts as dark, so that opening takes its rims away.
     opened = cv2.morphologyEx(
         bright, cv2.MORPH_OPEN, _disc(side * RIM), borderType=cv2.BORDER_CONSTANT, borderValue=0
     )
     count, pieces, sizes, _ = cv2.connectedComponentsWithStats(opened)
     if count < 2:
-        return np.zeros(film.shape, bool)
+        return np.zeros(image.shape, bool)
     largest = pieces == 1 + sizes[1:, cv2.CC_STAT_AREA].argmax()
     return cv2.dilate(largest.astype(np.uint8), _disc(side * GROWTH)) > 0
 
 
-def _disc(radius: float) -> Films:
+def _disc(radius: float) -> Images:
     side = 2 * max(1, round(radius)) + 1
     return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)), np.uint8)
 

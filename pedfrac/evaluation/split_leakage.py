@@ -20,11 +20,11 @@ IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".txt")
 
 @dataclass(frozen=True)
 class Leakage:
-    """How many patients and films the parts of a split share, and what leaving them out costs.
+    """How many patients and images the parts of a split share, and what leaving them out costs.
 
-    ``given`` and ``kept``: films by part, before and after; ``shared_patients`` are in more than
-    one part, ``leaking_patients`` test and also train or validate, and ``leaking_films`` are all
-    test films of these; ``repeated_films`` are themselves in more than one part.
+    ``given`` and ``kept``: images by part, before and after; ``shared_patients`` are in more than
+    one part, ``leaking_patients`` test and also train or validate, and ``leaking_images`` are all
+    test images of these; ``repeated_images`` are themselves in more than one part.
     """
 
     given: dict[str, int]
@@ -33,12 +33,12 @@ class Leakage:
     shared_patients: int
     test_patients: int
     leaking_patients: int
-    leaking_films: int
-    repeated_films: int
+    leaking_images: int
+    repeated_images: int
 
     @property
     def left_out(self) -> dict[str, int]:
-        """Films by part that another, stricter part keeps their patient from."""
+        """Images by part that another, stricter part keeps their patient from."""
         return {part: self.given[part] - self.kept[part] for part in STRICTEST_LAST}
 
     def counts(self) -> dict[str, Any]:
@@ -51,20 +51,20 @@ def read_published_split(path: Path) -> pd.DataFrame:
 
     ``path``: a CSV with the columns filestem and split (train, valid or val, test), or a folder
     with a list for each part: a CSV with the column filestem (train_data.csv or train.csv …), or a
-    text file with a file name a line (train.txt …). A film may be in several parts.
+    text file with a file name a line (train.txt …). An image may be in several parts.
     Raises PedfracError that names the file, the line, what was found and what is allowed.
     """
     table = _read_folder(path) if path.is_dir() else _read_file(path)
     if missing := [part for part in STRICTEST_LAST if not (table["part"] == part).any()]:
-        raise PedfracError(f"{path}: names no film for {' and '.join(missing)}")
+        raise PedfracError(f"{path}: names no image for {' and '.join(missing)}")
     return table.drop_duplicates(ignore_index=True)
 
 
 def free_of_leakage(split: pd.DataFrame) -> tuple[pd.DataFrame, Leakage]:
     """Keep each patient in one part only; return the split that is left and what was shared.
 
-    A patient of any test film tests, one of any validation film validates, and only the others
-    train: so no test film is lost. ``split`` as ``read_published_split`` returns it.
+    A patient of any test image tests, one of any validation image validates, and only the others
+    train: so no test image is lost. ``split`` as ``read_published_split`` returns it.
     """
     patient = split["filestem"].map(patient_of)
     rank = split["part"].map(STRICTEST_LAST.index)
@@ -78,13 +78,13 @@ def free_of_leakage(split: pd.DataFrame) -> tuple[pd.DataFrame, Leakage]:
         shared_patients=int((parts.nunique() > 1).sum()),
         test_patients=int(patient[test].nunique()),
         leaking_patients=int(patient[leaking].nunique()),
-        leaking_films=int(leaking.sum()),
-        repeated_films=int((split.groupby("filestem")["part"].nunique() > 1).sum()),
+        leaking_images=int(leaking.sum()),
+        repeated_images=int((split.groupby("filestem")["part"].nunique() > 1).sum()),
     )
 
 
 def patient_of(filestem: str) -> str:
-    """Return the patient of a film, which its name begins with."""
+    """Return the patient of an image, which its name begins with."""
     return filestem.split("_")[0]
 
 
@@ -130,7 +130,7 @@ def _stems(path: Path) -> list[str]:
 
 
 def _stem(name: str) -> str:
-    """Return the name of a film from its path, as training lists have it."""
+    """Return the name of an image from its path, as training lists have it."""
     last = PurePosixPath(name.replace("\\", "/"))
     return last.stem if last.suffix.lower() in IMAGE_ENDINGS else last.name
 

@@ -16,9 +16,9 @@ from pedfrac.config.evaluation import EvaluationConfig
 from pedfrac.statistics.intervals import Estimate, Floats, holm
 from pedfrac.statistics.patient_bootstrap import PatientBootstrap
 
-Films = NDArray[np.bool_]
+Images = NDArray[np.bool_]
 LEVEL = 0.05  # of all comparisons together
-FIGURES = ("sensitivity", "specificity", "auroc", "observed_expected")
+METRICS = ("sensitivity", "specificity", "auroc", "observed_expected")
 SEXES = {"F": "girls", "M": "boys"}
 PROJECTIONS = {1: "AP", 2: "lateral", 3: "other"}
 SIDES = {"L": "left", "R": "right"}
@@ -33,46 +33,46 @@ FLAGS = {
 
 @dataclass(frozen=True)
 class Subgroup:
-    """Films of a kind (n,), and those they are compared with: by default all the others."""
+    """Images of a kind (n,), and those they are compared with: by default all the others."""
 
     attribute: str
     name: str
-    films: Films
-    rest: Films
-    figures: tuple[str, ...] = FIGURES
+    images: Images
+    rest: Images
+    metrics: tuple[str, ...] = METRICS
 
 
-def subgroup_figures(
-    films: pd.DataFrame,
+def subgroup_metrics(
+    images: pd.DataFrame,
     probability: ArrayLike,
     call: ArrayLike,
     ages: AgeGroups,
     config: EvaluationConfig,
 ) -> dict[str, Any]:
-    """Return the figures of each subgroup of test films, and where it differs from the others.
+    """Return the metrics of each subgroup of test images, and where it differs from the others.
 
-    ``films``: patient_id, fracture_visible, group and the metadata; ``probability`` and ``call``
+    ``images``: patient_id, fracture_visible, group and the metadata; ``probability`` and ``call``
     (n,) of a model. Subgroups: age group by sex, projection, side, manufacturer, cast, initial
-    exam, osteopenia, uncertain diagnosis, and AO type (of fractured films, which alone have one:
+    exam, osteopenia, uncertain diagnosis, and AO type (of fractured images, which alone have one:
     sensitivity only).
 
-    Each of ``subgroups`` has ``attribute``, ``name``, ``films``, ``patients``, ``fractured``,
-    ``prevalence`` and ``figures``: sensitivity, specificity, auroc and observed_expected
-    (fractured films over those expected), each with its interval and, ``against`` the others, the
+    Each of ``subgroups`` has ``attribute``, ``name``, ``images``, ``patients``, ``fractured``,
+    ``prevalence`` and ``metrics``: sensitivity, specificity, auroc and observed_expected
+    (fractured images over those expected), each with its interval and, ``against`` the others, the
     difference, its ``p`` and ``p_corrected`` by Holm for all ``comparisons``, and ``differs`` where
-    that is below ``level``. A figure that rests on fewer than ``least_patients`` is not compared
-    and says so. Two halves of all films are one comparison.
+    that is below ``level``. A metric that rests on fewer than ``least_patients`` is not compared
+    and says so. Two halves of all images are one comparison.
     """
-    truth = films["fracture_visible"].to_numpy(dtype=bool)
+    truth = images["fracture_visible"].to_numpy(dtype=bool)
     model = _Model(
-        PatientBootstrap(films["patient_id"], config.resamples, config.seed, config.interval),
-        films["patient_id"].to_numpy(),
+        PatientBootstrap(images["patient_id"], config.resamples, config.seed, config.interval),
+        images["patient_id"].to_numpy(),
         truth,
         np.asarray(probability, np.float64),
         np.asarray(call, bool),
         config.subgroup_patients,
     )
-    subgroups = find_subgroups(films, ages)
+    subgroups = find_subgroups(images, ages)
     rows = [model.row(subgroup) for subgroup in subgroups]
     return {
         "correction": "Holm",
@@ -83,40 +83,40 @@ def subgroup_figures(
     }
 
 
-def find_subgroups(films: pd.DataFrame, ages: AgeGroups) -> list[Subgroup]:
-    """Return the subgroups that the columns of some films tell, those without a film included."""
+def find_subgroups(images: pd.DataFrame, ages: AgeGroups) -> list[Subgroup]:
+    """Return the subgroups that the columns of a table define, empty ones included."""
     found = [
         Subgroup(attribute, name, some, known & ~some)
-        for attribute, known, kinds in _attributes(films, ages)
+        for attribute, known, kinds in _attributes(images, ages)
         for name, some in kinds.items()
     ]
-    return [*found, *_ao_types(films)]
+    return [*found, *_ao_types(images)]
 
 
 @dataclass(frozen=True)
 class _Model:
     patients: PatientBootstrap
     owner: NDArray[Any]
-    truth: Films
+    truth: Images
     probability: Floats
-    call: Films
+    call: Images
     least: int
 
     def row(self, subgroup: Subgroup) -> dict[str, Any]:
-        """Return counts, figures and comparisons of a subgroup."""
-        some = subgroup.films
+        """Return counts, metrics and comparisons of a subgroup."""
+        some = subgroup.images
         return {
             "attribute": subgroup.attribute,
             "name": subgroup.name,
-            "films": int(some.sum()),
+            "images": int(some.sum()),
             "patients": len(np.unique(self.owner[some])),
             "fractured": int((self.truth & some).sum()),
             "prevalence": self.patients.rate_interval(self.truth, some),
-            "figures": {name: self._compared(name, subgroup) for name in subgroup.figures},
+            "metrics": {name: self._compared(name, subgroup) for name in subgroup.metrics},
         }
 
-    def _compared(self, figure: str, subgroup: Subgroup) -> dict[str, Any]:
-        own, others = (self._estimate(figure, some) for some in (subgroup.films, subgroup.rest))
+    def _compared(self, metric: str, subgroup: Subgroup) -> dict[str, Any]:
+        own, others = (self._estimate(metric, some) for some in (subgroup.images, subgroup.rest))
         found = self.patients.interval(own) | {"patients": own.patients, "differs": False}
         few = [one.patients for one in (own, others) if one.patients < self.least]
         if few:
@@ -126,23 +126,23 @@ class _Model:
         against = self.patients.contrast(own, others)
         return found | {"against": against | {"others": others.value}, "note": ""}
 
-    def _estimate(self, figure: str, some: Films) -> Estimate:
-        if figure == "auroc":
+    def _estimate(self, metric: str, some: Images) -> Estimate:
+        if metric == "auroc":
             return self.patients.area(self.truth, self.probability, some)
-        if figure == "observed_expected":
+        if metric == "observed_expected":
             return self.patients.ratio(
                 self.truth & some, np.where(some, self.probability, 0), scale="log"
             )
-        if figure == "sensitivity":
-            return self.patients.rate(self.call, some & self.truth, "no fractured films")
-        return self.patients.rate(~self.call, some & ~self.truth, "no normal films")
+        if metric == "sensitivity":
+            return self.patients.rate(self.call, some & self.truth, "no fractured images")
+        return self.patients.rate(~self.call, some & ~self.truth, "no normal images")
 
 
 def _attributes(
-    films: pd.DataFrame, ages: AgeGroups
-) -> Iterator[tuple[str, Films, dict[str, Films]]]:
-    """Return attributes, the films of which they are known, and the films of each kind."""
-    group, sex = films["group"].to_numpy(), films["gender"].to_numpy()
+    images: pd.DataFrame, ages: AgeGroups
+) -> Iterator[tuple[str, Images, dict[str, Images]]]:
+    """Return attributes, the images of which they are known, and the images of each kind."""
+    group, sex = images["group"].to_numpy(), images["gender"].to_numpy()
     yield (
         "age and sex",
         np.isin(sex, list(SEXES)) & (group >= 0),
@@ -156,27 +156,27 @@ def _attributes(
         ("projection", "projection", PROJECTIONS),
         ("side", "laterality", SIDES),
     ):
-        values = films[column].to_numpy()
+        values = images[column].to_numpy()
         kinds = {name: np.asarray(values == code) for code, name in names.items()}
         yield attribute, np.logical_or.reduce(list(kinds.values())), kinds
-    if "pixel_spacing" in films:
-        spacing = films["pixel_spacing"].to_numpy(dtype=np.float64)
+    if "pixel_spacing" in images:
+        spacing = images["pixel_spacing"].to_numpy(dtype=np.float64)
         kinds = {name: np.isclose(spacing, mm, atol=4e-4) for mm, name in MANUFACTURERS.items()}
         yield "manufacturer", np.logical_or.reduce(list(kinds.values())), kinds
     for column, (yes, no) in FLAGS.items():
-        flag = films[column].to_numpy(dtype=bool)
-        yield column.replace("_", " "), np.ones(len(films), bool), {yes: flag, no: ~flag}
+        flag = images[column].to_numpy(dtype=bool)
+        yield column.replace("_", " "), np.ones(len(images), bool), {yes: flag, no: ~flag}
 
 
-def _ao_types(films: pd.DataFrame) -> list[Subgroup]:
-    """Return the fractured films of each AO type; films with several types are in several."""
-    if "ao_classification" not in films:
+def _ao_types(images: pd.DataFrame) -> list[Subgroup]:
+    """Return the fractured images of each AO type; images with several types are in several."""
+    if "ao_classification" not in images:
         return []
     codes = [
         {part.strip() for part in text.split(";") if part.strip()} if fractured else set()
         for text, fractured in zip(
-            films["ao_classification"].fillna("").astype(str),
-            films["fracture_visible"],
+            images["ao_classification"].fillna("").astype(str),
+            images["fracture_visible"],
             strict=True,
         )
     ]
@@ -195,13 +195,13 @@ def _correct(subgroups: list[Subgroup], rows: list[dict[str, Any]]) -> int:
     """
     tests: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for subgroup, row in zip(subgroups, rows, strict=True):
-        parts = frozenset((subgroup.films.tobytes(), subgroup.rest.tobytes()))
-        for name, figure in row["figures"].items():
-            if figure["against"] and figure["against"]["p"] is not None:
-                tests.setdefault((parts, name), []).append(figure)
+        parts = frozenset((subgroup.images.tobytes(), subgroup.rest.tobytes()))
+        for name, metric in row["metrics"].items():
+            if metric["against"] and metric["against"]["p"] is not None:
+                tests.setdefault((parts, name), []).append(metric)
     corrected = holm([same[0]["against"]["p"] for same in tests.values()])
     for p, same in zip(corrected.tolist(), tests.values(), strict=True):
-        for figure in same:
-            figure["against"]["p_corrected"] = p
-            figure["differs"] = p < LEVEL
+        for metric in same:
+            metric["against"]["p_corrected"] = p
+            metric["differs"] = p < LEVEL
     return len(tests)

@@ -13,16 +13,16 @@ from numpy.typing import ArrayLike, NDArray
 from pedfrac.imaging.boxes import as_boxes
 from pedfrac.statistics.patient_bootstrap import PatientBootstrap
 
-CENTRE_SPREAD = 0.25  # standard deviation of the centre prior, share of the film's sides
-FIGURES = ("pointing", "energy", "iou")
-NO_BOX = "no film with a fracture box"
+CENTRE_SPREAD = 0.25  # standard deviation of the centre prior, share of the image's sides
+METRICS = ("pointing", "energy", "iou")
+NO_BOX = "no image with a fracture box"
 NOTE = (
-    "Films with a fracture box. Pointing: share of films whose hottest pixel lies in a box. "
-    "Energy: mean share of the heat inside the boxes, heat beside the film included. IoU: mean "
+    "Images with a fracture box. Pointing: share of images whose hottest pixel lies in a box. "
+    "Energy: mean share of the heat inside the boxes, heat beside the image included. IoU: mean "
     "intersection over union of the boxes and the pixels whose heat is at least {marked:.0%} of "
-    "the map's maximum. Chance: mean share of the film's own area (without the letterbox) inside "
-    "the boxes, which a random point, even heat and the IoU of all of the film reach. Centre "
-    "prior: a Gaussian in the middle of each film, a quarter of its sides wide, measured like a "
+    "the map's maximum. Chance: mean share of the image's own area (without the letterbox) inside "
+    "the boxes, which a random point, even heat and the IoU of all of the image reach. Centre "
+    "prior: a Gaussian in the middle of each image, a quarter of its sides wide, measured like a "
     "map; a map that does not beat it has shown nothing. A flat map is no hit and has the energy "
     "and IoU of chance. Intervals: 95 %, over patients; differences are paired."
 )
@@ -30,13 +30,13 @@ NOTE = (
 
 @dataclass(frozen=True, eq=False)
 class Localisation:
-    """Of each film with a box, all (k,): how its map meets the boxes, and how large they are."""
+    """Of each image with a box, all (k,): how its map meets the boxes, and how large they are."""
 
-    film: NDArray[np.int64]  # place among the maps
+    image: NDArray[np.int64]  # place among the maps
     pointing: NDArray[np.bool_]  # the peak lies in a box
     energy: NDArray[np.float64]  # share of the heat inside the boxes
     iou: NDArray[np.float64]  # of the marked pixels and the boxes
-    chance: NDArray[np.float64]  # share of the film inside the boxes
+    chance: NDArray[np.float64]  # share of the image inside the boxes
 
 
 def localisation(
@@ -47,20 +47,20 @@ def localisation(
 ) -> Localisation:
     """Return how well maps (n,S,S) meet boxes, n arrays (k,4) xyxy in their pixels.
 
-    ``windows`` (n,4) xyxy say where the film lies in each letterbox; none: everywhere. Boxes are
+    ``windows`` (n,4) xyxy say where the image lies in each letterbox; none: everywhere. Boxes are
     rounded outward and clipped to the window. ``pointing`` is the pointing game of Zhang et al.
     (IJCV 2018) without its tolerance, ``energy`` the energy-based one of Wang et al. (Score-CAM,
-    CVPRW 2020), which counts heat beside the film too. For ``iou`` a map marks the pixels from a
+    CVPRW 2020), which counts heat beside the image too. For ``iou`` a map marks the pixels from a
     share ``marked`` of its maximum on; such shares are usual (Zhou et al., CVPR 2016: 0.2), half
     is the width at half maximum. A flat map has no peak, the energy of its area, and marks all
-    of the film.
+    of the image.
     """
     within = _windows(maps, windows)
-    film = [at for at, found in enumerate(boxes) if len(found)]
-    figures = [_meet(maps[at], boxes[at], within[at], marked) for at in film]
-    pointing, energy, iou, chance = zip(*figures, strict=True) if figures else ((),) * 4
+    image = [at for at, found in enumerate(boxes) if len(found)]
+    metrics = [_meet(maps[at], boxes[at], within[at], marked) for at in image]
+    pointing, energy, iou, chance = zip(*metrics, strict=True) if metrics else ((),) * 4
     return Localisation(
-        np.array(film, np.int64),
+        np.array(image, np.int64),
         np.array(pointing, bool),
         np.array(energy, float),
         np.array(iou, float),
@@ -69,9 +69,9 @@ def localisation(
 
 
 def centre_maps(maps: NDArray[np.float32], windows: ArrayLike | None = None) -> NDArray[np.float32]:
-    """Return the centre prior of each film, of the shape of maps (n,S,S), in the same windows.
+    """Return the centre prior of each image, of the shape of maps (n,S,S), in the same windows.
 
-    A Gaussian stretched to the film's aspect (Judd et al., MIT-CSAIL-TR-2012-001), 0 beside it.
+    A Gaussian stretched to the image's aspect (Judd et al., MIT-CSAIL-TR-2012-001), 0 beside it.
     """
     priors = np.zeros(maps.shape, np.float32)
     for prior, (left, top, right, bottom) in zip(priors, _windows(maps, windows), strict=True):
@@ -84,36 +84,36 @@ def centre_maps(maps: NDArray[np.float32], windows: ArrayLike | None = None) -> 
 
 
 def join(parts: Sequence[Localisation]) -> Localisation:
-    """Return consecutive parts as one; their ``film`` must already count from the first part."""
+    """Return consecutive parts as one; their ``image`` must already count from the first part."""
     return Localisation(
         *(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Localisation))
     )
 
 
-def localisation_figures(
+def localisation_metrics(
     found: Localisation, centre: Localisation, bootstrap: PatientBootstrap
 ) -> dict[str, Any]:
     """Return pointing, energy and iou, each with the intervals of map, centre prior and chance.
 
     Also the paired differences of the map from the two, and whether the map beats them: whether
     the difference is above 0 with its whole interval; null where there is no interval.
-    ``found`` and ``centre`` are of the same films, ``bootstrap`` of their patients.
+    ``found`` and ``centre`` are of the same images, ``bootstrap`` of their patients.
     """
-    figures: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
     chance = bootstrap.ratio(found.chance, reason=NO_BOX)
-    for name in FIGURES:
+    for name in METRICS:
         of_map, of_centre = (
             bootstrap.ratio(getattr(one, name), reason=NO_BOX) for one in (found, centre)
         )
         others = {"centre_prior": of_centre, "chance": chance}
         beyond = {key: bootstrap.difference(of_map, one) for key, one in others.items()}
-        figures[name] = {
+        metrics[name] = {
             "map": bootstrap.interval(of_map),
             **{key: bootstrap.interval(one) for key, one in others.items()},
             **{f"map_minus_{key}": one for key, one in beyond.items()},
             **{f"beats_{key}": _above_zero(one) for key, one in beyond.items()},
         }
-    return figures
+    return metrics
 
 
 def _above_zero(interval: dict[str, Any]) -> bool | None:
@@ -137,9 +137,9 @@ def _meet(
     window: NDArray[np.floating],
     marked: float,
 ) -> tuple[bool, float, float, float]:
-    film = _mask(heat.shape, [window])
-    inside = _mask(heat.shape, boxes) & film
-    area = float(inside.sum() / max(film.sum(), 1))
+    image = _mask(heat.shape, [window])
+    inside = _mask(heat.shape, boxes) & image
+    area = float(inside.sum() / max(image.sum(), 1))
     if heat.max() == heat.min():
         return False, area, area, area
     energy = heat[inside].sum(dtype=np.float64) / heat.sum(dtype=np.float64)

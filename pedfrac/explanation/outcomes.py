@@ -1,4 +1,4 @@
-"""Verdicts: which films a network judged rightly and wrongly, and which of them to look at first.
+"""Verdicts: which images a network judged rightly and wrongly, and which of them to look at first.
 
 Not here: probabilities and thresholds (the evaluation makes them).
 """
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pedfrac.packs.pack import Pack
 
-# What each verdict is called in words, its colour (Okabe and Ito's), and which films come first:
+# What each verdict is called in words, its colour (Okabe and Ito's), and which images come first:
 # errors worst first, that is those the model was surest of.
 VERDICTS = {
     "hit": ("hit: a fracture, found", "#007a5a", "highest probability first"),
@@ -19,16 +19,16 @@ VERDICTS = {
 }
 
 
-def film_table(
+def image_table(
     pack: Pack,
     rows: NDArray[np.int64],
     truth: NDArray[np.bool_],
     probability: NDArray[np.float64],
     threshold: float,
 ) -> pd.DataFrame:
-    """Return filestem, patient_id, age, size, row, truth, probability and verdict of films (n,).
+    """Return filestem, patient_id, age, size, row, truth, probability and verdict of images (n,).
 
-    ``rows`` of the pack; a film is called fractured from the threshold on.
+    ``rows`` of the pack; an image is called fractured from the threshold on.
     """
     called = np.asarray(probability) >= threshold
     fractured = np.asarray(truth, bool)
@@ -43,7 +43,7 @@ def film_table(
 
 
 def ranked(table: pd.DataFrame, verdict: str) -> list[int]:
-    """Return the places of the films of a verdict, those the model was surest of first."""
+    """Return the places of the images of a verdict, those the model was surest of first."""
     some = table[table["verdict"] == verdict]
     lowest_first = VERDICTS[verdict][2].startswith("lowest")
     order = some.sort_values(["probability", "filestem"], ascending=[lowest_first, True])
@@ -51,7 +51,7 @@ def ranked(table: pd.DataFrame, verdict: str) -> list[int]:
 
 
 def choose(table: pd.DataFrame, most: int) -> list[int]:
-    """Return the places of the films to show: errors of both kinds in turn, hits, the rest."""
+    """Return the places of the images to show: errors of both kinds in turn, hits, the rest."""
     errors = [
         (turn, at)
         for verdict in ("miss", "false-alarm")

@@ -1,6 +1,6 @@
-"""Pictures: films beside their heat maps, one by one and as the montage of an age group.
+"""Pictures: images beside their heat maps, one by one and as the montage of an age group.
 
-Not here: the maps (heat_maps) and which films are shown (verdicts).
+Not here: the maps (heat_maps) and which images are shown (verdicts).
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ MONTAGE_BYTES = 600_000  # it is embedded in a report
 
 
 def _heat_colours() -> ListedColormap:
-    """Return plasma (even to the eye) whose opacity grows with the heat, so that film shows."""
+    """Return plasma (even to the eye) whose opacity grows with the heat, so that image shows."""
     colours = colormaps["plasma"](np.linspace(0.15, 1, 256))
     colours[:, 3] = 0.75 * np.linspace(0, 1, 256) ** 0.7
     return ListedColormap(colours)
@@ -41,7 +41,7 @@ HEAT = _heat_colours()
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """A film (S,S) with its map, boxes, window (xyxy) and what is said of it."""
+    """An image (S,S) with its map, boxes, window (xyxy) and what is said of it."""
 
     stem: str
     age: float
@@ -49,7 +49,7 @@ class View:
     probability: float
     threshold: float
     verdict: str
-    film: NDArray[np.uint8]
+    image: NDArray[np.uint8]
     heat: NDArray[np.float32]
     boxes: NDArray[np.float32]
     window: tuple[int, int, int, int]
@@ -66,9 +66,9 @@ class View:
 
 
 def heat_layer(heat: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return a map (S,S) in 0…1 as a picture (height,width,4), red first, to lay over its film.
+    """Return a map (S,S) in 0…1 as a picture (height,width,4), red first, to lay over its image.
 
-    ``shape`` is the film's (height,width); where there is no heat the picture lets it through.
+    ``shape`` is the image's (height,width); where there is no heat the picture lets it through.
     """
     part = heat[Placement.of(*shape, heat.shape[0]).window]
     size = shape[::-1]
@@ -76,8 +76,8 @@ def heat_layer(heat: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.
     return (HEAT(whole) * 255).round().astype(np.uint8)
 
 
-def draw_film(view: View, method: str, path: Path) -> None:
-    """Write one film beside the same with its heat map: all of the square that the network saw."""
+def draw_image(view: View, method: str, path: Path) -> None:
+    """Write one image beside the same with its heat map: all of the square that the network saw."""
     figure = Figure(figsize=(9.8, 5.6), dpi=DPI)
     words, colour, _ = VERDICTS[view.verdict]
     title = words[0].upper() + words[1:]
@@ -93,14 +93,14 @@ def draw_film(view: View, method: str, path: Path) -> None:
         _show(axes, view, with_heat)
     _colour_bar(figure, (0.79, 0.893, 0.15, 0.024))
     boxes = "; outlined: marked fracture" if len(view.boxes) else ""
-    figure.text(0.012, 0.02, f"The film as the network sees it{boxes}", fontsize=10)
+    figure.text(0.012, 0.02, f"The image as the network sees it{boxes}", fontsize=10)
     flat = ": none, the map is flat" if view.flat else ""
     figure.text(0.529, 0.02, f"{METHOD_NAMES[method]}: evidence for a fracture{flat}", fontsize=10)
     _save(figure, path)
 
 
 def _show(axes: Axes, view: View, with_heat: bool) -> None:
-    axes.imshow(view.film, cmap="gray", vmin=0, vmax=255, interpolation="bilinear")
+    axes.imshow(view.image, cmap="gray", vmin=0, vmax=255, interpolation="bilinear")
     if with_heat:
         axes.imshow(view.heat, cmap=HEAT, vmin=0, vmax=1, interpolation="bilinear")
     for x1, y1, x2, y2 in view.boxes - 0.5:  # imshow puts the centre of the first pixel at 0
@@ -110,7 +110,7 @@ def _show(axes: Axes, view: View, with_heat: bool) -> None:
 
 
 def _colour_bar(figure: Figure, place: tuple[float, float, float, float]) -> None:
-    """Draw the heat's colours as they look on a grey film, from none (left) to most."""
+    """Draw the heat's colours as they look on a grey image, from none (left) to most."""
     axes = figure.add_axes(place, facecolor="#606060")
     axes.imshow(np.linspace(0, 1, 256)[None], cmap=HEAT, vmin=0, vmax=1, aspect="auto")
     axes.set(xticks=[], yticks=[])
@@ -127,14 +127,14 @@ def draw_montage(
     method: str,
     path: Path,
 ) -> None:
-    """Write a row of films per verdict, each film beside its heat map, or words where none is."""
+    """Write a row of images per verdict, each image beside its heat map, or words where none is."""
     heights = [2.75 if places else 0.75 for places in rows.values()]
     total = 0.75 + sum(heights)
     figure = Figure(figsize=(12, total), dpi=DPI)
     title = f"{name}: where the network saw evidence for a fracture ({METHOD_NAMES[method]})"
     figure.text(0.01, 1 - 0.3 / total, title, fontsize=14, weight="bold")
     legend = (
-        "each film, then with its heat, cut at the film's edge; "
+        "each image, then with its heat, cut at the image's edge; "
         f"outlined: marked fracture; called a fracture from p {threshold:.3f}"
     )
     figure.text(0.01, 1 - 0.56 / total, legend, fontsize=10, color="#555555")
@@ -150,9 +150,9 @@ def draw_montage(
 def _draw_row(
     figure: Figure, verdict: str, views: list[View], count: int, top: float, total: float
 ) -> None:
-    """Draw the films of a verdict from ``top`` inches of a figure ``total`` inches high down."""
+    """Draw the images of a verdict from ``top`` inches of a figure ``total`` inches high down."""
     _, colour, order = VERDICTS[verdict]
-    shown = f"{len(views)} of {count}, {order}" if views else "none among the films of this group"
+    shown = f"{len(views)} of {count}, {order}" if views else "none among the images of this group"
     heading = f"{MONTAGE_ROWS[verdict]}: {shown}"
     figure.text(0.01, (top - 0.3) / total, heading, fontsize=12, weight="bold", color=colour)
     pitch, gap, high = 0.98 / MONTAGE_COLUMNS, 0.01, 2.0

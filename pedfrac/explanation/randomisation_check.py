@@ -16,7 +16,7 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from pedfrac.explanation.saliency import FRACTURED, mean_maps
-from pedfrac.models.classifier import FilmClassifier
+from pedfrac.models.classifier import ImageClassifier
 from pedfrac.statistics.patient_bootstrap import PatientBootstrap
 
 DRAWS = 3  # random networks that are averaged: with one, few classes leave the sign to luck
@@ -24,16 +24,16 @@ ALIKE = 0.5  # rank correlation below which, with the whole interval, a map coun
 SIDE = 32  # maps are compared at this side: finer than any network's last features
 NOTE = (
     "Weights are shuffled within each tensor, part by part from the head down, and stay shuffled. "
-    "Similarity: Spearman's rank correlation with the trained network's map within the film, mean "
-    f"over films and {DRAWS} shuffles; 0 for a map that became flat. The map changes if, once all "
+    "Similarity: Spearman's rank correlation with the trained network's map within the image, mean "
+    f"over images and {DRAWS} shuffles; 0 for a map that became flat. The map changes if, once all "
     f"weights are shuffled, similarity is below {ALIKE} with its whole interval; it changes from "
     "the first part on after which that stays so. Maps that are flat to begin with are left out."
 )
 
 
-def random_weights_figures(
-    models: Sequence[FilmClassifier],
-    films: NDArray[np.uint8],
+def random_weights_metrics(
+    models: Sequence[ImageClassifier],
+    images: NDArray[np.uint8],
     windows: Sequence[tuple[int, int, int, int]],
     patients: NDArray[Any],
     method: str,
@@ -41,21 +41,21 @@ def random_weights_figures(
     *,
     device: torch.device,
 ) -> dict[str, Any]:
-    """Return films, draws, stages (name, similarity), a note, and whether the map changes.
+    """Return images, draws, stages (name, similarity), a note, and whether the map changes.
 
     ``changes`` is null where that is unknown, for the ``reason``; ``changes_from`` names the part
     from which on it does, the nearer to the head the better.
 
-    ``models`` are explained by their mean map on fractured ``films`` (n,S,S) of ``patients`` (n,),
+    ``models`` are explained by their mean map on fractured ``images`` (n,S,S) of ``patients`` (n,),
     which lie in ``windows`` xyxy. ``bootstrap`` makes a PatientBootstrap of patients.
     """
-    original = _ranks(mean_maps(models, films, FRACTURED, method, device=device), windows)
+    original = _ranks(mean_maps(models, images, FRACTURED, method, device=device), windows)
     usable = np.ptp(original, axis=1) > 0
-    films, original = films[usable], original[usable]
+    images, original = images[usable], original[usable]
     windows = [window for window, use in zip(windows, usable, strict=True) if use]
     resampled = bootstrap(patients[usable])
-    names, similarity = _cascade(models, films, windows, original, method, device)
-    reason = "no fractured film whose map is not flat"
+    names, similarity = _cascade(models, images, windows, original, method, device)
+    reason = "no fractured image whose map is not flat"
     stages: list[dict[str, Any]] = [
         {
             "name": name,
@@ -64,7 +64,7 @@ def random_weights_figures(
         for name, values in zip(names, similarity, strict=True)
     ]
     return {
-        "films": len(films),
+        "images": len(images),
         "draws": DRAWS,
         "stages": stages,
         **_verdict(stages),
@@ -88,8 +88,8 @@ def _verdict(stages: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _cascade(
-    models: Sequence[FilmClassifier],
-    films: NDArray[np.uint8],
+    models: Sequence[ImageClassifier],
+    images: NDArray[np.uint8],
     windows: Sequence[tuple[int, int, int, int]],
     original: NDArray[np.float64],
     method: str,
@@ -108,10 +108,10 @@ def _cascade(
                 for tensor in tensors:
                     _shuffle(tensor, random)
             names.append(present[0][0])
-            maps = mean_maps(shuffled, films, FRACTURED, method, device=device)
+            maps = mean_maps(shuffled, images, FRACTURED, method, device=device)
             similarity.append(_correlation(original, _ranks(maps, windows)))
         found.append(similarity)
-    return names, np.mean(np.reshape(found, (DRAWS, len(names), len(films))), axis=0)
+    return names, np.mean(np.reshape(found, (DRAWS, len(names), len(images))), axis=0)
 
 
 def _parts(network: Any) -> Iterator[tuple[str, list[Tensor]]]:
@@ -145,7 +145,7 @@ def _shuffle(tensor: Tensor, random: torch.Generator) -> None:
 def _ranks(
     maps: NDArray[np.float32], windows: Sequence[tuple[int, int, int, int]]
 ) -> NDArray[np.float64]:
-    """Return the ranks (n, SIDE * SIDE) of the heat within each film."""
+    """Return the ranks (n, SIDE * SIDE) of the heat within each image."""
     small = [
         cv2.resize(heat[top:bottom, left:right], (SIDE, SIDE), interpolation=cv2.INTER_AREA)
         for heat, (left, top, right, bottom) in zip(maps, windows, strict=True)

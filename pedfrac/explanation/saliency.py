@@ -1,4 +1,4 @@
-"""Heat maps: where in a film a network, or the mean of several, sees evidence for a class.
+"""Heat maps: where in an image a network, or the mean of several, sees evidence for a class.
 
 Not here: whether a map is right (localisation) or follows the network at all (random_weights).
 """
@@ -14,28 +14,26 @@ from pytorch_grad_cam import GradCAM, GradCAMPlusPlus, HiResCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
-from pedfrac.config.evaluation import ExplanationConfig
 from pedfrac.errors import PedfracError
-from pedfrac.models.classifier import FilmClassifier
+from pedfrac.models.classifier import ImageClassifier
 
 if TYPE_CHECKING:
-    from pedfrac.bundle.bundle import Bundle
-    from pedfrac.serving.images import PreparedFilm
+    pass
 METHODS = {"gradcam": GradCAM, "hirescam": HiResCAM, "gradcam++": GradCAMPlusPlus}
 METHOD_NAMES = {"gradcam": "Grad-CAM", "hirescam": "HiResCAM", "gradcam++": "Grad-CAM++"}
 FRACTURED = 1  # the class whose evidence is shown
 
 
 def heat_maps(
-    model: FilmClassifier,
-    films: NDArray[np.uint8],
+    model: ImageClassifier,
+    images: NDArray[np.uint8],
     target: int | NDArray[np.int64],
     method: str,
     *,
     device: torch.device,
     batch_size: int = 16,
 ) -> NDArray[np.float32]:
-    """Return heat maps (n,S,S) in 0…1 of films (n,S,S) for one class, or one class per film.
+    """Return heat maps (n,S,S) in 0…1 of images (n,S,S) for one class, or one class per image.
 
     Each map is scaled to its own maximum; one without evidence for the class is zero everywhere.
     The model is left as it was. Raises PedfracError for a method that is not in METHODS, a
@@ -43,16 +41,16 @@ def heat_maps(
     """
     if method not in METHODS:
         raise PedfracError(f"explanation.method {method!r}: allowed are {', '.join(METHODS)}")
-    targets = [ClassifierOutputTarget(t) for t in np.broadcast_to(target, len(films)).tolist()]
+    targets = [ClassifierOutputTarget(t) for t in np.broadcast_to(target, len(images)).tolist()]
     # A copy, since the library leaves hooks, gradients and evaluation mode on what it is given.
     model = copy.deepcopy(model).to(device).eval().requires_grad_(False)
     layer, reshape = _target_layer(model.network)
-    maps = np.empty(films.shape, np.float32)
+    maps = np.empty(images.shape, np.float32)
     cam = METHODS[method](model, [layer], reshape_transform=reshape)
     try:  # not "with": the library's __exit__ swallows IndexError
-        for start in range(0, len(films), batch_size):
+        for start in range(0, len(images), batch_size):
             some = slice(start, start + batch_size)
-            batch = torch.from_numpy(np.ascontiguousarray(films[some])).to(device)
+            batch = torch.from_numpy(np.ascontiguousarray(images[some])).to(device)
             maps[some] = cam(batch[:, None].float() / 255, targets[some])
     finally:
         cam.activations_and_grads.release()
@@ -64,8 +62,8 @@ def heat_maps(
 
 
 def mean_maps(
-    models: Sequence[FilmClassifier],
-    films: NDArray[np.uint8],
+    models: Sequence[ImageClassifier],
+    images: NDArray[np.uint8],
     target: int,
     method: str,
     *,
@@ -75,21 +73,8 @@ def mean_maps(
 
     It is 1 only where all of them have their maximum: where they disagree it stays below.
     """
-    maps = [heat_maps(model, films, target, method, device=device) for model in models]
+    maps = [heat_maps(model, images, target, method, device=device) for model in models]
     return np.mean(maps, axis=0, dtype=np.float32)
-
-
-def maps_of_group(
-    bundle: "Bundle", group: str, films: Sequence["PreparedFilm"]
-) -> NDArray[np.float32]:
-    """Return heat maps (n,S,S) of prepared films, by the networks that score an age group.
-
-    The method is the one that retrainings explain by, unless told otherwise.
-    """
-    networks = list(bundle.chosen(bundle.ages.names.index(group)).values())
-    pixels = np.stack([one.fracture_film for one in films if one.fracture_film is not None])
-    method = ExplanationConfig().method
-    return mean_maps(networks, pixels, FRACTURED, method, device=bundle.device)
 
 
 def _target_layer(network: Any) -> tuple[nn.Module, Callable[[Tensor], Tensor] | None]:

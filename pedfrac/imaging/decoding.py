@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from pedfrac.errors import PedfracError
 from pedfrac.imaging import png
 
-Film = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 _JPEG = b"\xff\xd8\xff"
 
 # In a JPEG scan ff is data when 00 follows, a restart when d0-d7 follow, and padding before ff.
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 
 
-def decode(path: Path) -> Film:
+def decode(path: Path) -> Image:
     """Return a PNG or JPEG as grey (height,width); raise PedfracError that says what was found."""
     try:
         data = path.read_bytes()
@@ -28,7 +28,7 @@ def decode(path: Path) -> Film:
     return decode_bytes(data, str(path))
 
 
-def decode_bytes(data: bytes, name: str) -> Film:
+def decode_bytes(data: bytes, name: str) -> Image:
     """Return the bytes of a PNG or JPEG as grey (height,width); ``name`` is for the error.
 
     What comes is reduced as ``as_grey`` does. Raises PedfracError for anything else and for files
@@ -39,8 +39,8 @@ def decode_bytes(data: bytes, name: str) -> Film:
         whole = _checked(data)
     except png.PngFault as fault:
         raise PedfracError(f"{name}: must be a whole PNG or JPEG, found {fault}") from None
-    if whole and (film := png.high_bytes(whole)) is not None:
-        return film
+    if whole and (high := png.high_bytes(whole)) is not None:
+        return high
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
@@ -50,7 +50,7 @@ def decode_bytes(data: bytes, name: str) -> Film:
     return as_grey(image, name)
 
 
-def as_grey(image: NDArray[Any], name: str) -> Film:
+def as_grey(image: NDArray[Any], name: str) -> Image:
     """Return a decoded picture (height,width[,channels]) of 8 or 16 bits as grey (height,width).
 
     16 bits are reduced as ``value >> 8``, colour (blue first) to luminance, alpha is ignored.

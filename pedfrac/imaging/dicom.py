@@ -1,6 +1,6 @@
-"""DICOM radiographs read: a grey film, its age, side and view; whatever else, refused by name.
+"""DICOM radiographs read: a grey image, its age, side and view; whatever else, refused by name.
 
-Names and birth dates are not kept, and the patient's number only in memory, to know films of one
+Names and birth dates are not kept, and the patient's number only in memory, to know images of one
 patient: of the header only the elements in ``_HEADER`` are read. Not here: what becomes of the
 pixels (pixels), and DICOM that is written (dicom_output).
 """
@@ -38,17 +38,17 @@ logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 MODALITIES = {
     "CR": "computed radiography",
     "DX": "digital radiography",
-    "RG": "film and screen",
+    "RG": "image and screen",
 }
 WRIST = ("WRIST", "WRISTJOINT", "CARPUS")
 
-# What a wrist is often filed under; such a film is scored, and the note says what it was called.
+# What a wrist is often filed under; such an image is scored, and the note says what it was called.
 NEAR_WRIST = (
     *("HAND", "HANDWRIST", "WRISTHAND", "FOREARM", "LOWERARM", "ARM", "UPPERLIMB"),
     *("UPPEREXTREMITY", "RADIUS", "ULNA", "RADIUSULNA", "RADIUSANDULNA"),
 )
 SUFFIXES = (".dcm", ".dicom", ".ima")
-MAX_PIXELS = 100_000_000  # of a film; the largest detectors have about 15 million
+MAX_PIXELS = 100_000_000  # of an image; the largest detectors have about 15 million
 DAYS_PER_YEAR = 365.25
 PER_YEAR = {"D": DAYS_PER_YEAR, "W": DAYS_PER_YEAR / 7, "M": 12}
 _VIEWS = {"AP", "PA", "LL", "RL", "RLD", "LLD", "RLO", "LLO", "LAT", "LATERAL", "OBL", "OBLIQUE"}
@@ -110,7 +110,7 @@ _SIDES = {"LEFT", "RIGHT", "L", "R", "LT", "RT"}
 
 @dataclass(frozen=True, eq=False)
 class Radiograph:
-    """A film as a DICOM file holds it: pixels (height,width) of 16 bits, bright where bone is.
+    """An image as a DICOM file holds it: pixels (height,width) of 16 bits, bright where bone is.
 
     ``age`` in years, NaN where it is not known; ``whole_years`` says that it was given in whole
     years, so that it may be nearly one more. ``laterality``: L, R or empty. ``note`` says what a
@@ -144,7 +144,7 @@ def read_radiograph(path: Path) -> Radiograph:
 
     Pixels: rescale or modality table, then window or VOI table (the first, where there are
     several), then MONOCHROME1 inverted, and stretched from the darkest to the brightest pixel to
-    16 bits, as all films of GRAZPEDWRI-DX are. Padding becomes black.
+    16 bits, as all images of GRAZPEDWRI-DX are. Padding becomes black.
     """
     try:
         return _read(path)
@@ -182,7 +182,7 @@ def _read(path: Path) -> Radiograph:
 def _refuse_foreign(path: Path, header: Dataset) -> list[str]:
     """Refuse what is no finished radiograph of a wrist; return what is to be noted of the rest."""
     if header.file_meta.get("MediaStorageSOPClassUID") == _DIRECTORY:
-        raise PedfracError(f"{path}: is a directory of DICOM media (DICOMDIR), not a film")
+        raise PedfracError(f"{path}: is a directory of DICOM media (DICOMDIR), not an image")
     if (modality := _text(header, "Modality")) not in MODALITIES:
         raise PedfracError(
             f"{path}: modality {_shown(modality)}; allowed are {', '.join(MODALITIES)}"
@@ -209,7 +209,7 @@ def _refuse_shape(path: Path, header: Dataset) -> None:
         _number(path, header, name) for name in ("Rows", "Columns", "NumberOfFrames")
     )
     if frames is not None and frames != 1:
-        raise PedfracError(f"{path}: {frames} frames; only single films are scored")
+        raise PedfracError(f"{path}: {frames} frames; only single images are scored")
     if not rows or not columns:
         raise PedfracError(f"{path}: holds no pixels")
     if rows * columns > MAX_PIXELS:
@@ -235,7 +235,7 @@ def _decode(path: Path, header: Dataset) -> NDArray[Any]:
             raise PedfracError(f"{path}: no decoder for transfer syntax {syntax.name} is installed")
     except NotImplementedError:
         raise PedfracError(
-            f"{path}: transfer syntax {_shown(syntax.name)} is none of a single film"
+            f"{path}: transfer syntax {_shown(syntax.name)} is none of a single image"
         ) from None
     if syntax.is_encapsulated:
         _refuse_unfinished(path, syntax)
@@ -275,15 +275,15 @@ def _display(path: Path, header: Dataset, stored: NDArray[Any]) -> NDArray[np.ui
         raise PedfracError(
             f"{path}: rescale, window or table cannot be applied ({error})"
         ) from None
-    film = values.astype(np.float64)
+    image = values.astype(np.float64)
     seen = ~_padding(header, stored)
-    low, high = (film[seen].min(), film[seen].max()) if seen.any() else (0.0, 0.0)
+    low, high = (image[seen].min(), image[seen].max()) if seen.any() else (0.0, 0.0)
     if not (np.isfinite([low, high]).all() and high > low):
-        raise PedfracError(f"{path}: the film shows nothing, its pixels are all alike")
-    film = (film - low) * (65535 / (high - low))
+        raise PedfracError(f"{path}: the image shows nothing, its pixels are all alike")
+    image = (image - low) * (65535 / (high - low))
     if header.PhotometricInterpretation == "MONOCHROME1":
-        film = 65535 - film
-    return np.where(seen, np.rint(film), 0).astype(np.uint16)
+        image = 65535 - image
+    return np.where(seen, np.rint(image), 0).astype(np.uint16)
 
 
 def _padding(header: Dataset, stored: NDArray[Any]) -> NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""Film statistics: what can be measured of a prepared film that tells how it was taken.
+"""Image statistics: what can be measured of a prepared image that tells how it was taken.
 
 Numbers that a change of scanner, exposure or processing moves. Not here: what they are compared
 with (drift) and anything that a network sees.
@@ -19,19 +19,19 @@ _LOWER_HALF = 0.3246  # mean of the lower half of |z|, z standard normal
 _TINY = 1e-3  # of 255: below what eight bits resolve
 
 
-def film_statistics(film: NDArray[np.uint8], shape: tuple[int, int]) -> Floats:
-    """Return the STATISTICS (7,) of a prepared film (size,size) whose own shape was (height,width).
+def image_statistics(image: NDArray[np.uint8], shape: tuple[int, int]) -> Floats:
+    """Return the STATISTICS (7,) of an image prepared (size,size) from ``shape``, (height,width).
 
-    Only the film inside its letterbox counts. brightness: mean of the film without background;
+    Only the image inside its letterbox counts. brightness: mean of the image without background;
     contrast: standard deviation of the same; background: share of pixels that show nothing, all in
     0…1. sharpness: log10 of fine over coarse detail (bands of a Laplacian pyramid), which contrast
     does not move. noise: standard deviation as Immerkær has it (CVIU 1996), in grey levels of 255,
-    from the smoother half of the film so that edges count little. long_side in pixels of the film
+    from the smoother half of the image so that edges count little. long_side in pixels of the image
     as it came and aspect, width over height.
     """
-    placed = Placement.of(*shape, film.shape[0])
+    placed = Placement.of(*shape, image.shape[0])
     height, width = placed.inner
-    inner = film[placed.dy : placed.dy + height, placed.dx : placed.dx + width].astype(np.float32)
+    inner = image[placed.dy : placed.dy + height, placed.dx : placed.dx + width].astype(np.float32)
     seen = inner >= BACKGROUND
     body = inner[seen] if seen.any() else inner.ravel()
     return np.array(
@@ -48,14 +48,14 @@ def film_statistics(film: NDArray[np.uint8], shape: tuple[int, int]) -> Floats:
     )
 
 
-def _sharpness(film: NDArray[np.float32]) -> float:
-    fine, coarse = (cv2.GaussianBlur(film, (0, 0), sigma) for sigma in (FINE, COARSE))
-    details = ((film - fine).std() + _TINY, (fine - coarse).std() + _TINY)
+def _sharpness(image: NDArray[np.float32]) -> float:
+    fine, coarse = (cv2.GaussianBlur(image, (0, 0), sigma) for sigma in (FINE, COARSE))
+    details = ((image - fine).std() + _TINY, (fine - coarse).std() + _TINY)
     return float(np.log10(details[0] / details[1]))
 
 
-def _noise(film: NDArray[np.float32], seen: NDArray[np.bool_]) -> float:
-    found = np.abs(cv2.filter2D(film, -1, _LAPLACE))[seen]
+def _noise(image: NDArray[np.float32], seen: NDArray[np.bool_]) -> float:
+    found = np.abs(cv2.filter2D(image, -1, _LAPLACE))[seen]
     if not len(found):
         return 0.0
     lower = np.partition(found, len(found) // 2)[: len(found) // 2 + 1]

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pedfrac.imaging.boxes import as_boxes
-from pedfrac.imaging.decoding import Film
+from pedfrac.imaging.decoding import Image
 
 if TYPE_CHECKING:
     pass
 
-# Labels are drawn tight: on real films the letter reaches up to 5 px beyond its box, and the
+# Labels are drawn tight: on real images the letter reaches up to 5 px beyond its box, and the
 # shadow of a burnt-in one likewise. At 6 px, 3 of the 18,090 fracture boxes of GRAZPEDWRI-DX
 # touch a removed region (2 touch the bare box), none by more than 10 % of its area.
 MARKER_MARGIN = 6
@@ -27,12 +27,12 @@ RING = 5
 INPAINT_RADIUS = 5
 
 
-def remove_markers(film: Film, boxes: ArrayLike, how: Literal["fill", "inpaint", "off"]) -> Film:
-    """Return a copy of a film (height,width) without its marker regions (n,4) xyxy.
+def remove_markers(image: Image, boxes: ArrayLike, how: Literal["fill", "inpaint", "off"]) -> Image:
+    """Return a copy of an image (height,width) without its marker regions (n,4) xyxy.
 
-    Boxes are clipped to the film and grown by MARKER_MARGIN; pixels outside them do not change.
+    Boxes are clipped to the image and grown by MARKER_MARGIN; pixels outside them do not change.
     """
-    cleaned = film.copy()
+    cleaned = image.copy()
     remove_markers_in_place(cleaned, boxes, how)
     return cleaned
 
@@ -60,7 +60,7 @@ class _Region(NamedTuple):
 
 
 def _regions(boxes: ArrayLike, shape: tuple[int, ...]) -> list[_Region]:
-    """Return the pixels of each box, rounded outward, grown by the margin, clipped to the film."""
+    """Return the pixels of each box, rounded outward, grown by the margin, clipped to the image."""
     height, width = shape
     found = []
     for x1, y1, x2, y2 in as_boxes(boxes):
@@ -72,15 +72,15 @@ def _regions(boxes: ArrayLike, shape: tuple[int, ...]) -> list[_Region]:
     return found
 
 
-def remove_markers_in_place(film: Film, boxes: ArrayLike, how: str) -> None:
-    """Do what ``remove_markers`` does to the film itself."""
-    regions = [] if how == "off" else _regions(boxes, film.shape)
+def remove_markers_in_place(image: Image, boxes: ArrayLike, how: str) -> None:
+    """Do what ``remove_markers`` does to the image itself."""
+    regions = [] if how == "off" else _regions(boxes, image.shape)
     if regions and how == "inpaint":
-        mask = _drawn(regions, _Region(0, 0, *film.shape))
+        mask = _drawn(regions, _Region(0, 0, *image.shape))
         inside = mask.astype(bool)
-        film[inside] = cv2.inpaint(film, mask, INPAINT_RADIUS, cv2.INPAINT_TELEA)[inside]
+        image[inside] = cv2.inpaint(image, mask, INPAINT_RADIUS, cv2.INPAINT_TELEA)[inside]
     elif regions:
-        _fill(film, regions)
+        _fill(image, regions)
 
 
 def _drawn(regions: Sequence[_Region], window: _Region) -> NDArray[np.uint8]:
@@ -92,22 +92,22 @@ def _drawn(regions: Sequence[_Region], window: _Region) -> NDArray[np.uint8]:
     return mask
 
 
-def _fill(film: Film, regions: Sequence[_Region]) -> None:
+def _fill(image: Image, regions: Sequence[_Region]) -> None:
     """Give the regions, those that touch as one, the median of the ring around, in place.
 
     One grey per region holds no trace of the letter, and the ring's median is the region's
     surroundings: no dark or bright patch tells the network where a marker was.
     """
     for group in _touching(regions):
-        # Only what lies around a marker is looked at: a film has a hundred times as many pixels.
-        around = _around(group, film.shape)
-        near = _drawn([_around([region], film.shape) for region in group], around)
+        # Only what lies around a marker is looked at: an image has a hundred times as many pixels.
+        around = _around(group, image.shape)
+        near = _drawn([_around([region], image.shape) for region in group], around)
         ring = near > _drawn(regions, around)
-        window = film[around.pixels]
+        window = image[around.pixels]
         window[_drawn(group, around) == 1] = _median(window[ring]) if ring.any() else 0
 
 
-def _median(values: Film) -> int:
+def _median(values: Image) -> int:
     """Return the median, of an even number the mean of the two in the middle, rounded down."""
     ordered = np.sort(values)
     return (int(ordered[(len(ordered) - 1) // 2]) + int(ordered[len(ordered) // 2])) // 2
@@ -124,7 +124,7 @@ def _touching(regions: Sequence[_Region]) -> list[list[_Region]]:
 
 
 def _around(group: Sequence[_Region], shape: tuple[int, ...]) -> _Region:
-    """Return the part of the film that holds a group and the ring around it."""
+    """Return the part of the image that holds a group and the ring around it."""
     tops, lefts, bottoms, rights = zip(*group, strict=True)
     return _Region(
         max(0, min(tops) - RING),

@@ -1,6 +1,6 @@
-"""PNG files: whether one is whole, and the fast exact way to the pixels of most films.
+"""PNG files: whether one is whole, and the fast exact way to the pixels of most images.
 
-Most films are grey and have every row filtered by the pixel to its left, as OpenCV writes them.
+Most images are grey and have every row filtered by the pixel to its left, as OpenCV writes them.
 Not here: any other PNG, which OpenCV decodes (pixels.py).
 """
 

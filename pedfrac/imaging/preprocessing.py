@@ -5,19 +5,19 @@ from pathlib import Path
 from numpy.typing import ArrayLike
 
 from pedfrac.config.data import Preparation
-from pedfrac.imaging.decoding import Film, decode
+from pedfrac.imaging.decoding import Image, decode
 from pedfrac.imaging.letterbox import Placement, letterbox
 from pedfrac.imaging.markers import remove_markers_in_place
 
 
 def prepare(
-    film: Path | Film, text_boxes: ArrayLike, preparation: Preparation
-) -> tuple[Film, Placement]:
-    """Return a film (size,size) ready for a network, and where the film lies in it.
+    image: Path | Image, text_boxes: ArrayLike, preparation: Preparation
+) -> tuple[Image, Placement]:
+    """Return an image (size,size) ready for a network, and where the image lies in it.
 
-    ``film`` is a file or a decoded film (height,width); ``text_boxes`` (n,4) xyxy are its marker
+    ``image`` is a file or a decoded image (height,width); ``text_boxes`` (n,4) xyxy are its marker
     regions in its own pixels. Raises PedfracError where the file cannot be decoded.
     """
-    own = decode(film) if isinstance(film, Path) else film.copy()
+    own = decode(image) if isinstance(image, Path) else image.copy()
     remove_markers_in_place(own, text_boxes, preparation.markers)
     return letterbox(own, preparation.size)

@@ -18,8 +18,8 @@ from pedfrac.errors import PedfracError
 from pedfrac.models.heads import Classes, Head
 
 
-class FilmClassifier(nn.Module):
-    """A timm network that takes grey films and normalises them itself.
+class ImageClassifier(nn.Module):
+    """A timm network that takes grey images and normalises them itself.
 
     In: float (batch, 1, size, size) in 0…1. Out: what ``head`` makes probabilities of the classes
     from, in most networks a logit for each, (batch, classes).
@@ -35,9 +35,9 @@ class FilmClassifier(nn.Module):
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("std", torch.tensor(std))
 
-    def forward(self, films: Tensor) -> Tensor:
-        """Return the head's output (batch, m) of films (batch, 1, size, size) in 0…1."""
-        return self.head(self.network((films - self.mean) / self.std))
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the head's output (batch, m) of images (batch, 1, size, size) in 0…1."""
+        return self.head(self.network((images - self.mean) / self.std))
 
     def keep_few_activations(self) -> None:
         """Compute activations again in the backward pass: less memory, about a third more time.
@@ -52,15 +52,15 @@ class FilmClassifier(nn.Module):
                 "false"
             ) from None
 
-    def answers(self, films: Tensor) -> tuple[Tensor, Tensor | None]:
+    def answers(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the classes' probabilities (batch, k) and the ages in years (batch,), if any."""
-        output = self(films).float()
+        output = self(images).float()
         return self.head.probabilities(output), self.head.years(output)
 
 
 def build_model(
     config: ModelConfig, head: Head | int, *, load_weights: bool = True
-) -> FilmClassifier:
+) -> ImageClassifier:
     """Return the configured network with a head, on the CPU; a number is one of classes.
 
     With ``load_weights`` off its weights are random, for a caller who brings trained ones.
@@ -74,7 +74,7 @@ def build_model(
     if load_weights and config.weights not in ("hub", "none"):
         _load_file(network, config)
     mean, std = _grey_statistics(network)
-    return FilmClassifier(network, mean, std, head)
+    return ImageClassifier(network, mean, std, head)
 
 
 def _refuse_unknown(backbone: str) -> None:
@@ -141,7 +141,7 @@ def _load_file(network: Any, config: ModelConfig) -> None:
 def _to_grey(weight: Tensor, wanted: Tensor | None) -> Tensor:
     """Fold the colour channels of a first convolution into one by their sum.
 
-    A grey film copied to three channels then gives the very same activations.
+    A grey image copied to three channels then gives the very same activations.
     """
     is_colour_stem = (
         wanted is not None

@@ -1,4 +1,4 @@
-"""Heads: what a network's numbers say of a film's class and, where they say it, of its age.
+"""Heads: what a network's numbers say of an image's class and, where they say it, of its age.
 
 Every head gives probabilities of the classes by ``probabilities``, so that nothing else need know
 which one a network has. Not here: the backbone (models), and training.
@@ -19,7 +19,7 @@ FINEST = 0.05  # years; ages are recorded in steps of 0.1, so no error can be kn
 
 
 class Head(nn.Module):
-    """From ``outputs`` raw numbers a film to what the loss, the classes and the age are made of."""
+    """From ``outputs`` raw numbers per image to the loss, class probabilities and age."""
 
     outputs: int
     classes: int
@@ -38,11 +38,11 @@ class Head(nn.Module):
         return None
 
     def losses(self, output: Tensor, years: Tensor) -> Tensor:
-        """Return the loss of each film (n,) whose age in years (n,) is known."""
+        """Return the loss of each image (n,) whose age in years (n,) is known."""
         raise NotImplementedError
 
     def fit(self, output: Tensor, years: Tensor) -> None:
-        """Learn from validation films what training cannot tell, if there is such a thing."""
+        """Learn from validation images what training cannot tell, if there is such a thing."""
 
 
 class Classes(Head):
@@ -58,7 +58,7 @@ class Classes(Head):
 
 
 class AgeHead(Head):
-    """One number a film, which rises with age; in the groups' middle it is 0."""
+    """One number an image, which rises with age; in the groups' middle it is 0."""
 
     outputs = 1
     tells_age = True
@@ -80,13 +80,13 @@ class AgeHead(Head):
         groups.
         """
         older = self.older(output)
-        films = older.shape[0]  # not len, which an exporter takes for a constant
-        ends = older.new_ones(films, 1), older.new_zeros(films, 1)
+        images = older.shape[0]  # not len, which an exporter takes for a constant
+        ends = older.new_ones(images, 1), older.new_zeros(images, 1)
         return -torch.cat([ends[0], older, ends[1]], dim=1).diff(dim=1)
 
 
 class OrdinalAge(AgeHead):
-    """Whether the film is older than each of many cut points: whole years and the groups' bounds.
+    """Whether the image is older than each of many cut points: whole years and the groups' bounds.
 
     CORAL (Cao, Mirjalili and Raschka, Pattern Recognit Lett 2020): the cut points share one number
     from the network and differ by a learned place, a cumulative link (McCullagh, JRSS B 1980), and
@@ -134,7 +134,7 @@ class RegressedAge(AgeHead):
     """The age in years, with errors that follow a Laplace distribution.
 
     Training takes the absolute error, whose least is the greatest likelihood of such errors. Their
-    ``spread`` is the mean absolute error on the validation films, its estimate of greatest
+    ``spread`` is the mean absolute error on the validation images, its estimate of greatest
     likelihood; a group's probability is the integral between its bounds.
     """
 
@@ -163,7 +163,7 @@ class RegressedAge(AgeHead):
         return (output[:, 0] - years).abs() / self.reach
 
     def fit(self, output: Tensor, years: Tensor) -> None:
-        """Take the spread from the errors on validation films."""
+        """Take the spread from the errors on validation images."""
         self.spread.fill_((output[:, 0] - years).abs().mean().clamp(min=FINEST))
 
 

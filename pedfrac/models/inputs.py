@@ -6,9 +6,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
-def to_input(films: Tensor) -> Tensor:
-    """Return uint8 films (n, size, size) as a network takes them: float (n, 1, size, size), 0…1."""
-    return films[:, None].float() / 255
+def to_input(images: Tensor) -> Tensor:
+    """Return uint8 images (n, size, size) as network input: float (n, 1, size, size), 0…1."""
+    return images[:, None].float() / 255
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:
@@ -17,6 +17,6 @@ def to_device(values: Tensor, device: torch.device) -> Tensor:
     return pinned.to(device, non_blocking=True)
 
 
-def to_films(images: NDArray[np.uint8], device: torch.device) -> Tensor:
+def to_images(images: NDArray[np.uint8], device: torch.device) -> Tensor:
     """Return uint8 images (n, size, size) as network input: float (n, 1, size, size) in 0…1."""
     return to_input(torch.from_numpy(images).to(device, non_blocking=True))

@@ -1,4 +1,4 @@
-"""Drift: what has changed in a window of films since those that made the bundle, in words.
+"""Drift: what has changed in a window of images since those that made the bundle, in words.
 
 Tests and their correction; how a window is read (windows), the statistics (shifts) and the page
 (drift_page) are elsewhere.
@@ -57,9 +57,11 @@ def find_drift(profile: Profile, window: Window, config: MonitorConfig) -> Findi
     any change is called changed at most so often, whatever depends on what.
     """
     found = _about(profile, window, config)
-    if len(window.films) < config.fewest_films:
-        said = f"Too few films to tell: {len(window.films)}, and {config.fewest_films} are needed"
-        return found | {"said": said, "verdict": "too few films"}
+    if len(window.images) < config.fewest_images:
+        said = (
+            f"Too few images to tell: {len(window.images)}, and {config.fewest_images} are needed"
+        )
+        return found | {"said": said, "verdict": "too few images"}
     pair = Pair.of(profile, window, config)
     tests = decided(pair)
     drifted = [test for test in tests if test["drifted"]]
@@ -73,8 +75,8 @@ def find_drift(profile: Profile, window: Window, config: MonitorConfig) -> Findi
         "said": "; ".join(words) if words else "No change beyond chance, or none that matters",
         "tests": tests,
         "compared": {
-            "films": int(pair.is_window.sum()),
-            "patients": int(pair.films.loc[pair.is_window, "patient"].nunique()),
+            "images": int(pair.is_window.sum()),
+            "patients": int(pair.images.loc[pair.is_window, "patient"].nunique()),
         },
         "prevalence": _prevalence(pair),
         "performance": performance,
@@ -88,7 +90,7 @@ def decided(pair: Pair) -> list[Findings]:
     corrected = holm([test["p"] for test in tests])
     rules = pair.config
     for test, p in zip(tests, corrected, strict=True):
-        test["least"] = rules.smallest_change if test["kind"] == "films" else rules.smallest_fall
+        test["least"] = rules.smallest_change if test["kind"] == "images" else rules.smallest_fall
         test["p_corrected"] = float(p)
         test["drifted"] = bool(p <= rules.false_alarm_rate and test["size"] >= test["least"])
     return tests
@@ -103,9 +105,9 @@ def _about(profile: Profile, window: Window, config: MonitorConfig) -> Findings:
         "tests": [],
         "reference": profile.about,
         "window": {
-            "films": len(window.films),
-            "patients": int(window.films["patient"].nunique()) if window.known else None,
-            "labelled": int(window.films["fractured"].notna().sum()),
+            "images": len(window.images),
+            "patients": int(window.images["patient"].nunique()) if window.known else None,
+            "labelled": int(window.images["fractured"].notna().sum()),
             "left_out": window.counts,
             "since": window.since,
             "until": window.until,
@@ -113,7 +115,7 @@ def _about(profile: Profile, window: Window, config: MonitorConfig) -> Findings:
         "rules": config.model_dump(
             include={
                 *("false_alarm_rate", "smallest_change", "smallest_fall", "draws"),
-                *("fewest_films", "most_films", "seed"),
+                *("fewest_images", "most_images", "seed"),
             }
         ),
         "notes": list(_notes(profile, window)),
@@ -123,17 +125,17 @@ def _about(profile: Profile, window: Window, config: MonitorConfig) -> Findings:
 def _notes(profile: Profile, window: Window) -> Iterator[str]:
     if not window.known:
         yield (
-            "The patients of these films are not known. It is taken that a patient has as many "
-            "films as in the reference; intervals of the window take each film for a patient, and "
-            "are too narrow where that is wrong."
+            "The patients of these images are not known. It is taken that a patient has as many "
+            "images as in the reference; intervals of the window take each image for a patient, "
+            "and are too narrow where that is wrong."
         )
-    left = window.films["markers"] == "left" if "markers" in window.films else pd.Series([False])
+    left = window.images["markers"] == "left" if "markers" in window.images else pd.Series([False])
     if left.any() and profile.about["markers"] != "off":
         yield (
-            f"Side markers were left in {int(left.sum())} of {len(window.films)} films, but taken "
-            "out of the reference's, which may look like a change."
+            f"Side markers were left in {int(left.sum())} of {len(window.images)} images, but "
+            "taken out of the reference's, which may look like a change."
         )
-    if profile.features and window.films[profile.features].isna().any(axis=None):
+    if profile.features and window.images[profile.features].isna().any(axis=None):
         yield "What the network sees is not compared: some scores hold no features."
 
 
@@ -148,7 +150,7 @@ def _shifts(pair: Pair) -> Iterator[Findings]:
     for variable in kinds:
         yield _compared(pair, variable, "chi-square", *_of_kinds(pair, variable))
     if pair.features:
-        points = pair.films[pair.features].to_numpy(np.float64)
+        points = pair.images[pair.features].to_numpy(np.float64)
         distance = energy_distance(points)
         yield _compared(pair, LOOK, "energy distance", distance, distance)
 
@@ -156,11 +158,11 @@ def _shifts(pair: Pair) -> Iterator[Findings]:
 def _compared(
     pair: Pair, variable: Variable, test: str, statistic: Statistic, size: Statistic
 ) -> Findings:
-    found = compare(pair.films_of(variable), pair.has(variable), statistic, size)
+    found = compare(pair.images_of(variable), pair.has(variable), statistic, size)
     return {
         "name": variable.name,
         "title": variable.title,
-        "kind": "films",
+        "kind": "images",
         "test": test,
         "within": pair.held_still(variable),
         **found,
@@ -169,28 +171,28 @@ def _compared(
 
 
 def _of_numbers(pair: Pair, variable: Variable) -> tuple[Statistic, Statistic]:
-    has, values = pair.has(variable), pair.films[variable.name].to_numpy(np.float64)
+    has, values = pair.has(variable), pair.images[variable.name].to_numpy(np.float64)
     bins = quantile_bins(values[has], values[has & ~pair.is_window])
     return kolmogorov_smirnov(values[has]), stability_index(bins, *_sizes(pair, has))
 
 
 def _of_kinds(pair: Pair, variable: Variable) -> tuple[Statistic, Statistic]:
     has = pair.has(variable)
-    kinds = kinds_of(_common(pair, pair.films.loc[has, ["patient", variable.name]]))
+    kinds = kinds_of(_common(pair, pair.images.loc[has, ["patient", variable.name]]))
     return chi_square(kinds), stability_index(kinds, *_sizes(pair, has))
 
 
-def _common(pair: Pair, films: pd.DataFrame) -> pd.Series:
-    """Return kinds of films, where patients are not known without the reference's rare ones.
+def _common(pair: Pair, images: pd.DataFrame) -> pd.Series:
+    """Return kinds of images, where patients are not known without the reference's rare ones.
 
     Both sides are drawn from the reference then, which cannot show how often what it hardly holds
     comes by chance: kinds that few of its patients have count as its most frequent one.
     """
-    values = films.iloc[:, 1].astype(str)
+    values = images.iloc[:, 1].astype(str)
     if pair.known:
         return values
-    reference = ~pair.is_window[films.index]
-    counts = films["patient"][reference].groupby(values[reference]).nunique()
+    reference = ~pair.is_window[images.index]
+    counts = images["patient"][reference].groupby(values[reference]).nunique()
     return values.where(values.isin(counts.index[counts >= FEW]), str(counts.idxmax()))
 
 
@@ -203,8 +205,8 @@ def _words(pair: Pair, variable: Variable) -> str:
     has = pair.has(variable)
     if variable.name == EMBEDDING:
         return variable.more
-    ours, theirs = pair.films_of(variable).seen(has)
-    values = pair.films.loc[has, variable.name]
+    ours, theirs = pair.images_of(variable).seen(has)
+    values = pair.images.loc[has, variable.name]
     if not variable.less:
         names = np.unique(values.to_numpy(str))
         gap = (ours - theirs)[0] @ kinds_of(values)
@@ -220,21 +222,21 @@ def _words(pair: Pair, variable: Variable) -> str:
 
 def _in_words(test: Findings, drifted: Sequence[Findings]) -> str:
     """Return what has changed; of scores, what may have moved them."""
-    films = [one["name"] for one in drifted if one["name"].startswith("film_")]
-    if test["name"] == "probability" and films:
+    images = [one["name"] for one in drifted if one["name"].startswith("image_")]
+    if test["name"] == "probability" and images:
         way = "higher" if "more" in test["words"] else "lower"
-        return f"{way} probabilities of a fracture, which changed films may make"
+        return f"{way} probabilities of a fracture, which changed images may make"
     return str(test["words"])
 
 
 def _prevalence(pair: Pair) -> dict[str, Interval]:
-    """Return the share of fractured films: of the reference as known, of the window estimated."""
-    sides = [pair.films[some] for some in (~pair.is_window, pair.is_window)]
+    """Return the share of fractured images: of the reference as known, of the window estimated."""
+    sides = [pair.images[some] for some in (~pair.is_window, pair.is_window)]
     reference, window = (
-        PatientBootstrap(films["patient"], RESAMPLES, pair.config.seed) for films in sides
+        PatientBootstrap(images["patient"], RESAMPLES, pair.config.seed) for images in sides
     )
     known = sides[0]["fractured"] == 1
-    # what calibrates the bundle need not hit the mean, which training on balanced films moves
+    # what calibrates the bundle need not hit the mean, which training on balanced images moves
     calibrator = fit_calibrator(known, sides[0]["probability"], "beta")
     scores = calibrator(sides[1]["probability"])
     found = {
@@ -243,12 +245,12 @@ def _prevalence(pair: Pair) -> dict[str, Interval]:
     }
     labels = sides[1]["fractured"]
     if labels.notna().any():
-        found["window, labelled films"] = window.rate_interval(labels == 1, labels.notna())
+        found["window, labelled images"] = window.rate_interval(labels == 1, labels.notna())
     return found
 
 
 def _described(pair: Pair, test: Findings) -> Findings | None:
-    """Return what was seen on both sides of a comparison of films, and the change.
+    """Return what was seen on both sides of a comparison of images, and the change.
 
     Means of numbers; of kinds the share of that whose share has moved most. The change is that at
     the window's mix of what the comparison holds still.
@@ -265,8 +267,8 @@ def _described(pair: Pair, test: Findings) -> Findings | None:
         side: patients.interval(patients.ratio(everyone * some, some, scale="plain"))
         for side, some in sides.items()
     }
-    films = pair.films_of(variable)
-    strata = films.stratum[has][:, None] == np.unique(films.stratum[has])
+    images = pair.images_of(variable)
+    strata = images.stratum[has][:, None] == np.unique(images.stratum[has])
     inside = pair.is_window[has].astype(np.float32)
 
     def change(weights: Floats) -> Floats:
@@ -274,30 +276,30 @@ def _described(pair: Pair, test: Findings) -> Findings | None:
         ours, theirs = balanced(counted * inside, counted * (1 - inside), strata)
         return np.asarray((ours - theirs).astype(np.float64) @ values)
 
-    moved = patients.interval(patients.any_figure(change, scale="plain"))
-    counts = {f"{side}_films": int(some.sum()) for side, some in sides.items()}
+    moved = patients.interval(patients.any_metric(change, scale="plain"))
+    counts = {f"{side}_images": int(some.sum()) for side, some in sides.items()}
     return {"of": of, **means, "change": moved, **counts}
 
 
 def _values(pair: Pair, variable: Variable, has: NDArray[np.bool_]) -> tuple[Floats, str]:
-    """Return numbers (k,), or 1 for films of the kind that has moved most, and its name."""
-    values = pair.films.loc[has, variable.name]
+    """Return numbers (k,), or 1 for images of the kind that has moved most, and its name."""
+    values = pair.images.loc[has, variable.name]
     if variable in NUMBERS:
         return values.to_numpy(np.float64), ""
-    ours, theirs = pair.films_of(variable).seen(has)
+    ours, theirs = pair.images_of(variable).seen(has)
     kinds, names = kinds_of(values), np.unique(values.to_numpy(str))
     place = int(np.abs((ours - theirs)[0] @ kinds).argmax())
     return kinds[:, place].astype(np.float64), CALLED.get(names[place], str(names[place]))
 
 
 def _distribution(pair: Pair, name: str) -> Findings | None:
-    """Return the shares of films in bins or kinds, at the window's mix of what is held still."""
+    """Return the shares of images in bins or kinds, at the window's mix of what is held still."""
     variable = BY_NAME.get(name)
     if variable is None or variable is LOOK:
         return None
     has = pair.has(variable)
-    ours, theirs = pair.films_of(variable).seen(has)
-    values = pair.films.loc[has, variable.name]
+    ours, theirs = pair.images_of(variable).seen(has)
+    values = pair.images.loc[has, variable.name]
     if variable in NUMBERS:
         numbers = values.to_numpy(np.float64)
         low, high = np.quantile(numbers, [0.005, 0.995])
@@ -315,12 +317,12 @@ def _distribution(pair: Pair, name: str) -> Findings | None:
     }
 
 
-def figures_of(findings: Findings) -> dict[str, float | None]:
-    """Return the figures of findings by flat names, as a tracking server keeps them."""
+def metrics_of(findings: Findings) -> dict[str, float | None]:
+    """Return the metrics of findings by flat names, as a tracking server keeps them."""
     flat: dict[str, float | None] = {
         "drift.found": float(bool(findings["drifted"])),
         "drift.changes": float(len(findings["drifted"])),
-        "drift.films": float(findings["window"]["films"]),
+        "drift.images": float(findings["window"]["images"]),
     }
     for test in findings["tests"]:
         flat |= {f"drift.{test['name']}.{part}": test[part] for part in ("size", "p_corrected")}

@@ -1,6 +1,6 @@
-"""Drift page: one self-contained page on a window of films, for whoever is responsible for the use.
+"""Drift page: one self-contained page on a window of images, for those who run the model.
 
-It is made from the findings (drift.json) alone. Not here: any figure (drift).
+It is made from the findings (drift.json) alone. Not here: any metric (drift).
 """
 
 import json
@@ -72,20 +72,20 @@ def _performance(findings: Findings) -> Table | None:
     order = ("auroc", "sensitivity", "specificity", "calibration", "ece")
     rows = [findings["performance"][name] for name in order]
     cells = [[row["title"], row["reference"], row["window"], row["change"]] for row in rows]
-    columns = ["Figure", "Reference", "Window", "Change"]
-    return Table("Figures on films with labels", columns, cells)
+    columns = ["Metric", "Reference", "Window", "Change"]
+    return Table("Metrics on images with labels", columns, cells)
 
 
 def _prevalence(findings: Findings) -> Table | None:
     if not findings.get("prevalence"):
         return None
     rows = [[name.capitalize(), value] for name, value in findings["prevalence"].items()]
-    return Table("Share of fractured films", ["Films", "Share"], rows)
+    return Table("Share of fractured images", ["Images", "Share"], rows)
 
 
 def _sizes(tests: list[Findings]) -> Figure | None:
-    """Paint how large each change of the films is, beside what matters."""
-    shown = [test for test in tests if test["kind"] == "films"]
+    """Paint how large each change of the images is, beside what matters."""
+    shown = [test for test in tests if test["kind"] == "images"]
     if not shown:
         return None
     figure, axes = plots.new(0.9 + 0.27 * len(shown))
@@ -115,7 +115,7 @@ def _sizes(tests: list[Findings]) -> Figure | None:
 
 
 def _distribution(one: Findings) -> Figure:
-    """Paint the shares of films of reference and window in bins, or of kinds."""
+    """Paint the shares of images of reference and window in bins, or of kinds."""
     figure, axes = plots.new(2.4)
     look: dict[str, Any] = {
         "reference": {"color": plots.BLUE, "linestyle": "-"},
@@ -133,7 +133,7 @@ def _distribution(one: Findings) -> Figure:
     if not numeric:
         axes.set_xticks(range(len(labels)), [called(label) for label in labels])
     axes.set_xlabel(one["title"])
-    axes.set_ylabel("Share of films")
+    axes.set_ylabel("Share of images")
     axes.set_ylim(bottom=0)
     plots.legend(figure, 2)
     return figure

@@ -1,4 +1,4 @@
-"""Shifts: is a window of films distributed as the reference was? Statistics and their null draws.
+"""Shifts: is a window of images distributed as the reference was? Statistics and their null draws.
 
 Arrays in, plain numbers out; which columns are compared, and in what words, is told by drift.
 """
@@ -12,19 +12,19 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 Weights = NDArray[np.float32]
-CHUNK = 4_000_000  # film weights held at a time
+CHUNK = 4_000_000  # image weights held at a time
 FEW = 20  # patients of the reference in a stratum that may be drawn from
 BINS = 10  # of the population stability index
 NOISE = 1e-5  # of sums of weights in single precision: what is less is nothing
-EMPTY = 0.5  # films that an empty bin counts for, so that its logarithm exists
+EMPTY = 0.5  # images that an empty bin counts for, so that its logarithm exists
 
 
 @dataclass(frozen=True, eq=False)
-class Films:
-    """Films of reference and window, and which of them belong together.
+class Images:
+    """Images of reference and window, and which of them belong together.
 
     ``window`` (n,) bool; ``patient`` (n,) numbers, of which none is in both; ``stratum`` (n,):
-    kinds of films whose shares may differ without being a change, since they are looked at by
+    kinds of images whose shares may differ without being a change, since they are looked at by
     themselves. ``known``: whether the window's patients are known. ``draws`` of the null
     distribution with ``seed``.
     """
@@ -37,15 +37,15 @@ class Films:
     seed: int
 
     def weights(self, some: NDArray[np.bool_]) -> Iterator[tuple[Weights, Weights]]:
-        """Yield weights of window and reference (c, k) for some films (n,), in parts.
+        """Yield weights of window and reference (c, k) for some images (n,), in parts.
 
         The first row is what was seen. In the others there is no change within strata. Where the
-        window's patients are known, those of a stratum (that of most of their films) are dealt out
-        anew, as many to each side: an exact test if patients of a stratum, each with all films,
-        are exchangeable. Where they are not, films of a window may belong together without our
+        window's patients are known, those of a stratum (that of most of their images) are dealt out
+        anew, as many to each side: an exact test if patients of a stratum, each with all images,
+        are exchangeable. Where they are not, images of a window may belong together without our
         knowing. Both sides are then drawn from the reference's patients with replacement, the
-        window with its own number of films and mix of strata: so its films are taken to come in
-        patients of as many films as the reference's. Each side sums to 1, the reference with the
+        window with its own number of images and mix of strata: so its images are taken to come in
+        patients of as many images as the reference's. Each side sums to 1, the reference with the
         strata's shares of the window; strata that one side lacks do not count.
         """
         patient = np.unique(self.patient[some], return_inverse=True)[1]
@@ -64,7 +64,7 @@ class Films:
         return balanced(first, 1 - first, self._strata(some))
 
     def _strata(self, some: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Return the stratum of some films, (k, s).
+        """Return the stratum of some images, (k, s).
 
         Where both sides are drawn from the reference, its few patients of a rare stratum would
         stand for all there may be: such strata are one then.
@@ -87,7 +87,7 @@ def _deal(
     window: NDArray[np.bool_],
     strata: NDArray[np.bool_],
 ) -> tuple[Weights, Weights]:
-    """Deal patients out to both sides, stratum by stratum; return sides of films (rows, n)."""
+    """Deal patients out to both sides, stratum by stratum; return sides of images (rows, n)."""
     owner = np.zeros(patient.max() + 1, np.float32)
     owner[patient[window]] = 1
     own = _stratum_of_patients(patient, strata)
@@ -104,7 +104,7 @@ def _draw(
     window: NDArray[np.bool_],
     strata: NDArray[np.bool_],
 ) -> tuple[Weights, Weights]:
-    """Draw both sides from the reference's patients; return films' counts (rows, n)."""
+    """Draw both sides from the reference's patients; return images' counts (rows, n)."""
     owners, patient_of = np.unique(patient[~window], return_inverse=True)
     ours, theirs = (strata[side].mean(axis=0) for side in (window, ~window))
     odds = np.divide(ours, theirs, out=np.zeros_like(ours), where=theirs > 0)
@@ -122,10 +122,10 @@ def _draw(
 
 
 def _stratum_of_patients(patient: NDArray[np.int64], strata: NDArray[np.bool_]) -> Any:
-    """Return the stratum of most films of each patient, the first of those with as many."""
-    films = np.zeros((patient.max() + 1, strata.shape[1]))
-    np.add.at(films, patient, strata)
-    return films.argmax(axis=1)
+    """Return the stratum of most images of each patient, the first of those with as many."""
+    images = np.zeros((patient.max() + 1, strata.shape[1]))
+    np.add.at(images, patient, strata)
+    return images.argmax(axis=1)
 
 
 def balanced(
@@ -148,7 +148,7 @@ def balanced(
 
 
 Statistic = Callable[[Weights, Weights], Floats]
-"""How far window and reference, weights (c, n) of the same films, lie apart, (c,)."""
+"""How far window and reference, weights (c, n) of the same images, lie apart, (c,)."""
 
 
 def kolmogorov_smirnov(values: ArrayLike) -> Statistic:
@@ -202,7 +202,7 @@ def energy_distance(points: Floats) -> Statistic:
 def stability_index(kinds: NDArray[np.bool_], window: int, reference: int) -> Statistic:
     """Return the population stability index of the shares of kinds (n, k).
 
-    ``window`` and ``reference``: the numbers of films, which say what an empty kind may hold.
+    ``window`` and ``reference``: the numbers of images, which say what an empty kind may hold.
     """
     columns = kinds.astype(np.float32)
 
@@ -221,16 +221,16 @@ def quantile_bins(values: Floats, of: Floats) -> NDArray[np.bool_]:
     return np.asarray(place[:, None] == np.arange(len(edges) + 1))
 
 
-def compare(films: Films, some: NDArray[np.bool_], test: Statistic, size: Statistic) -> Any:
-    """Return ``p`` of a test on some films (n,), and the ``size`` of the change beyond chance.
+def compare(images: Images, some: NDArray[np.bool_], test: Statistic, size: Statistic) -> Any:
+    """Return ``p`` of a test on some images (n,), and the ``size`` of the change beyond chance.
 
     The size is a statistic less its mean over the null draws, not below 0.
     """
     tests, sizes = zip(
-        *((test(*weights), size(*weights)) for weights in films.weights(some)), strict=True
+        *((test(*weights), size(*weights)) for weights in images.weights(some)), strict=True
     )
     (seen, *_), (change, *_) = tests[0], sizes[0]
-    if not films.seen(some)[0].any():
+    if not images.seen(some)[0].any():
         return {"p": 1.0, "size": 0.0}  # the sides share no stratum
     null, by_chance = np.concatenate(tests[1:]), np.concatenate(sizes[1:])
     # equal distances may differ in their last digit

@@ -1,4 +1,4 @@
-"""Prevalence without labels: how many films are fractured, from their probabilities alone.
+"""Prevalence without labels: how many images are fractured, from their probabilities alone.
 
 Not here: calibration, which must have made the probabilities mean what they say.
 """
@@ -16,21 +16,21 @@ STEPS, CLOSE = 500, 1e-6
 def estimated_prevalence(
     patients: PatientBootstrap, probability: ArrayLike, prevalence: float
 ) -> Interval:
-    """Return the share of fractured films, as an interval, from calibrated probabilities (n,).
+    """Return the share of fractured images, as an interval, from calibrated probabilities (n,).
 
-    They were calibrated where ``prevalence`` of the films were fractured, and take a film for as
+    They were calibrated where ``prevalence`` of the images were fractured, and take an image for as
     likely to be so; where there are more fractures than that their mean is too low. The prevalence
     that makes them most likely is found by expectation and maximisation (Saerens, Latinne and
-    Decaestecker, Neural Comput 2002). It is right if fractured films look as before, and normal
+    Decaestecker, Neural Comput 2002). It is right if fractured images look as before, and normal
     ones do, and only their numbers differ.
     """
     scores = np.asarray(probability, np.float64).clip(SURE, 1 - SURE)
     if not len(scores):
-        return missing("no films")
+        return missing("no images")
     if not 0 < prevalence < 1:
-        return missing("films of one kind in the reference")
+        return missing("images of one kind in the reference")
 
-    def figure(weights: Floats) -> Floats:
+    def metric(weights: Floats) -> Floats:
         share = np.full(len(weights), prevalence)
         total = weights.sum(axis=1)
         for _ in range(STEPS):
@@ -42,4 +42,4 @@ def estimated_prevalence(
                 break
         return share
 
-    return patients.interval(patients.any_figure(figure))
+    return patients.interval(patients.any_metric(metric))

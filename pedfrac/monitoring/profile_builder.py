@@ -1,4 +1,4 @@
-"""Profiling: the reference profile of a bundle, made of films of the data that made it.
+"""Profiling: the reference profile of a bundle, made of images of the data that made it.
 
 Not here: what a profile is and how it lies on disk (reference_profile).
 """
@@ -12,28 +12,28 @@ import torch
 from pedfrac.bundle.bundle import BATCH, Bundle
 from pedfrac.bundle.calls import routed_calls
 from pedfrac.bundle.embedding import Basis, Floats, watched
-from pedfrac.bundle.reference_profile import FILM, WATCHED, Profile, feature_names, views
-from pedfrac.imaging.image_statistics import film_statistics
-from pedfrac.models.inputs import to_films
+from pedfrac.bundle.reference_profile import IMAGE, WATCHED, Profile, feature_names, views
+from pedfrac.imaging.image_statistics import image_statistics
+from pedfrac.models.inputs import to_images
 from pedfrac.packs.pack import Pack
 
-MOST_FILMS = 2000  # of the reference: a test compares each film with each other
-BASIS_FILMS = 1000
+MOST_IMAGES = 2000  # of the reference: a test compares each image with each other
+BASIS_IMAGES = 1000
 KEPT = ("probability", "threshold", "call", "age_group_used", "age_group_seen")
 
 
 def make_profile(
     bundle: Bundle, fracture: Pack, age: Pack, validation: list[str], training: list[str]
 ) -> Profile:
-    """Return the profile of a bundle from films of two packs, by their filestems.
+    """Return the profile of a bundle from images of two packs, by their filestems.
 
-    The reference are validation films as they came. The test set is none: it holds as many films
+    The reference are validation images as they came. The test set is none: it holds as many images
     of each year of age, half of them fractured, and one a patient, while validation patients were
-    drawn at random and keep all their films, so that their mix of ages, views and fractures is that
-    of the cohort. No network learned from them, but they chose epochs, thresholds and calibration,
-    which makes scores on them slightly too good. Training films only make the features' basis, to
-    which films of the reference and of a later window are then equally strange.
-    Beyond MOST_FILMS whole patients are left out at random.
+    drawn at random and keep all their images, so that their mix of ages, views and fractures is
+    that of the cohort. No network learned from them, but they chose epochs, thresholds and
+    calibration, which makes scores on them slightly too good. Training images only make the
+    features' basis, to which images of the reference and of a later window are then equally
+    strange. Beyond MOST_IMAGES whole patients are left out at random.
     """
     metadata = fracture.index.set_index("filestem", drop=False)
     chosen = _thinned(metadata.loc[validation])
@@ -46,53 +46,53 @@ def make_profile(
         calls = routed_calls(bundle, scores)[list(KEPT)]
         features = _joined([part.numpy() for part in seen], len(basis.mean))[: len(some)]
         parts.append(calls.join(pd.DataFrame(basis(features), columns=feature_names(len(basis)))))
-    films = _described(chosen, fracture, stems).join(pd.concat(parts, ignore_index=True))
+    images = _described(chosen, fracture, stems).join(pd.concat(parts, ignore_index=True))
     about = {
-        "films_are": "of validation patients, who taught no network",
-        "films": len(films),
-        "patients": int(films["patient"].nunique()),
-        "fractured": int(films["fractured"].sum()),
-        "of_films": len(validation),
+        "images_are": "of validation patients, who taught no network",
+        "images": len(images),
+        "patients": int(images["patient"].nunique()),
+        "fractured": int(images["fractured"].sum()),
+        "of_images": len(validation),
         "features": len(basis),
         "markers": fracture.preparation.markers,
     }
-    return Profile(films, basis, about)
+    return Profile(images, basis, about)
 
 
-def _thinned(films: pd.DataFrame) -> pd.DataFrame:
-    """Return films of whole patients in random order, as many as a reference holds."""
+def _thinned(images: pd.DataFrame) -> pd.DataFrame:
+    """Return images of whole patients in random order, as many as a reference holds."""
     random = np.random.default_rng(0)
-    patients = random.permutation(films["patient_id"].unique())
-    counts = films["patient_id"].value_counts()[patients].cumsum()
-    kept = films[films["patient_id"].isin(patients[counts <= max(MOST_FILMS, counts.iloc[0])])]
+    patients = random.permutation(images["patient_id"].unique())
+    counts = images["patient_id"].value_counts()[patients].cumsum()
+    kept = images[images["patient_id"].isin(patients[counts <= max(MOST_IMAGES, counts.iloc[0])])]
     return kept.iloc[random.permutation(len(kept))]
 
 
-def _described(films: pd.DataFrame, pack: Pack, stems: list[str]) -> pd.DataFrame:
-    shapes = zip(films["height"], films["width"], strict=True)
+def _described(images: pd.DataFrame, pack: Pack, stems: list[str]) -> pd.DataFrame:
+    shapes = zip(images["height"], images["width"], strict=True)
     statistics = [
-        film_statistics(pack.images[row], (int(height), int(width)))
+        image_statistics(pack.images[row], (int(height), int(width)))
         for row, (height, width) in zip(pack.rows(stems), shapes, strict=True)
     ]
     return pd.DataFrame(
         {
-            "patient": pd.factorize(films["patient_id"])[0],  # in their random order
-            "fractured": films["fracture_visible"].to_numpy(dtype=bool),
-            "age": films["age"].to_numpy(),
-            "sex": films["gender"].to_numpy(str),
-            "laterality": films["laterality"].to_numpy(str),
-            "view": views(films["projection"]).to_numpy(str),
+            "patient": pd.factorize(images["patient_id"])[0],  # in their random order
+            "fractured": images["fracture_visible"].to_numpy(dtype=bool),
+            "age": images["age"].to_numpy(),
+            "sex": images["gender"].to_numpy(str),
+            "laterality": images["laterality"].to_numpy(str),
+            "view": views(images["projection"]).to_numpy(str),
         }
-    ).join(pd.DataFrame(statistics, columns=list(FILM)))
+    ).join(pd.DataFrame(statistics, columns=list(IMAGE)))
 
 
 def _features(bundle: Bundle, pack: Pack, stems: list[str]) -> Floats:
-    """Return what the watched network's last layer sees of some of these films, (n, d)."""
-    every = max(1, -(-len(stems) // BASIS_FILMS))
+    """Return what the watched network's last layer sees of some of these images, (n, d)."""
+    every = max(1, -(-len(stems) // BASIS_IMAGES))
     parts: list[Floats] = []
     with torch.inference_mode(), watched(bundle.networks[WATCHED]) as seen:
         for some in _batches(stems[::every]):
-            bundle.networks[WATCHED].answers(to_films(pack.images[pack.rows(some)], bundle.device))
+            bundle.networks[WATCHED].answers(to_images(pack.images[pack.rows(some)], bundle.device))
             parts.append(_joined([part.numpy() for part in seen], 0)[: len(some)])
             seen.clear()
     return _joined(parts, 0)

@@ -1,4 +1,4 @@
-"""Windows: films that were scored in some time, as tables of scores tell of them.
+"""Windows: images that were scored in some time, as tables of scores tell of them.
 
 Not here: what they are compared with (drift).
 """
@@ -24,14 +24,14 @@ YES, NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """Films of a window, one row each, and what was left out, by reason.
+    """Images of a window, one row each, and what was left out, by reason.
 
-    ``films``: as of a profile, but ``fractured`` is 1, 0 or NaN (not known); ``known``: whether the
-    patients of all films are. ``counts``: films left out. ``since`` and ``until``: when the first
-    and the last of them was scored.
+    ``images``: as of a profile, but ``fractured`` is 1, 0 or NaN (not known); ``known``: whether
+    the patients of all images are. ``counts``: images left out. ``since`` and ``until``: when the
+    first and the last of them was scored.
     """
 
-    films: pd.DataFrame
+    images: pd.DataFrame
     known: bool
     counts: dict[str, int]
     since: str
@@ -39,7 +39,7 @@ class Window:
 
 
 def read_window(config: MonitorConfig, digest: str, features: Sequence[str]) -> Window:
-    """Return the window that a configuration names, of films that the bundle (digest) scored.
+    """Return the window that a configuration names, of images that the bundle (digest) scored.
 
     Raises PedfracError for tables without what monitoring needs, and where another bundle scored
     all of it.
@@ -51,17 +51,17 @@ def read_window(config: MonitorConfig, digest: str, features: Sequence[str]) -> 
     others = rows["bundle"] != digest[:16]
     if len(rows) and others.all():
         raise PedfracError(
-            f"{', '.join(config.scores)}: all {len(rows)} films were scored by another bundle "
+            f"{', '.join(config.scores)}: all {len(rows)} images were scored by another bundle "
             f"({rows['bundle'].iloc[0] or 'not named'}); that of the profile is {digest[:16]}"
         )
-    films = rows[~others].reset_index(drop=True)
-    films["view"] = views(films["view"])
-    films["fractured"] = _labels(config.labels, films["file"]) if config.labels else np.nan
-    known = bool((films["patient"] != "").all())
-    words = films["patient"] if known else films["key"]
-    films["patient"] = pd.factorize(words)[0]
+    images = rows[~others].reset_index(drop=True)
+    images["view"] = views(images["view"])
+    images["fractured"] = _labels(config.labels, images["file"]) if config.labels else np.nan
+    known = bool((images["patient"] != "").all())
+    words = images["patient"] if known else images["key"]
+    images["patient"] = pd.factorize(words)[0]
     counts = {"without a score": int(failed.sum()), "by another bundle": int(others.sum())}
-    return Window(films, known, counts, since, until)
+    return Window(images, known, counts, since, until)
 
 
 def check_files(config: MonitorConfig) -> None:
@@ -132,7 +132,7 @@ def _labels(path: str, files: pd.Series) -> pd.Series:
     found = files.map(dict(zip(table["file"], values, strict=True))).astype(float)
     if found.isna().all():
         raise PedfracError(
-            f"{path}: labels none of the {len(files)} films of the window; `file` must be as in "
+            f"{path}: labels none of the {len(files)} images of the window; `file` must be as in "
             "the scores"
         )
     return found

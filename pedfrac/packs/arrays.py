@@ -1,7 +1,7 @@
 """The array files of a pack: one in the order of its rows, or parts with a list of places.
 
 Parts come from re-packing: an earlier pack's files are linked, and only what is new is written.
-Not here: what else a pack is (packing.py) and which films an earlier one has (repacking.py).
+Not here: what else a pack is (packing.py) and which images an earlier one has (repacking.py).
 """
 
 import os
@@ -14,22 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pedfrac.errors import PedfracError
-from pedfrac.packs.mapped import Films, JoinedFilms
+from pedfrac.packs.mapped import Images, JoinedImages
 
 IMAGES, PLACES = "images.npy", "places.npy"
 Places = NDArray[np.int32]
-"""Where each film lies (n,2): the number of the part, and the row in it."""
+"""Where each image lies (n,2): the number of the part, and the row in it."""
 
 
 @dataclass(frozen=True)
-class FilmArrays:
-    """The array files of a pack, and where each film lies in them."""
+class ImageArrays:
+    """The array files of a pack, and where each image lies in them."""
 
     parts: list[Path]
     places: Places
 
     @classmethod
-    def of(cls, folder: Path) -> "FilmArrays":
+    def of(cls, folder: Path) -> "ImageArrays":
         """Return the arrays in a folder. Raises OSError or ValueError where they are not whole."""
         if (folder / PLACES).exists():
             places = np.load(folder / PLACES, allow_pickle=False)
@@ -42,13 +42,13 @@ class FilmArrays:
 
     @property
     def plain(self) -> bool:
-        """Whether one array holds the films in the order of the rows."""
+        """Whether one array holds the images in the order of the rows."""
         return len(self.parts) == 1 and self.parts[0].name == IMAGES
 
-    def open(self) -> Films:
-        """Return the films, mapped read-only."""
+    def open(self) -> Images:
+        """Return the images, mapped read-only."""
         parts = [mapped(path) for path in self.parts]
-        return parts[0] if self.plain else JoinedFilms(parts, self.places)
+        return parts[0] if self.plain else JoinedImages(parts, self.places)
 
 
 def part_path(folder: Path, number: int) -> Path:
@@ -83,7 +83,7 @@ def allocate(path: Path, n: int, size: int) -> None:
 def link_parts(folder: Path, parts: Sequence[Path], places: Places) -> bool:
     """Have a folder share array files of another; return whether its file system allows that.
 
-    ``places`` are those of all films; a part beyond those given is for the caller to make.
+    ``places`` are those of all images; a part beyond those given is for the caller to make.
     """
     rows = np.arange(len(places))
     plain = len(parts) == 1 and len(mapped(parts[0])) == len(rows)

@@ -1,6 +1,6 @@
-"""Packs: prepared films in memory-mapped uint8 arrays, with an index and boxes in their pixels.
+"""Packs: prepared images in memory-mapped uint8 arrays, with an index and boxes in their pixels.
 
-Not here: how a film is prepared (pixels.py), in which files films lie (film_arrays.py) and what
+Not here: how an image is prepared (pixels.py), in which files images lie (image_arrays.py) and what
 makes a folder an artifact (storage.py).
 """
 
@@ -24,17 +24,17 @@ from pedfrac.config.data import Preparation
 from pedfrac.errors import PedfracError
 from pedfrac.imaging.boxes import yolo_to_xyxy
 from pedfrac.imaging.letterbox import Placement
-from pedfrac.packs.arrays import IMAGES, FilmArrays, allocate, part_path, save_array, start_of
-from pedfrac.packs.decoding import FEW, Decoders, FilmRow, Job
-from pedfrac.packs.pack import BOX_TYPES, BOXES, CORNERS, FILMS, INDEX, META, TEXT, list_some
+from pedfrac.packs.arrays import IMAGES, ImageArrays, allocate, part_path, save_array, start_of
+from pedfrac.packs.decoding import FEW, Decoders, ImageRow, Job
+from pedfrac.packs.pack import BOX_TYPES, BOXES, CORNERS, ENTRIES, INDEX, META, TEXT, list_some
 from pedfrac.packs.reuse import EarlierPack
 from pedfrac.storage.files import content_hash, write_json
 
 logger = logging.getLogger(__name__)
-CHUNK = 16  # films per unit of work: at most so many per process are done again after a kill
+CHUNK = 16  # images per unit of work: at most so many per process are done again after a kill
 BLOCK = 1 << 13  # boxes placed at a time, so that memory does not grow with them
-FILM = np.dtype([("source", "S16"), ("checksum", "<i8")])  # -1 until the pixels are written
-_FILM_CORNERS = ["film_x1", "film_y1", "film_x2", "film_y2"]
+ENTRY = np.dtype([("source", "S16"), ("checksum", "<i8")])  # -1 until the pixels are written
+_IMAGE_CORNERS = ["image_x1", "image_y1", "image_x2", "image_y2"]
 _BOX_SCHEMA = pa.schema(
     [(name, {"str": pa.large_string()}.get(kind, kind)) for name, kind in BOX_TYPES.items()]
 )
@@ -50,18 +50,18 @@ def build_pack(
     progress: Callable[[int, int], None] | None = None,
     earlier: Path | None = None,
 ) -> None:
-    """Write the pack of a table of films into a folder; what a killed call left there is kept.
+    """Write the pack of a table of images into a folder; what a killed call left there is kept.
 
-    ``table`` has a row per film (filestem, image relative to ``root``, width, height, …), which
+    ``table`` has a row per image (filestem, image relative to ``root``, width, height, …), which
     becomes the row order; ``boxes`` has filestem, class_id, xc, yc, w, h as fractions. ``workers``
-    are processes, 0 one per core; ``progress(done, total)`` counts films. Pixels that a pack in an
+    are processes, 0 one per core; ``progress(done, total)`` counts images. Pixels that a pack in an
     ``earlier`` folder has are shared by links, or copied where that is better; nothing there is
-    written to. Raises PedfracError that names all films that cannot be decoded; the others are
+    written to. Raises PedfracError that names all images that cannot be decoded; the others are
     done by then and stay done.
     """
     _check_table(table)
     if earlier is not None and "sha256" in table and (table["sha256"] != "").all():
-        known = EarlierPack.open(earlier, FILMS)
+        known = EarlierPack.open(earlier, ENTRIES)
     else:
         known = None  # of a file that was not read nothing is known
     with Decoders(workers or _cores()) as decoders:
@@ -74,7 +74,7 @@ def build_pack(
             if known is not None:
                 _copy_known(ledger, known)
             jobs = _jobs(table, markers, root, ledger, preparation)
-            _write_films(decoders, jobs, ledger, progress)
+            _write_images(decoders, jobs, ledger, progress)
     meta = {
         "preparation": preparation.model_dump(),
         "n": len(table),
@@ -83,13 +83,13 @@ def build_pack(
     write_json(folder / META, meta)  # last: without it there is no pack
 
 
-def _write_films(
+def _write_images(
     decoders: Decoders,
     jobs: Iterator[Job],
     ledger: "_Ledger",
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    """Have all jobs done; raise PedfracError that names every film that could not be decoded."""
+    """Have all jobs done; raise PedfracError that names every image that could not be decoded."""
     faults: list[str] = []
     total, left = len(ledger), len(ledger.rows_to_do())
     count = total - left
@@ -97,11 +97,11 @@ def _write_films(
     for job, written in decoders.write(jobs, left):
         faults += written.faults.values()
         ledger.mark(list(written.checksums), list(written.checksums.values()))
-        count += len(job.films)
+        count += len(job.images)
         _report(progress, count, total)
     if faults:
         listed = "\n  ".join(sorted(faults))
-        raise PedfracError(f"{len(faults)} of {total} films cannot be packed:\n  {listed}")
+        raise PedfracError(f"{len(faults)} of {total} images cannot be packed:\n  {listed}")
 
 
 def _copy_known(ledger: "_Ledger", earlier: EarlierPack) -> None:
@@ -111,8 +111,8 @@ def _copy_known(ledger: "_Ledger", earlier: EarlierPack) -> None:
     rows, known = rows[known >= 0], known[known >= 0]
     if len(rows):
         earlier.copy(ledger.target, known, ledger.places[rows])
-        ledger.mark(rows, earlier.films["checksum"][known])
-        logger.info("%s: %d films copied from an earlier pack", ledger.target, len(rows))
+        ledger.mark(rows, earlier.images["checksum"][known])
+        logger.info("%s: %d images copied from an earlier pack", ledger.target, len(rows))
 
 
 def _jobs(
@@ -122,40 +122,40 @@ def _jobs(
     ledger: "_Ledger",
     preparation: Preparation,
 ) -> Iterator[Job]:
-    """Yield the films to do, some at a time, in order."""
+    """Yield the images to do, some at a time, in order."""
     todo = ledger.rows_to_do()
     if not len(todo):
         return
     start = start_of(ledger.target)
-    chunk = min(CHUNK, 1 + len(todo) // CHUNK)  # few films are to be shared, too
+    chunk = min(CHUNK, 1 + len(todo) // CHUNK)  # few images are to be shared, too
     image, *shape = (table[name].array for name in ("image", "height", "width"))
     for rows in (todo[at : at + chunk] for at in range(0, len(todo), chunk)):
         columns = rows, ledger.places[rows], *(each[rows] for each in (image, *shape))
-        films = [
-            FilmRow(int(row), int(place), root / image, (height, width), markers[row])
+        images = [
+            ImageRow(int(row), int(place), root / image, (height, width), markers[row])
             for row, place, image, height, width in zip(*columns, strict=True)
         ]
-        yield Job(ledger.target, start, films, preparation)
+        yield Job(ledger.target, start, images, preparation)
 
 
 class _Ledger:
-    """What each film of a pack is made of, and the checksum of its pixels once they are written.
+    """What each image of a pack is made of, and the checksum of its pixels once they are written.
 
     It is a file of the pack in the end, and which rows are written while there is no end. Another
-    build of the same films goes on from it, and one of other films does not.
+    build of the same images goes on from it, and one of other images does not.
     """
 
-    def __init__(self, folder: Path, films: NDArray[np.void]):
-        arrays = FilmArrays.of(folder)
-        self._films, self._thread = films, ThreadPoolExecutor(1)
-        self._left = films["checksum"] < 0
+    def __init__(self, folder: Path, images: NDArray[np.void]):
+        arrays = ImageArrays.of(folder)
+        self._images, self._thread = images, ThreadPoolExecutor(1)
+        self._left = images["checksum"] < 0
         self._written: SimpleQueue[tuple[Any, Any]] = SimpleQueue()
         self._marking: Future[None] | None = None
         self.target = arrays.parts[-1]  # of which alone there are rows to do: others are shared
         self.places = arrays.places[:, 1]
 
     def __len__(self) -> int:
-        return len(self._films)
+        return len(self._images)
 
     def __enter__(self) -> "_Ledger":
         return self
@@ -171,13 +171,13 @@ class _Ledger:
         cls, folder: Path, sources: NDArray[np.bytes_], size: int, earlier: EarlierPack | None
     ) -> "_Ledger":
         """Return the ledger that a killed build left, or a new one beside new arrays."""
-        path = folder / FILMS
+        path = folder / ENTRIES
         try:
-            films = np.load(path, mmap_mode="r+", allow_pickle=False)
-            if films.dtype == FILM and np.array_equal(films["source"], sources):
-                done = int((films["checksum"] >= 0).sum())
-                logger.info("%s: %d of %d films are packed already", folder, done, len(films))
-                return cls(folder, films)
+            images = np.load(path, mmap_mode="r+", allow_pickle=False)
+            if images.dtype == ENTRY and np.array_equal(images["source"], sources):
+                done = int((images["checksum"] >= 0).sum())
+                logger.info("%s: %d of %d images are packed already", folder, done, len(images))
+                return cls(folder, images)
         except (OSError, ValueError):
             pass
         for stale in (*folder.glob("*.npy"), *folder.glob("done-*")):
@@ -188,8 +188,8 @@ class _Ledger:
 
     @property
     def sources(self) -> NDArray[np.bytes_]:
-        """What each film is made of (n,)."""
-        return self._films["source"]
+        """What each image is made of (n,)."""
+        return self._images["source"]
 
     def rows_to_do(self) -> NDArray[np.int64]:
         """Return the rows that are not written, in order."""
@@ -213,30 +213,32 @@ class _Ledger:
         with self.target.open("r+b") as images:
             os.fsync(images.fileno())
         for rows, checksums in written:
-            self._films["checksum"][rows] = checksums
+            self._images["checksum"][rows] = checksums
 
 
 def _lay_out(
     folder: Path, sources: NDArray[np.bytes_], size: int, earlier: EarlierPack | None
 ) -> NDArray[np.void]:
     """Make the arrays of a pack, shared ones or new ones; return the ledger to begin with."""
-    films = np.zeros(len(sources), FILM)
-    films["source"], films["checksum"] = sources, -1
+    images = np.zeros(len(sources), ENTRY)
+    images["source"], images["checksum"] = sources, -1
     known = np.full(len(sources), -1) if earlier is None else earlier.rows_of(sources)
     places = None if earlier is None else earlier.share(folder, known)
     if earlier is None or places is None:
-        allocate(folder / IMAGES, len(films), size)
-        return films
-    films["checksum"] = np.where(known < 0, -1, earlier.films["checksum"][known])
+        allocate(folder / IMAGES, len(images), size)
+        return images
+    images["checksum"] = np.where(known < 0, -1, earlier.images["checksum"][known])
     if new := int((known < 0).sum()):
         allocate(part_path(folder, int(places[:, 0].max())), new, size)
-    logger.info("%s: %d of %d films are of an earlier pack", folder, len(films) - new, len(films))
-    return films
+    logger.info(
+        "%s: %d of %d images are of an earlier pack", folder, len(images) - new, len(images)
+    )
+    return images
 
 
 @dataclass(frozen=True)
 class _Markers:
-    """The marker boxes of each film, xyxy in its own pixels: one row's follow the others'."""
+    """The marker boxes of each image, xyxy in its own pixels: one row's follow the others'."""
 
     corners: NDArray[np.float64]
     starts: NDArray[np.int64]
@@ -246,7 +248,7 @@ class _Markers:
 
 
 def _write_tables(folder: Path, table: pd.DataFrame, boxes: pd.DataFrame, size: int) -> _Markers:
-    """Write the index and the boxes of its films; return the markers among them."""
+    """Write the index and the boxes of its images; return the markers among them."""
     csv.write_csv(pa.Table.from_pandas(table, preserve_index=False), folder / INDEX)
     rows = pd.Index(table["filestem"]).get_indexer(pd.Index(boxes["filestem"]))
     order = np.argsort(rows, kind="stable")[np.count_nonzero(rows < 0) :]
@@ -256,14 +258,14 @@ def _write_tables(folder: Path, table: pd.DataFrame, boxes: pd.DataFrame, size: 
             placed = _place_boxes(boxes.iloc[own].assign(row=rows[own]), shapes[rows[own]], size)
             columns = placed[list(BOX_TYPES)].round(3)
             file.write_table(pa.Table.from_pandas(columns, _BOX_SCHEMA, preserve_index=False))
-            text.append(placed.loc[placed["class_id"] == TEXT, ["row", *_FILM_CORNERS]].to_numpy())
+            text.append(placed.loc[placed["class_id"] == TEXT, ["row", *_IMAGE_CORNERS]].to_numpy())
     markers = np.concatenate(text)
     starts = np.searchsorted(markers[:, 0], np.arange(len(table) + 1))
     return _Markers(np.ascontiguousarray(markers[:, 1:]), starts)
 
 
 def _place_boxes(boxes: pd.DataFrame, shapes: NDArray[np.int64], size: int) -> pd.DataFrame:
-    """Return boxes with their corners xyxy in the film, of which ``shapes`` (n,2), and the pack."""
+    """Return boxes with corners xyxy in the image (``shapes`` (n,2)) and in the pack."""
     # one number for each shape, since to sort pairs takes several times as long
     most = 1 << 32
     different, which = np.unique(shapes @ [most, 1], return_inverse=True)
@@ -271,16 +273,16 @@ def _place_boxes(boxes: pd.DataFrame, shapes: NDArray[np.int64], size: int) -> p
     scales = np.array([one.scale for one in placements])[which]
     shifts = np.array([(one.dx, one.dy) * 2 for one in placements], np.float64)
     fractions = boxes[["xc", "yc", "w", "h"]].to_numpy(np.float64)
-    film = yolo_to_xyxy(fractions, 1, 1) * shapes[:, [1, 0, 1, 0]].astype(np.float64)
-    packed = film * scales[:, None] + shifts.reshape(-1, 4)[which]
-    corners = np.hstack([film, packed])
-    return boxes.assign(**dict(zip([*_FILM_CORNERS, *CORNERS], corners.T, strict=True)))
+    image = yolo_to_xyxy(fractions, 1, 1) * shapes[:, [1, 0, 1, 0]].astype(np.float64)
+    packed = image * scales[:, None] + shifts.reshape(-1, 4)[which]
+    corners = np.hstack([image, packed])
+    return boxes.assign(**dict(zip([*_IMAGE_CORNERS, *CORNERS], corners.T, strict=True)))
 
 
 def _sources(
     table: pd.DataFrame, markers: _Markers, preparation: Preparation
 ) -> NDArray[np.bytes_]:
-    """Return what a film's pixels come from (n,), hashed: its file, size, markers, preparation.
+    """Return what an image's pixels come from (n,), hashed: its file, size, markers, preparation.
 
     A file whose SHA-256 is not on record is told by its name.
     """
@@ -288,9 +290,9 @@ def _sources(
     named = table["image"]
     file = named if "sha256" not in table else table["sha256"].mask(table["sha256"] == "", named)
     found = np.empty(len(table), "S16")
-    for row, film in enumerate(zip(file, table["height"], table["width"], strict=True)):
+    for row, image in enumerate(zip(file, table["height"], table["width"], strict=True)):
         source = begun.copy()
-        source.update("{} {} {} ".format(*film).encode())
+        source.update("{} {} {} ".format(*image).encode())
         source.update(markers[row].data)
         found[row] = source.digest()
     return found
@@ -298,10 +300,10 @@ def _sources(
 
 def _check_table(table: pd.DataFrame) -> None:
     if table.empty:
-        raise PedfracError("there are no films to pack")
+        raise PedfracError("there are no images to pack")
     twice = table["filestem"][table["filestem"].duplicated()]
     if len(twice):
-        raise PedfracError(f"{len(twice)} films are listed twice: {list_some(list(twice))}")
+        raise PedfracError(f"{len(twice)} images are listed twice: {list_some(list(twice))}")
 
 
 def _report(progress: Callable[[int, int], None] | None, done: int, total: int) -> None:

@@ -1,4 +1,4 @@
-"""Rows of a pack's array: films decoded by threads or processes, each of which writes its own.
+"""Rows of a pack's array: images decoded by threads or processes, each of which writes its own.
 
 Light to import, since every process begins with it. Not here: what a pack is (packing.py).
 """
@@ -34,8 +34,8 @@ FEW = 512  # below this, starting processes costs more than threads lose by wait
 
 
 @dataclass(frozen=True)
-class FilmRow:
-    """One film to prepare: its row in the pack, and its place in the file that is written.
+class ImageRow:
+    """One image to prepare: its row in the pack, and its place in the file that is written.
 
     ``path`` is its own file, ``shape`` (height, width) on record, ``text`` its marker boxes.
     """
@@ -49,24 +49,24 @@ class FilmRow:
 
 @dataclass(frozen=True)
 class Job:
-    """Films whose pixels are written at once into a file whose rows begin at ``start``."""
+    """Images whose pixels are written at once into a file whose rows begin at ``start``."""
 
-    images: Path
+    array: Path
     start: int
-    films: list[FilmRow]
+    images: list[ImageRow]
     preparation: "Preparation"
 
 
 @dataclass(frozen=True)
 class Written:
-    """What became of the films of a job: the CRC-32 of their pixels or a fault, by row."""
+    """What became of the images of a job: the CRC-32 of their pixels or a fault, by row."""
 
     checksums: dict[int, int] = field(default_factory=dict)
     faults: dict[int, str] = field(default_factory=dict)
 
 
 class Decoders:
-    """This process and others beside it, which end with the block: where films are few, threads."""
+    """Processes that decode, or threads where images are few; they end with the block."""
 
     def __init__(self, workers: int):
         self._workers = workers
@@ -87,15 +87,15 @@ class Decoders:
             self._pool = ProcessPoolExecutor(self._workers - 1, context, start_worker)
             self._pool.submit(int)  # the first task is what starts them
 
-    def write(self, jobs: Iterator[Job], films: int) -> Iterator[tuple[Job, Written]]:
-        """Yield each job of ``films`` in all as it is done.
+    def write(self, jobs: Iterator[Job], images: int) -> Iterator[tuple[Job, Written]]:
+        """Yield each job of ``images`` in all as it is done.
 
         Raises PedfracError where another process was killed.
         """
         with _one_thread_each():
             if self._workers < 2:
                 yield from ((job, write_rows(job)) for job in jobs)
-            elif films < FEW:
+            elif images < FEW:
                 yield from _by_threads(jobs, self._workers)
             else:
                 self.start()
@@ -120,7 +120,7 @@ class Decoders:
                     yield running.pop(ended), ended.result()
         except BrokenProcessPool:
             raise PedfracError(
-                f"one of {self._workers} processes that decode films was killed, perhaps for "
+                f"one of {self._workers} processes that decode images was killed, perhaps for "
                 "memory: start again with fewer workers, and what is done stays done"
             ) from None
 
@@ -136,28 +136,28 @@ def _by_threads(jobs: Iterator[Job], workers: int) -> Iterator[tuple[Job, Writte
 
 
 def write_rows(job: Job) -> Written:
-    """Write the films of a job into their places; return what became of each."""
+    """Write the images of a job into their places; return what became of each."""
     done = Written()
-    # Not by a map: its pages cost more than one write a film, and a full disk would kill.
-    with job.images.open("r+b") as file:
-        for film in job.films:
+    # Not by a map: its pages cost more than one write an image, and a full disk would kill.
+    with job.array.open("r+b") as file:
+        for image in job.images:
             try:
-                pixels = _prepared(film, job.preparation)
+                pixels = _prepared(image, job.preparation)
             except PedfracError as error:
-                done.faults[film.row] = str(error)
+                done.faults[image.row] = str(error)
                 continue
-            file.seek(job.start + film.place * pixels.nbytes)
+            file.seek(job.start + image.place * pixels.nbytes)
             file.write(pixels.data)
-            done.checksums[film.row] = isal_zlib.crc32(pixels.data)
+            done.checksums[image.row] = isal_zlib.crc32(pixels.data)
     return done
 
 
-def _prepared(film: FilmRow, preparation: "Preparation") -> NDArray[np.uint8]:
-    pixels, placement = prepare(film.path, film.text, preparation)
-    if placement.source != film.shape:
-        # The boxes were placed by the size on record: on another film they would lie elsewhere.
+def _prepared(image: ImageRow, preparation: "Preparation") -> NDArray[np.uint8]:
+    pixels, placement = prepare(image.path, image.text, preparation)
+    if placement.source != image.shape:
+        # The boxes were placed by the size on record: on another image they would lie elsewhere.
         raise PedfracError(
-            f"{film.path}: must have the {film.shape} pixels (height, width) on record, "
+            f"{image.path}: must have the {image.shape} pixels (height, width) on record, "
             f"found {placement.source}"
         )
     return pixels

@@ -1,6 +1,6 @@
-"""Films (n,size,size) mapped from files and read when asked for: one array, or parts as one.
+"""Images (n,size,size) mapped from files and read when asked for: one array, or parts as one.
 
-To another process goes where they lie, not what they hold. Not here: which films are where.
+To another process goes where they lie, not what they hold. Not here: which images are where.
 """
 
 import mmap
@@ -36,8 +36,8 @@ class MappedArray:
         return np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
 
 
-class JoinedFilms:
-    """Films of several arrays as one: film i is number ``places[i,1]`` of part ``places[i,0]``.
+class JoinedImages:
+    """Images of several arrays as one: image i is number ``places[i,1]`` of part ``places[i,0]``.
 
     It is read as an array is, by a row, a slice or an array of rows, and cannot be written to.
     Raises ValueError where parts differ in kind or have no such place.
@@ -45,7 +45,7 @@ class JoinedFilms:
 
     def __init__(self, parts: Sequence[NDArray[np.uint8]], places: NDArray[np.int32]):
         if len({(part.dtype, part.shape[1:]) for part in parts}) != 1:
-            raise ValueError("parts must be there and hold films of one size")
+            raise ValueError("parts must be there and hold images of one size")
         lengths = np.array([len(part) for part in parts])
         if places.ndim != 2 or places.shape[1] != 2 or (places < 0).any():
             raise ValueError("places must be pairs of part and number")
@@ -62,11 +62,11 @@ class JoinedFilms:
         places = self._places[rows]
         if places.ndim == 1:
             return self._parts[places[0]][places[1]]
-        films = np.empty((len(places), *self.shape[1:]), self.dtype)
+        images = np.empty((len(places), *self.shape[1:]), self.dtype)
         for number in np.unique(places[:, 0]):
             own = places[:, 0] == number
-            films[own] = self._parts[number][places[own, 1]]
-        return films
+            images[own] = self._parts[number][places[own, 1]]
+        return images
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self[:], dtype)
@@ -79,5 +79,5 @@ class JoinedFilms:
         self.__dict__.update(state | {"_parts": tuple(parts)})
 
 
-Films = NDArray[np.uint8] | JoinedFilms
-"""Films (n,size,size) uint8, to be read by a row, a slice or an array of rows."""
+Images = NDArray[np.uint8] | JoinedImages
+"""Images (n,size,size) uint8, to be read by a row, a slice or an array of rows."""

@@ -15,11 +15,11 @@ from pedfrac.config.data import Preparation
 from pedfrac.data.schema import CLASSES
 from pedfrac.data.tables import read_table
 from pedfrac.errors import PedfracError
-from pedfrac.packs.arrays import IMAGES, FilmArrays
-from pedfrac.packs.mapped import Films
+from pedfrac.packs.arrays import IMAGES, ImageArrays
+from pedfrac.packs.mapped import Images
 
-INDEX, BOXES, FILMS, META = "index.csv", "boxes.csv", "films.npy", "pack.json"
-CONTENT = (INDEX, BOXES, FILMS, META)  # tell all of a pack, wherever its pixels lie
+INDEX, BOXES, ENTRIES, META = "index.csv", "boxes.csv", "entries.npy", "pack.json"
+CONTENT = (INDEX, BOXES, ENTRIES, META)  # tell all of a pack, wherever its pixels lie
 TEXT = CLASSES.index("text")  # side markers and other burnt-in text
 CORNERS = ["x1", "y1", "x2", "y2"]
 BOX_TYPES = {"filestem": "str", "row": "int64", "class_id": "int64"} | dict.fromkeys(
@@ -30,16 +30,16 @@ NO_BOXES = pd.DataFrame(columns=list(BOX_TYPES)).astype(BOX_TYPES)
 
 @dataclass(frozen=True, eq=False)
 class Pack:
-    """Films (n,size,size) uint8, and row by row what is known of them."""
+    """Images (n,size,size) uint8, and row by row what is known of them."""
 
-    images: Films
+    images: Images
     index: pd.DataFrame
     boxes: pd.DataFrame
     preparation: Preparation
 
     @classmethod
     def open(cls, folder: Path, only: list[str] | None = None) -> "Pack":
-        """Return the pack in a folder, its films mapped read-only.
+        """Return the pack in a folder, its images mapped read-only.
 
         With ``only`` some columns of the index, and no boxes: the rest takes most of the memory.
         Raises PedfracError where a file is missing or the files do not fit each other.
@@ -49,7 +49,7 @@ class Pack:
             preparation = Preparation.model_validate(meta["preparation"])
             index = read_table(folder / INDEX, meta["columns"], only)
             boxes = read_table(folder / BOXES, BOX_TYPES) if only is None else NO_BOXES
-            images = FilmArrays.of(folder).open()
+            images = ImageArrays.of(folder).open()
         except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
             raise PedfracError(f"{folder}: is no pack ({error})") from None
         pack = cls(images, index, boxes, preparation)
@@ -60,15 +60,16 @@ class Pack:
         return len(self.images)
 
     def rows(self, filestems: Sequence[str]) -> NDArray[np.int64]:
-        """Return the row of each film; raise PedfracError that names those not in the pack."""
+        """Return the row of each image; raise PedfracError that names those not in the pack."""
         if unknown := [stem for stem in filestems if stem not in self._row_of]:
             raise PedfracError(
-                f"{len(unknown)} of {len(filestems)} films are not in the pack: {list_some(unknown)}"
+                f"{len(unknown)} of {len(filestems)} images are not in the pack: "
+                f"{list_some(unknown)}"
             )
         return np.array([self._row_of[stem] for stem in filestems], dtype=np.int64)
 
     def boxes_of(self, row: int, class_id: int) -> NDArray[np.float32]:
-        """Return the boxes (k,4) xyxy of a class on a film, in packed pixels."""
+        """Return the boxes (k,4) xyxy of a class on an image, in packed pixels."""
         places = self._box_places.get((int(row), class_id), np.empty(0, np.intp))
         return self._corners[places]
 
@@ -94,9 +95,10 @@ class Pack:
         if len(self.index) != n:
             raise PedfracError(f"{folder / INDEX}: must have {n} rows, found {len(self.index)}")
         if len(self.boxes) and not self.boxes["row"].between(0, len(self.index) - 1).all():
-            raise PedfracError(f"{folder / BOXES}: has boxes of films that are not in the pack")
+            raise PedfracError(f"{folder / BOXES}: has boxes of images that are not in the pack")
 
 
 def list_some(names: Sequence[str], most: int = 10) -> str:
+    """Return the first names in words, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(map(str, names[:most])) + more

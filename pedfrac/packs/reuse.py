@@ -1,6 +1,6 @@
-"""Re-packing: which films an earlier pack holds already, and sharing or copying their pixels.
+"""Re-packing: which images an earlier pack holds already, and sharing or copying their pixels.
 
-Not here: how films are told apart (packing.py) and who looks for the earlier pack, which must have
+Not here: how images are told apart (packing.py) and who looks for the earlier pack, which must have
 been verified: there is no pixel to see to.
 """
 
@@ -11,28 +11,28 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pedfrac.packs.arrays import FilmArrays, Places, link_parts, mapped, start_of
+from pedfrac.packs.arrays import ImageArrays, Places, link_parts, mapped, start_of
 
 BLOCK = 1 << 20  # bytes copied at a time: little enough to stay in a core's cache
 MOST_PARTS = 16  # a batch is read from all parts, and each is a file to keep
-MOST_UNUSED = 0.1  # of the rows of shared files may be of films that are gone
+MOST_UNUSED = 0.1  # of the rows of shared files may be of images that are gone
 
 
 @dataclass(frozen=True)
 class EarlierPack:
-    """The arrays of an earlier pack, and of each film its source and its pixels' checksum."""
+    """The arrays of an earlier pack, and of each image its source and its pixels' checksum."""
 
-    arrays: FilmArrays
-    films: NDArray[np.void]
+    arrays: ImageArrays
+    images: NDArray[np.void]
 
     @classmethod
-    def open(cls, folder: Path, films: str) -> "EarlierPack":
-        """Return the earlier pack in a folder, its films listed in a file of it."""
-        return cls(FilmArrays.of(folder), np.load(folder / films, allow_pickle=False))
+    def open(cls, folder: Path, images: str) -> "EarlierPack":
+        """Return the earlier pack in a folder, its images listed in a file of it."""
+        return cls(ImageArrays.of(folder), np.load(folder / images, allow_pickle=False))
 
     def rows_of(self, sources: NDArray[np.bytes_]) -> NDArray[np.int64]:
         """Return for each source the row (n,) that holds its pixels already, or -1."""
-        own = self.films["source"]
+        own = self.images["source"]
         order = np.argsort(own, kind="stable")
         at = np.searchsorted(own, sources, sorter=order)
         rows = order[np.minimum(at, len(own) - 1)]
@@ -41,7 +41,7 @@ class EarlierPack:
     def share(self, folder: Path, known: NDArray[np.int64]) -> Places | None:
         """Link the parts that hold ``known`` rows (-1: none) into a folder.
 
-        Returns the places of all films there, the unknown ones in a part after those linked; None
+        Returns the places of all images there, the unknown ones in a part after those linked; None
         where copying is better, since much of the parts would be of no use, or the only way.
         """
         new = known < 0
@@ -60,7 +60,7 @@ class EarlierPack:
         return places if link_parts(folder, parts, places) else None
 
     def copy(self, target: Path, rows: NDArray[np.int64], places: NDArray[np.int32]) -> None:
-        """Copy some rows to places in an array file of films of the same size."""
+        """Copy some rows to places in an array file of images of the same size."""
         own = self.arrays.places[rows]
         for number in np.unique(own[:, 0]):
             chosen = own[:, 0] == number

@@ -1,6 +1,6 @@
 """The growing wrist as flat shapes in millimetres: forearm, carpus, hand and skin by age.
 
-Not here: injuries (``phantom_fractures``), pixels, exposure or noise (``phantom_film``). It is a
+Not here: injuries (``phantom_fractures``), pixels, exposure or noise (``phantom_image``). It is a
 drawing that ages in the right order, not an atlas: no distance in it is a measurement.
 """
 

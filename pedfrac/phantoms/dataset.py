@@ -1,7 +1,7 @@
-"""A synthetic data set of children's wrist films in the published layout of GRAZPEDWRI-DX.
+"""A synthetic data set of children's wrist images in the published layout of GRAZPEDWRI-DX.
 
-Not here: what a film shows (``phantom_anatomy``) and how it is exposed (``phantom_film``). Good
-for tests, demonstrations and timings; no figure reached on it says anything about patients.
+Not here: what an image shows (``phantom_anatomy``) and how it is exposed (``phantom_image``). Good
+for tests, demonstrations and timings; no metric reached on it says anything about patients.
 """
 
 import csv
@@ -20,7 +20,7 @@ import numpy as np
 from pedfrac.age_groups import AgeGroups
 from pedfrac.config.phantoms import PhantomConfig
 from pedfrac.errors import PedfracError
-from pedfrac.phantoms.film import Film, FilmSpec, render
+from pedfrac.phantoms.image import Image, ImageSpec, render
 from pedfrac.phantoms.overlays import TEXT
 from pedfrac.phantoms.plane import Box
 from pedfrac.phantoms.shapes import FRONTAL, LATERAL, OBLIQUE, Fracture, Lesion, Subject
@@ -38,8 +38,8 @@ FAULTS = (
 )  # fmt: skip
 LESION_AGE = 10.0  # years; from here on the lesions' meaning is turned round
 _GROUPS = AgeGroups((0, 1.5, 5, 10, 15, 19))
-_SHARE = np.array([0.006, 0.057, 0.307, 0.491, 0.139])  # of films, per age group
-_FRACTURED = np.array([0.72, 0.71, 0.81, 0.635, 0.436])  # of a group's films
+_SHARE = np.array([0.006, 0.057, 0.307, 0.491, 0.139])  # of images, per age group
+_FRACTURED = np.array([0.72, 0.71, 0.81, 0.635, 0.436])  # of a group's images
 
 # Cheap run-length coding: random noise leaves little for a slower one to save.
 _PNG = (
@@ -51,7 +51,7 @@ _PNG = (
 
 @dataclass(frozen=True)
 class PlantedFault:
-    """A fault put into the data set on purpose: which film, and which kind (see FAULTS)."""
+    """A fault put into the data set on purpose: which image, and which kind (see FAULTS)."""
 
     stem: str
     kind: str
@@ -59,7 +59,7 @@ class PlantedFault:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table with the film it stands for; flags as booleans, age in years."""
+    """One line of the table with the image it stands for; flags as booleans, age in years."""
 
     index: int
     patient: int
@@ -69,42 +69,42 @@ class Row:
     uncertain: bool
     codes: str
     agfa: bool
-    film: FilmSpec
+    image: ImageSpec
 
     @property
     def fractured(self) -> bool:
-        """Whether a fracture is to be seen on this film, or a lesion that counts as one."""
-        return self.film.fractured
+        """Whether a fracture is to be seen on this image, or a lesion that counts as one."""
+        return self.image.fractured
 
     @property
     def stem(self) -> str:
         """File name without its ending; every field agrees with a column."""
-        who = self.film.subject
+        who = self.image.subject
         return (
             f"{self.patient:04d}_{self.timehash:010d}_{self.study:02d}_"
-            f"WRI-{self.film.laterality}{self.film.view}_{who.sex}{int(who.age):03d}"
+            f"WRI-{self.image.laterality}{self.image.view}_{who.sex}{int(who.age):03d}"
         )
 
     def cells(self) -> dict[str, str]:
         """The line as text, column by column: flags 1 or empty, never 0."""
-        film = self.film
+        image = self.image
         flags = {
             "initial_exam": self.initial,
-            "cast": film.cast,
+            "cast": image.cast,
             "diagnosis_uncertain": self.uncertain,
-            "osteopenia": film.osteopenia,
+            "osteopenia": image.osteopenia,
             "fracture_visible": self.fractured,
-            "metal": film.metal,
+            "metal": image.metal,
         }
         return {
             "filestem": self.stem,
             "patient_id": str(self.patient),
             "study_number": str(self.study),
             "timehash": str(self.timehash),
-            "gender": film.subject.sex,
-            "age": f"{film.subject.age:g}",
-            "laterality": film.laterality,
-            "projection": str(film.view),
+            "gender": image.subject.sex,
+            "age": f"{image.subject.age:g}",
+            "laterality": image.laterality,
+            "projection": str(image.view),
             "ao_classification": self.codes,
             "pixel_spacing": "0.143" if self.agfa else "0.144",
             "device_manufacturer": "Agfa" if self.agfa else "Siemens",
@@ -115,18 +115,18 @@ class Row:
 def write_phantoms(
     folder: Path, config: PhantomConfig, progress: Callable[[int], None] | None = None
 ) -> list[PlantedFault]:
-    """Write ``config.images`` films with table and labels into a new or empty folder.
+    """Write ``config.images`` images with table and labels into a new or empty folder.
 
-    ``progress`` is called with the number of films written so far. The table comes last, so a
+    ``progress`` is called with the number of images written so far. The table comes last, so a
     folder without one was cut short. The same seed gives the same bytes with any number of
-    workers. Returns the planted faults, ``config.faults`` of each kind, each on its own film.
-    Raises PedfracError if the folder holds anything or the faults need more films than there are.
+    workers. Returns the planted faults, ``config.faults`` of each kind, each on its own image.
+    Raises PedfracError if the folder holds anything or the faults need more images than there are.
     """
     _refuse_occupied(folder)
     if config.faults * len(FAULTS) > config.images:
         raise PedfracError(
             f"{config.faults} of each of {len(FAULTS)} faults need at least "
-            f"{config.faults * len(FAULTS)} films; images is {config.images}"
+            f"{config.faults * len(FAULTS)} images; images is {config.images}"
         )
     rows = plan(config.images, config.seed)
     if config.lesion != "none":
@@ -144,7 +144,7 @@ def write_phantoms(
             progress(done)
     lines = [cells for row in rows for cells in _faulty_cells(row, faults.get(row.index, ""))]
     _write_table(folder / "dataset.csv", lines)
-    logger.info("%d phantom films written to %s", len(rows), folder)
+    logger.info("%d phantom images written to %s", len(rows), folder)
     return [PlantedFault(_stem(rows[index], kind), kind) for index, kind in sorted(faults.items())]
 
 
@@ -163,42 +163,42 @@ def _write_table(path: Path, lines: list[dict[str, str]]) -> None:
 
 
 # --- who is X-rayed --------------------------------------------------------------------------
-def plan(images: int, seed: int) -> list[Row]:
-    """Decide patients, studies and films without drawing any; the first n do not depend on more.
+def plan(count: int, seed: int) -> list[Row]:
+    """Decide patients, studies and images without drawing any; the first n do not depend on more.
 
     Age groups and labels are stratified, not drawn: shares follow the real data, except that
-    groups [0, 1.5) and [1.5, 5) get about 8 % and 10 % of the films until they have 48 and 80,
-    and that labels start out even in each group. So a set of 200 films or more has patients with
+    groups [0, 1.5) and [1.5, 5) get about 8 % and 10 % of the images until they have 48 and 80,
+    and that labels start out even in each group. So a set of 200 images or more has patients with
     and without a fracture in every group. Within a group, age,
     sex, side, casts, osteopenia and metal are random, with prevalence as in the real data.
     """
     rows: list[Row] = []
-    films, fractured = np.zeros(5), np.zeros(5)
+    images, fractured = np.zeros(5), np.zeros(5)
     patient = 0
-    while len(rows) < images:
+    while len(rows) < count:
         patient += 1
-        group = _most_wanted(films)
-        mixed = (_FRACTURED[group] * films[group] + 0.5 * 12) / (films[group] + 12)
-        broken = bool(fractured[group] < mixed * (films[group] + 2))
+        group = _most_wanted(images)
+        mixed = (_FRACTURED[group] * images[group] + 0.5 * 12) / (images[group] + 12)
+        broken = bool(fractured[group] < mixed * (images[group] + 2))
         new = _patient(patient, group, broken, len(rows), seed)
         for row in new:
-            films[_GROUPS.assign([row.film.subject.age])[0]] += 1
+            images[_GROUPS.assign([row.image.subject.age])[0]] += 1
         fractured[group] += sum(row.fractured for row in new)
         rows += new
-    return rows[:images]
+    return rows[:count]
 
 
-def plan_lesions(images: int, seed: int, turns: bool) -> list[Row]:
-    """Decide patients and films that a network can tell apart by one of two lesions alone.
+def plan_lesions(count: int, seed: int, turns: bool) -> list[Row]:
+    """Decide patients and images that a network can tell apart by one of two lesions alone.
 
-    A frontal and a lateral film of each patient. Below LESION_AGE a dense lesion marks fractured
-    films and a lucent one normal films; above, the same or, with ``turns``, the other way round.
+    A frontal and a lateral image of each patient. Below LESION_AGE a dense lesion marks fractured
+    images and a lucent one normal images; above, the same or, with ``turns``, the other way round.
     Young and old, fractured and normal are dealt in turn and nothing else depends on them: of two
     patients drawn alike one is as likely to be young as old. So with ``turns``, over all ages, the
     pixels say nothing of the label, while within any age group on one side they say all.
     """
     rows: list[Row] = []
-    for patient in range(1, (images + 1) // 2 + 1):
+    for patient in range(1, (count + 1) // 2 + 1):
         rng = np.random.default_rng([seed, 5, patient])
         old, broken = bool(patient & 1), bool(patient & 2)
         low, high = (LESION_AGE, 19.0) if old else (0.2, LESION_AGE - 0.1)
@@ -208,22 +208,22 @@ def plan_lesions(images: int, seed: int, turns: bool) -> list[Row]:
         lesion = Lesion(dense=broken != (old and turns), fracture=broken)
         for view in (FRONTAL, LATERAL):
             index = len(rows)
-            film = FilmSpec(who, view, side, (seed, 5, index), lesion=lesion)
-            rows.append(Row(index, patient, 1, clock + view, True, False, "", False, film))
-    return rows[:images]
+            image = ImageSpec(who, view, side, (seed, 5, index), lesion=lesion)
+            rows.append(Row(index, patient, 1, clock + view, True, False, "", False, image))
+    return rows[:count]
 
 
-def _most_wanted(films: np.ndarray[Any, Any]) -> int:
-    """Index of the age group that lags most behind its share of the films so far."""
-    total = films.sum() + 3
+def _most_wanted(images: np.ndarray[Any, Any]) -> int:
+    """Index of the age group that lags most behind its share of the images so far."""
+    total = images.sum() + 3
     target = _SHARE * total
     target[:2] = np.maximum(target[:2], np.minimum([48.0, 80.0], [0.08 * total, 0.10 * total]))
     target[2:] *= (total - target[:2].sum()) / target[2:].sum()
-    return int(np.argmax((target - films) / np.sqrt(target)))
+    return int(np.argmax((target - images) / np.sqrt(target)))
 
 
 def _patient(patient: int, group: int, broken: bool, start: int, seed: int) -> list[Row]:
-    """All films of one patient, numbered from ``start``."""
+    """All images of one patient, numbered from ``start``."""
     rng = np.random.default_rng([seed, 2, patient])
     sex = "O" if rng.random() < 1e-4 else ("M" if rng.random() < 0.59 else "F")
     side = "L" if rng.random() < 0.548 else "R"
@@ -253,12 +253,12 @@ def _patient(patient: int, group: int, broken: bool, start: int, seed: int) -> l
                 for f in fractures
             )
             index = start + len(rows)
-            film = FilmSpec(
+            image = ImageSpec(
                 who, view, side, (seed, 1, index), faded if seen else (),
                 _findings(view, broken and initial, rng), cast, plated and not initial, wasted,
             )  # fmt: skip
             codes = _codes(fractures) or unseen
-            rows.append(Row(index, patient, study, clock, initial, uncertain, codes, agfa, film))
+            rows.append(Row(index, patient, study, clock, initial, uncertain, codes, agfa, image))
         wait = rng.uniform(0.03, 0.28)
         age, clock = age + wait, clock + int(wait * 31_557_600)
     return rows
@@ -314,7 +314,7 @@ def _codes(fractures: tuple[Fracture, ...]) -> str:
     return f"23-{found[0][4:]}" if both else "; ".join(found)
 
 
-# --- films to files --------------------------------------------------------------------------
+# --- images to files --------------------------------------------------------------------------
 @dataclass(frozen=True)
 class _Job:
     row: Row
@@ -324,39 +324,39 @@ class _Job:
     fault: str
 
 
-def render_row(row: Row, config: PhantomConfig) -> tuple[Film, list[Box]]:
-    """Draw the film of a row: (height, width) uint16 and its boxes in pixels. Pure."""
-    return render(row.film, config.scale, config.shortcut)
+def render_row(row: Row, config: PhantomConfig) -> tuple[Image, list[Box]]:
+    """Draw the image of a row: (height, width) uint16 and its boxes in pixels. Pure."""
+    return render(row.image, config.scale, config.shortcut)
 
 
 def _run(jobs: list[_Job], workers: int) -> Iterator[None]:
-    """Do all jobs, here or in fresh processes; yields once per film, in order."""
+    """Do all jobs, here or in fresh processes; yields once per image, in order."""
     workers = min(workers or os.cpu_count() or 1, len(jobs) // 16)
     if workers <= 1:
-        yield from map(_write_film, jobs)
+        yield from map(_write_image, jobs)
         return
     context = multiprocessing.get_context("spawn")  # a fork would copy the caller's threads' locks
     with ProcessPoolExecutor(workers, context, initializer=_single_thread) as pool:
-        yield from pool.map(_write_film, jobs, chunksize=8)
+        yield from pool.map(_write_image, jobs, chunksize=8)
 
 
 def _single_thread() -> None:
     cv2.setNumThreads(1)
 
 
-def _write_film(job: _Job) -> None:
-    """Write one film and its labels, with its planted fault if it has one."""
-    film, boxes = render_row(job.row, job.config)
+def _write_image(job: _Job) -> None:
+    """Write one image and its labels, with its planted fault if it has one."""
+    image, boxes = render_row(job.row, job.config)
     stem = _stem(job.row, job.fault)
-    lines = [_yolo(box, film.shape) for box in boxes]
+    lines = [_yolo(box, image.shape) for box in boxes]
     if job.fault == "class":
         lines.append("9 0.500000 0.500000 0.100000 0.100000")
     if job.fault == "box":
         lines.append(f"{TEXT} 1.250000 0.500000 0.100000 0.100000")
     (job.folder / LABELS / f"{stem}.txt").write_text("".join(f"{line}\n" for line in lines))
-    ok, encoded = cv2.imencode(".png", film, _PNG)
+    ok, encoded = cv2.imencode(".png", image, _PNG)
     if not ok:
-        raise PedfracError(f"{stem}: the film of shape {film.shape} could not be written as PNG")
+        raise PedfracError(f"{stem}: the image of shape {image.shape} could not be written as PNG")
     data = encoded.tobytes()
     if job.fault == "truncated":
         data = data[: len(data) // 2]
@@ -367,7 +367,7 @@ def _write_film(job: _Job) -> None:
 
 
 def _yolo(box: Box, shape: tuple[int, ...]) -> str:
-    """Class, centre, width and height as fractions of the film."""
+    """Class, centre, width and height as fractions of the image."""
     height, width = shape
     centre = (box.x0 + box.x1) / 2 / width, (box.y0 + box.y1) / 2 / height
     extent = (box.x1 - box.x0) / width, (box.y1 - box.y0) / height
@@ -376,7 +376,7 @@ def _yolo(box: Box, shape: tuple[int, ...]) -> str:
 
 # --- faults ----------------------------------------------------------------------------------
 def _choose_faults(rows: list[Row], config: PhantomConfig) -> dict[int, str]:
-    """Film index to fault kind; no film has two."""
+    """Image index to fault kind; no image has two."""
     rng = np.random.default_rng([config.seed, 4])
     chosen = rng.permutation(len(rows))[: config.faults * len(FAULTS)]
     return {int(index): FAULTS[place % len(FAULTS)] for place, index in enumerate(chosen)}
@@ -397,5 +397,5 @@ def _faulty_cells(row: Row, fault: str) -> list[dict[str, str]]:
     if fault == "fracture-flag":
         cells["fracture_visible"] = "" if row.fractured else "1"
     if fault == "filename":
-        cells["laterality"] = "R" if row.film.laterality == "L" else "L"
+        cells["laterality"] = "R" if row.image.laterality == "L" else "L"
     return [cells]

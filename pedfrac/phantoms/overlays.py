@@ -1,6 +1,6 @@
 """What lies over the picture of the wrist: metal, bright collimated edges, side markers.
 
-Not here: bone, soft tissue and cast (``phantom_film``).
+Not here: bone, soft tissue and cast (``phantom_image``).
 """
 
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ def _wire(rng: np.random.Generator, size: float, lateral: bool) -> Points:
 
 # --- edges -----------------------------------------------------------------------------------
 def add_rims(plane: Plane, scene: Scene, rng: np.random.Generator) -> None:
-    """Brighten the film towards the collimated edges, each side by its own measure."""
+    """Brighten the image towards the collimated edges, each side by its own measure."""
     coarse = 4
     shape = (scene.shape[0] // coarse + 1, scene.shape[1] // coarse + 1)
     rows, columns = np.mgrid[: shape[0], : shape[1]].astype(np.float32) * coarse
@@ -162,7 +162,7 @@ def _burn(plane: Plane, marker: _Marker, centre: Points, telling: bool) -> None:
         ((np.array(line) - 0.5) * marker.size) @ marker.spin + centre
         for line in _GLYPHS[marker.letter]
     ]
-    # a thin letter, so that the card stays brighter than any letter when films are made small
+    # a thin letter, so that the card stays brighter than any letter when images are made small
     stroke = max(1, marker.stroke // 2) if telling else marker.stroke
     _blend(plane, lines, 0.7 if telling else marker.bright, stroke)
 

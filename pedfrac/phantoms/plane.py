@@ -1,6 +1,6 @@
-"""The plane of a phantom film: where mm fall on pixels, filled outlines, textures, boxes.
+"""The plane of a phantom image: where mm fall on pixels, filled outlines, textures, boxes.
 
-Not here: what is drawn on it (``phantom_film``, ``phantom_overlays``).
+Not here: what is drawn on it (``phantom_image``, ``phantom_overlays``).
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ PIXEL_MM = 0.144
 
 @dataclass(frozen=True)
 class Box:
-    """A box in pixels of the film; ``label`` is its YOLO class."""
+    """A box in pixels of the image; ``label`` is its YOLO class."""
 
     label: int
     x0: float
@@ -29,7 +29,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Scene:
-    """The film's plane: (height, width) in pixels, pixels per mm, mm to pixels, exposed field."""
+    """The image's plane: (height, width) in pixels, pixels per mm, mm to pixels, exposed field."""
 
     shape: tuple[int, int]
     per_mm: float
@@ -48,7 +48,7 @@ class Scene:
 
 
 def enclose(label: int, points: Points, scene: Scene) -> Box:
-    """The smallest box (pixels, kept on the film) around points (N, 2) in pixels."""
+    """The smallest box (pixels, kept on the image) around points (N, 2) in pixels."""
     (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)
     height, width = scene.shape
     x0, x1 = np.clip([x0, x1], 0, width)
@@ -57,7 +57,7 @@ def enclose(label: int, points: Points, scene: Scene) -> Box:
 
 
 def window_of(points: Points, scene: Scene, margin: int) -> tuple[slice, slice] | None:
-    """Rows and columns of the film near points (N, 2) in pixels; None where they miss it."""
+    """Rows and columns of the image near points (N, 2) in pixels; None where they miss it."""
     low = np.maximum(np.floor(points.min(axis=0)).astype(int) - margin, 0)
     high = np.ceil(points.max(axis=0)).astype(int) + margin
     high = np.minimum(high, [scene.shape[1], scene.shape[0]])
@@ -88,7 +88,7 @@ def smooth_depth(points: Points, shape: tuple[int, int], coarse: int, per_mm: fl
 # --- textures --------------------------------------------------------------------------------
 @lru_cache(maxsize=1)
 def grain() -> Plane:
-    """Quantum noise of unit variance, neighbouring pixels correlated as in real films."""
+    """Quantum noise of unit variance, neighbouring pixels correlated as in real images."""
     white = np.random.default_rng(1).standard_normal((1500, 1500), np.float32)
     return _normal(cv2.GaussianBlur(white, (3, 3), 0.62, borderType=cv2.BORDER_REFLECT))
 

@@ -6,7 +6,7 @@ and which files it leaves. No Prefect: a worker or a notebook may call any step 
 
 from pedfrac.pipeline.data import (
     count_listed,
-    pack_films,
+    pack_images,
     pack_key,
     read_records,
     select_cohort,
@@ -20,10 +20,10 @@ from pedfrac.pipeline.evaluation import (
 )
 from pedfrac.pipeline.folds import FoldScoring, cut_folds, fold_in_words, pool_folds
 from pedfrac.pipeline.keys import Evaluated, Prepared, Progress, Trained, store_of
-from pedfrac.pipeline.monitoring import Monitored, drift_figures, drift_findings, monitor_window
+from pedfrac.pipeline.monitoring import Monitored, drift_findings, drift_metrics, monitor_window
 from pedfrac.pipeline.results import (
     finished_retraining,
-    headline_figures,
+    headline_metrics,
     publish_heat_maps,
     publish_results,
     record_retraining,
@@ -50,16 +50,16 @@ __all__ = [
     "check_robustness",
     "count_listed",
     "cut_folds",
-    "drift_figures",
     "drift_findings",
+    "drift_metrics",
     "evaluate_bundle",
     "explain_bundle",
     "finished_retraining",
     "fold_in_words",
     "fracture_training",
-    "headline_figures",
+    "headline_metrics",
     "monitor_window",
-    "pack_films",
+    "pack_images",
     "pack_key",
     "pool_folds",
     "publish_heat_maps",

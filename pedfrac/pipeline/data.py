@@ -1,4 +1,4 @@
-"""Steps from the data set to packed films: records, cohort, split, pack."""
+"""Steps from the data set to packed images: records, cohort, split, pack."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from pedfrac.data import split as data_split
 from pedfrac.data import splitting
 from pedfrac.errors import PedfracError
 from pedfrac.packs.build import build_pack
-from pedfrac.packs.pack import CONTENT, FILMS
+from pedfrac.packs.pack import CONTENT, ENTRIES
 from pedfrac.pipeline.keys import Progress, store_of
 from pedfrac.storage.files import file_hash
 from pedfrac.storage.manifest import Artifact
@@ -37,18 +37,18 @@ def read_records(config: RetrainConfig, progress: Progress | None = None) -> str
 def count_listed(config: RetrainConfig) -> dict[str, Any]:
     """Return the counts of the sound rows of dataset.csv, whether their images are there or not.
 
-    Films, patients and labels, and ``groups`` before and after the exclusions of the cohort.
+    Images, patients and labels, and ``groups`` before and after the exclusions of the cohort.
     """
     data = config.data.model_copy(update={"images": False})
     records = record_tables.read_records(data_source.fetched(data))
-    counts = cohorts.count_films(records.table) | {
+    counts = cohorts.count_images(records.table) | {
         name: records.summary()[name] for name in ("studies", "metal")
     }
     return counts | {"groups": cohorts.make_cohort(records, config.cohort).groups}
 
 
 def select_cohort(config: RetrainConfig, records: str) -> str:
-    """Take out the films that the configuration excludes."""
+    """Take out the images that the configuration excludes."""
     store = store_of(config)
     parent = store.peek(records)
 
@@ -87,16 +87,16 @@ def split_patients(config: RetrainConfig, cohort: str) -> str:
     ).key
 
 
-def pack_films(
+def pack_images(
     config: RetrainConfig, records: str, model: ModelConfig, progress: Progress | None = None
 ) -> str:
-    """Prepare all usable films for a model. Models of one size share the pack.
+    """Prepare all usable images for a model. Models of one size share the pack.
 
-    Films that the latest pack of this preparation and data folder holds already are shared with
+    Images that the latest pack of this preparation and data folder holds already are shared with
     it, which is fetched where it lies in object storage: that is cheaper than to decode them again.
     """
     if not config.data.images:
-        raise PedfracError("data.images is off: films cannot be packed without looking at them")
+        raise PedfracError("data.images is off: images cannot be packed without looking at them")
     store = store_of(config)
     parent = store.peek(records)
     preparation = config.preparation(model)
@@ -128,7 +128,7 @@ def pack_films(
 
 
 def pack_key(config: RetrainConfig, records: str, model: ModelConfig) -> str:
-    """Return the key under which the films packed for a model lie, or will."""
+    """Return the key under which the images packed for a model lie, or will."""
     store, settings = store_of(config), config.preparation(model).model_dump(mode="json")
     return store.key("pack", config=settings, parents={"records": store.peek(records)})
 
@@ -139,7 +139,7 @@ def _earlier_pack(
     """Return the newest sound pack of a preparation and of the data folder of these records."""
     for pack in store.of_kind("pack"):
         source = pack.manifest.parents["records"]
-        shareable = pack.manifest.config == settings and FILMS in pack.manifest.files
+        shareable = pack.manifest.config == settings and ENTRIES in pack.manifest.files
         if not shareable or not store.exists(source.key):
             continue
         read = store.peek(source.key)

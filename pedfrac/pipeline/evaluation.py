@@ -1,6 +1,6 @@
-"""Steps from trained networks to figures: bundle, evaluation, heat maps, disturbed films.
+"""Steps from trained networks to metrics: bundle, evaluation, heat maps, disturbed images.
 
-Their keys follow the code, not only what goes in: beside a training they cost little, and a figure
+Their keys follow the code, not only what goes in: beside a training they cost little, and a metric
 that is computed otherwise must not be taken for one that is there.
 """
 
@@ -30,11 +30,11 @@ from pedfrac.storage.manifest import Artifact
 from pedfrac.storage.store import ArtifactStore
 from pedfrac.training.checkpoint import MODEL
 
-SCORED = ("split", "fracture_pack", "age_pack")  # what films are scored from
+SCORED = ("split", "fracture_pack", "age_pack")  # what images are scored from
 
 
 def assemble_bundle(config: RetrainConfig, prepared: Prepared, trained: Trained) -> str:
-    """Join the trained networks, with thresholds chosen on validation films."""
+    """Join the trained networks, with thresholds chosen on validation images."""
     store = store_of(config)
     models = {
         "age": store.peek(trained.age),
@@ -82,23 +82,23 @@ def assemble_bundle(config: RetrainConfig, prepared: Prepared, trained: Trained)
 def evaluate_bundle(
     config: RetrainConfig, prepared: Prepared, bundle: str, folds: str | None = None
 ) -> str:
-    """Score the test films and compute all figures; those of pooled ``folds`` stand beside them."""
+    """Score the test images and compute all metrics; those of pooled ``folds`` go beside them."""
     store = store_of(config)
     parents = parents_of(store, prepared, bundle=bundle, **({"folds": folds} if folds else {}))
 
     def make(folder: Path) -> None:
-        films = scored_test_films(config, parents, every=True)
-        figures = evaluations.evaluate(
-            films.scores,
-            films.learned,
+        images = scored_test_images(config, parents, every=True)
+        metrics = evaluations.evaluate(
+            images.scores,
+            images.learned,
             config.cohort.ages,
-            films.bundle.scorers,
+            images.bundle.scorers,
             config.evaluation,
-            films.companions,
+            images.companions,
         )
         if folds:
-            figures["folds"] = parents["folds"].read_json(evaluations.FIGURES)
-        evaluations.save_evaluation(folder, films.scores, figures)
+            metrics["folds"] = parents["folds"].read_json(evaluations.METRICS)
+        evaluations.save_evaluation(folder, images.scores, metrics)
 
     settings = config.evaluation.model_dump(mode="json")
     return store.produce(
@@ -107,7 +107,7 @@ def evaluate_bundle(
 
 
 def explain_bundle(config: RetrainConfig, prepared: Prepared, bundle: str, evaluation: str) -> str:
-    """Write heat maps of each age group's test films, and how well they meet the fractures."""
+    """Write heat maps of each age group's test images, and how well they meet the fractures."""
     from pedfrac.explanation.explanation import (
         explain_group,  # matplotlib and grad-cam are slow to import
     )
@@ -121,15 +121,15 @@ def explain_bundle(config: RetrainConfig, prepared: Prepared, bundle: str, evalu
         pack = Pack.open(parents["fracture_pack"].path)
         predictions = evaluations.load_evaluation(parents["evaluation"].path)[0]
         for group in sorted(predictions["group"].unique().tolist()):
-            films = predictions[predictions["group"] == group]
+            images = predictions[predictions["group"] == group]
             explain_group(
                 folder,
                 config.cohort.ages.name(group),
                 list(loaded.chosen(group).values()),
                 pack,
-                pack.rows(films["filestem"].tolist()),
-                films["fracture_visible"].to_numpy(dtype=bool),
-                films["bundle"].to_numpy(),
+                pack.rows(images["filestem"].tolist()),
+                images["fracture_visible"].to_numpy(dtype=bool),
+                images["bundle"].to_numpy(),
                 loaded.scorers["bundle"].thresholds[group],
                 config.explanation,
                 device=device,
@@ -145,24 +145,24 @@ def explain_bundle(config: RetrainConfig, prepared: Prepared, bundle: str, evalu
 def check_robustness(
     config: RetrainConfig, prepared: Prepared, bundle: str, evaluation: str
 ) -> str:
-    """Score disturbed test films, and such without bones: robustness.json and shortcuts.json."""
+    """Score disturbed test images, and such without bones: robustness.json and shortcuts.json."""
     store = store_of(config)
     parents = _scored_and_packed(store, prepared, bundle, evaluation)
 
     def make(folder: Path) -> None:
         loaded = Bundle.load(parents["bundle"].path, resolve_device(config.runtime.device))
         pack = Pack.open(parents["fracture_pack"].path)
-        films = evaluations.load_evaluation(parents["evaluation"].path)[0]
-        films = films.iloc[robustness.choose_films(films["patient_id"], config.robustness)]
-        rows, groups = pack.rows(films["filestem"].tolist()), films["group"].to_numpy()
+        images = evaluations.load_evaluation(parents["evaluation"].path)[0]
+        images = images.iloc[robustness.choose_images(images["patient_id"], config.robustness)]
+        rows, groups = pack.rows(images["filestem"].tolist()), images["group"].to_numpy()
         score = partial(loaded.probability, groups=groups)
-        known = pack.images[rows], films["fracture_visible"], films["patient_id"]
+        known = pack.images[rows], images["fracture_visible"], images["patient_id"]
         thresholds = np.array(loaded.scorers["bundle"].thresholds)[groups]
-        disturbed = robustness.robustness_figures(
+        disturbed = robustness.robustness_metrics(
             score, *known, thresholds, config.robustness, config.evaluation
         )
         texts = [pack.boxes_of(row, TEXT) for row in rows]
-        boneless = shortcuts.shortcut_figures(score, known[0], texts, *known[1:], config.evaluation)
+        boneless = shortcuts.shortcut_metrics(score, known[0], texts, *known[1:], config.evaluation)
         write_json(folder / "robustness.json", disturbed)
         write_json(folder / "shortcuts.json", boneless)
 
@@ -175,16 +175,16 @@ def check_robustness(
 def _scored_and_packed(
     store: ArtifactStore, prepared: Prepared, bundle: str, evaluation: str
 ) -> dict[str, Artifact]:
-    """Return what the films of an evaluation can be asked anew with, by role."""
+    """Return what the images of an evaluation can be asked anew with, by role."""
     keys = {"bundle": bundle, "evaluation": evaluation, "fracture_pack": prepared.fracture_pack}
     return {role: store.peek(key) for role, key in keys.items()}
 
 
 class Scored(NamedTuple):
-    """Test films with what a bundle says of them, and metadata of the films it learned from.
+    """Test images with what a bundle says of them, and metadata of the images it learned from.
 
-    ``companions``: films of the same studies that are left out of the test set, likewise scored,
-    since a study is all of its films.
+    ``companions``: images of the same studies that are left out of the test set, likewise scored,
+    since a study is all of its images.
     """
 
     bundle: Bundle
@@ -193,13 +193,13 @@ class Scored(NamedTuple):
     companions: pd.DataFrame
 
 
-def scored_test_films(
+def scored_test_images(
     config: RetrainConfig, parents: dict[str, Artifact], *, every: bool
 ) -> Scored:
-    """Score the test films of a bundle's split, and their companions.
+    """Score the test images of a bundle's split, and their companions.
 
-    ``every`` specialist is asked, or those of a film's age groups alone. Raises PedfracError where
-    the bundle's networks learned by another split.
+    ``every`` specialist is asked, or those of an image's age groups alone. Raises PedfracError
+    where the bundle's networks learned by another split.
     """
     bundle, by = parents["bundle"], parents["split"]
     if bundle.manifest.parents["split"].digest != by.digest:
@@ -207,46 +207,48 @@ def scored_test_films(
     loaded = Bundle.load(bundle.path, resolve_device(config.runtime.device))
     fracture, age = (Pack.open(parents[name].path) for name in ("fracture_pack", "age_pack"))
     split, metadata = data_split.load_split(by.path), fracture.index.set_index("filestem")
-    films = _test_films(split)
-    others = _companions(split, metadata, films)
+    images = _test_images(split)
+    others = _companions(split, metadata, images)
     scores = loaded.score_packs(
-        fracture, age, films + others, specialists="every" if every else "both"
+        fracture, age, images + others, specialists="every" if every else "both"
     )
     scores = scores.join(metadata, on="filestem")
-    learned = metadata.loc[split.films("train") + split.films("validation")].reset_index()
-    return Scored(loaded, scores[: len(films)], learned, scores[len(films) :])
+    learned = metadata.loc[split.images("train") + split.images("validation")].reset_index()
+    return Scored(loaded, scores[: len(images)], learned, scores[len(images) :])
 
 
-def _companions(split: data_split.Split, metadata: pd.DataFrame, films: list[str]) -> list[str]:
-    """Return the films of the same studies that a test set of few films a patient leaves out."""
+def _companions(split: data_split.Split, metadata: pd.DataFrame, images: list[str]) -> list[str]:
+    """Return the images of the same studies that a test set of few images a patient leaves out."""
     table = split.table
     left = table["filestem"][table["reason"] == data_split.TEST_PATIENT].tolist()
-    tested, others = (pd.MultiIndex.from_frame(metadata.loc[some, STUDY]) for some in (films, left))
-    return [film for film, shown in zip(left, others.isin(tested), strict=True) if shown]
+    tested, others = (
+        pd.MultiIndex.from_frame(metadata.loc[some, STUDY]) for some in (images, left)
+    )
+    return [image for image, shown in zip(left, others.isin(tested), strict=True) if shown]
 
 
-def _test_films(split: data_split.Split) -> list[str]:
-    films = split.films("test")
-    if not films:
-        raise PedfracError("the split has no test film: nothing can be evaluated")
-    return films
+def _test_images(split: data_split.Split) -> list[str]:
+    images = split.images("test")
+    if not images:
+        raise PedfracError("the split has no test image: nothing can be evaluated")
+    return images
 
 
 def _validation_answers(
     config: RetrainConfig, bundle: Path, parents: dict[str, Artifact]
 ) -> pd.DataFrame:
-    """Return what generalist and own specialist say of each validation film, with its metadata.
+    """Return what generalist and own specialist say of each validation image, with its metadata.
 
-    The trainings left that; with other views of the films the networks are asked anew.
+    The trainings left that; with other views of the images the networks are asked anew.
     """
     split = data_split.load_split(parents["split"].path)
     pack = Pack.open(parents["fracture_pack"].path)
-    films = split.films("validation")
-    metadata = pack.index.set_index("filestem").loc[films].reset_index()
+    images = split.images("validation")
+    metadata = pack.index.set_index("filestem").loc[images].reset_index()
     metadata["group"] = config.cohort.ages.assign(metadata["age"])
     if config.evaluation.views != "one":
         loaded = Bundle.load(bundle, resolve_device(config.runtime.device))
-        said = loaded.ask_packs(pack, Pack.open(parents["age_pack"].path), films)
+        said = loaded.ask_packs(pack, Pack.open(parents["age_pack"].path), images)
         return metadata.join(said.drop(columns="group").set_index("filestem"), on="filestem")
     names = ["specialist-" + name for name in config.cohort.ages.names]
     columns = [GENERALIST, *(SPECIALIST.format(group) for group in range(len(names)))]
@@ -257,7 +259,7 @@ def _validation_answers(
 
 
 def _write_profile(config: RetrainConfig, bundle: Path, parents: dict[str, Artifact]) -> None:
-    """Write what films and scores are like, so that others can be compared with them later."""
+    """Write what images and scores are like, so that others can be compared with them later."""
     from pedfrac.monitoring.profile_builder import (
         make_profile,  # the readers of DICOM are slow to import
     )
@@ -265,8 +267,8 @@ def _write_profile(config: RetrainConfig, bundle: Path, parents: dict[str, Artif
     loaded = Bundle.load(bundle, resolve_device(config.runtime.device))
     split = data_split.load_split(parents["split"].path)
     fracture, age = (Pack.open(parents[name].path) for name in ("fracture_pack", "age_pack"))
-    films = split.films("validation"), split.films("train")
-    save_profile(bundle, make_profile(loaded, fracture, age, *films))
+    images = split.images("validation"), split.images("train")
+    save_profile(bundle, make_profile(loaded, fracture, age, *images))
 
 
 def _network(config: RetrainConfig, model: ModelConfig) -> Network:

@@ -1,4 +1,4 @@
-"""Steps of folds: each held out in turn from networks of its own, and the pooled figures."""
+"""Steps of folds: each held out in turn from networks of its own, and the pooled metrics."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from pedfrac.config.retrain import RetrainConfig
 from pedfrac.data import cohort as cohorts
 from pedfrac.data import split, splitting
 from pedfrac.evaluation import evaluation as evaluations
-from pedfrac.pipeline.evaluation import scored_test_films
+from pedfrac.pipeline.evaluation import scored_test_images
 from pedfrac.pipeline.keys import Prepared, parents_of, store_of
 from pedfrac.storage.code_version import code_digest
 from pedfrac.storage.manifest import Artifact
@@ -53,9 +53,9 @@ def _cut_fold(config: RetrainConfig, prepared: Prepared, fold: int) -> str:
 
 @dataclass(frozen=True)
 class FoldScoring:
-    """The scoring of the films that a fold holds out, by the bundle of its own networks; not begun.
+    """Scoring of the images that a fold holds out, by the bundle of its own networks.
 
-    ``key``: under which the films with scores, calls and baselines will lie.
+    ``key``: under which the images with scores, calls and baselines will lie.
     """
 
     config: RetrainConfig
@@ -79,15 +79,15 @@ class FoldScoring:
         return store_of(self.config).exists(self.key)
 
     def run(self) -> str:
-        """Score and call the films; return the key."""
+        """Score and call the images; return the key."""
         parents = self._from
 
         def make(folder: Path) -> None:
-            held_out = scored_test_films(self.config, parents, every=False)
-            films = evaluations.call_films(
+            held_out = scored_test_images(self.config, parents, every=False)
+            images = evaluations.call_images(
                 held_out.scores, held_out.learned, held_out.bundle.scorers
             )
-            films.to_parquet(folder / evaluations.PREDICTIONS, index=False)
+            images.to_parquet(folder / evaluations.PREDICTIONS, index=False)
 
         return store_of(self.config).produce(self.kind, make, config={}, parents=parents).key
 
@@ -97,13 +97,13 @@ class FoldScoring:
 
 
 def pool_folds(config: RetrainConfig, scores: Sequence[str]) -> str:
-    """Pool the held-out films of all folds in one table, and compute their figures."""
+    """Pool the held-out images of all folds in one table, and compute their metrics."""
     store = store_of(config)
     parents = {f"fold-{number}": store.peek(key) for number, key in enumerate(scores)}
 
     def make(folder: Path) -> None:
         folds = [pd.read_parquet(one.file(evaluations.PREDICTIONS)) for one in parents.values()]
-        pooled = evaluations.pooled_figures(folds, config.cohort.ages, config.evaluation)
+        pooled = evaluations.pooled_metrics(folds, config.cohort.ages, config.evaluation)
         evaluations.save_evaluation(folder, *pooled)
 
     settings = config.evaluation.model_dump(mode="json")

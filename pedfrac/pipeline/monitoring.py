@@ -1,4 +1,4 @@
-"""The step that compares a window of scored films with what a bundle's own films were like."""
+"""The step that compares a window of scored images with what a bundle's own images were like."""
 
 import hashlib
 from pathlib import Path
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from pedfrac.bundle.bundle import bundle_digest
 from pedfrac.bundle.reference_profile import load_profile
 from pedfrac.config.monitoring import MonitorConfig
-from pedfrac.monitoring.drift import figures_of, find_drift
+from pedfrac.monitoring.drift import find_drift, metrics_of
 from pedfrac.monitoring.time_windows import Window, read_window
 from pedfrac.storage.code_version import code_digest
 from pedfrac.storage.files import export, write_json
@@ -35,12 +35,12 @@ class Monitored(BaseModel):
 
 
 def monitor_window(config: MonitorConfig) -> Monitored:
-    """Compare a window with its bundle's profile; keep figures and page as an artifact.
+    """Compare a window with its bundle's profile; keep metrics and page as an artifact.
 
     Raises PedfracError where tables, labels or bundle are not what they should be, or the bundle
     has no profile.
     """
-    from pedfrac.serving.prediction import bundle_folder  # the readers of DICOM are slow to import
+    from pedfrac.pipeline.bundles import bundle_folder  # the readers of DICOM are slow to import
 
     folder = bundle_folder(config.bundle, config.artifacts)
     profile, digest = load_profile(folder), bundle_digest(folder)
@@ -83,9 +83,9 @@ def drift_findings(config: MonitorConfig, found: Monitored) -> dict[str, Any]:
     return findings
 
 
-def drift_figures(config: MonitorConfig, found: Monitored) -> dict[str, float | None]:
-    """Return the figures of a comparison by flat names."""
-    return figures_of(drift_findings(config, found))
+def drift_metrics(config: MonitorConfig, found: Monitored) -> dict[str, float | None]:
+    """Return the metrics of a comparison by flat names."""
+    return metrics_of(drift_findings(config, found))
 
 
 def _published(config: MonitorConfig, made: Artifact) -> str:
@@ -98,5 +98,5 @@ def _published(config: MonitorConfig, made: Artifact) -> str:
 
 
 def _digest(window: Window) -> str:
-    told = [window.films.to_csv(index=False), repr(window.counts), window.since, window.until]
+    told = [window.images.to_csv(index=False), repr(window.counts), window.since, window.until]
     return hashlib.sha256("\n".join(told).encode()).hexdigest()

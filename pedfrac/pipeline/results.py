@@ -78,26 +78,26 @@ def _findings(
             for name, model in models.items()
         },
         "selection": [{"name": name, **why} for name, why in chosen],
-        **parents["evaluation"].read_json("figures.json"),
+        **parents["evaluation"].read_json("metrics.json"),
         "explanation": {
-            name: explanation.read_json(f"{name}/figures.json")
+            name: explanation.read_json(f"{name}/metrics.json")
             for name in config.cohort.ages.names
-            if (explanation.path / name / "figures.json").is_file()
+            if (explanation.path / name / "metrics.json").is_file()
         },
-        "robustness": _if_films(parents["robustness"].read_json("robustness.json")),
-        "shortcuts": _if_films(parents["robustness"].read_json("shortcuts.json")),
+        "robustness": _if_images(parents["robustness"].read_json("robustness.json")),
+        "shortcuts": _if_images(parents["robustness"].read_json("shortcuts.json")),
         "published": published_references(),
         "config": config.model_dump(mode="json", exclude={"runtime", "promotion"}),
         "provenance": sources | {f"model {name}": model.key for name, model in models.items()},
     }
 
 
-def _if_films(figures: dict[str, Any]) -> dict[str, Any] | None:
-    return figures if figures["films"] else None
+def _if_images(metrics: dict[str, Any]) -> dict[str, Any] | None:
+    return metrics if metrics["images"] else None
 
 
 def publish_results(config: RetrainConfig, evaluated: Evaluated, report: str) -> str:
-    """Copy pages, heat maps, figures and bundle to the results folder, if there is to be one.
+    """Copy pages, heat maps, metrics and bundle to the results folder, if there is to be one.
 
     The artifacts stay what they are: the copies are for people, not for later steps. Returns where
     the report lies.
@@ -154,14 +154,14 @@ def version_tags(
     return keys | {"artifacts": config.artifact_root, "code": code_digest()}
 
 
-def headline_figures(config: RetrainConfig, evaluated: Evaluated) -> dict[str, float | None]:
-    """Return the figures of each age group's models on the test films, by flat names."""
-    figures = store_of(config).get(evaluated.evaluation).read_json("figures.json")
+def headline_metrics(config: RetrainConfig, evaluated: Evaluated) -> dict[str, float | None]:
+    """Return the metrics of each age group's models on the test images, by flat names."""
+    metrics = store_of(config).get(evaluated.evaluation).read_json("metrics.json")
     return {
-        f"test.{group['name']}.{model.replace(' ', '_')}.{figure}": values[figure]["value"]
-        for group in figures["groups"]
+        f"test.{group['name']}.{model.replace(' ', '_')}.{metric}": values[metric]["value"]
+        for group in metrics["groups"]
         for model, values in group["models"].items()
-        for figure in ("auroc", "average_precision", "sensitivity", "specificity", "accuracy", "f1")
+        for metric in ("auroc", "average_precision", "sensitivity", "specificity", "accuracy", "f1")
     }
 
 

@@ -110,14 +110,14 @@ class Attempt:
             stopped = True
         else:
             stopped = False
-        figures = [epoch["validation"][monitor] for epoch in history]
-        best = min(figures) if monitor == "loss" else max(figures)
+        metrics = [epoch["validation"][monitor] for epoch in history]
+        best = min(metrics) if monitor == "loss" else max(metrics)
         runtime = self.config.runtime
         return Outcome(
             state="stopped" if stopped else "complete",
-            figure=best,
-            figures=tuple(figures),
-            best_epoch=1 + figures.index(best),
+            metric=best,
+            metrics=tuple(metrics),
+            best_epoch=1 + metrics.index(best),
             hours=clock.hours * len(resolve_devices(runtime.device, runtime.devices)),
         )
 

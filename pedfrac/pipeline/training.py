@@ -1,4 +1,4 @@
-"""The trainings: which films a model learns from, and under which key it will lie."""
+"""The trainings: which images a model learns from, and under which key it will lie."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from pedfrac.config.retrain import RetrainConfig
 from pedfrac.config.training import ModelConfig, TrainingConfig
 from pedfrac.data import split as data_split
 from pedfrac.errors import PedfracError
-from pedfrac.models.classifier import FilmClassifier, build_model
+from pedfrac.models.classifier import ImageClassifier, build_model
 from pedfrac.models.heads import Classes, Head, make_head
 from pedfrac.packs.pack import Pack
 from pedfrac.pipeline.folds import fold_in_words
@@ -25,7 +25,7 @@ from pedfrac.statistics.classification import confusion
 from pedfrac.storage.files import file_hash
 from pedfrac.storage.manifest import Artifact
 from pedfrac.training.checkpoint import MODEL, load_weights
-from pedfrac.training.dataset import FilmSet, TrainingData
+from pedfrac.training.dataset import ImageSet, TrainingData
 from pedfrac.training.trainer import Epoch, OnEpoch, seed_weights, train_on
 
 INDEX_COLUMNS = ["filestem", "patient_id", "age", "fracture_visible"]  # what trainings look at
@@ -36,16 +36,16 @@ def age_training(config: RetrainConfig, prepared: Prepared) -> "Training":
     ages = config.cohort.ages
     name = "age" + fold_in_words(config, prepared)
 
-    def films(pack: Pack) -> Films:
+    def images(pack: Pack) -> Images:
         years = pack.index["age"].to_numpy(dtype=np.float64)
         labels = ages.assign(years)
-        return Films(name, ages.names, labels, labels >= 0, years)
+        return Images(name, ages.names, labels, labels >= 0, years)
 
     return Training(
         config,
         name,
         kind="age-model",
-        films=films,
+        images=images,
         parents=pack_and_split(config, prepared.age_pack, prepared.split),
         model=config.age.model,
         training=config.age.training,
@@ -73,11 +73,11 @@ def fracture_training(
             raise PedfracError(f"{name}: starts from the generalist, which is not trained yet")
         parents["start"] = store_of(config).peek(generalist)
 
-    def films(pack: Pack) -> Films:
+    def images(pack: Pack) -> Images:
         groups = ages.assign(pack.index["age"])
         chosen = groups >= 0 if group is None else groups == group
         labels = pack.index["fracture_visible"].to_numpy().astype("int64")
-        return Films(name, FRACTURE_CLASSES, labels, chosen)
+        return Images(name, FRACTURE_CLASSES, labels, chosen)
 
     bounds = ages.bounds if group is None else ages.bounds[group : group + 2]
     # whether the last bound is inside depends on the group being the last
@@ -86,7 +86,7 @@ def fracture_training(
         config,
         name,
         kind="fracture-model",
-        films=films,
+        images=images,
         parents=parents,
         model=config.fracture.model,
         training=config.fracture.training if group is None else config.fracture.specialist_training,
@@ -96,7 +96,7 @@ def fracture_training(
 
 
 def validation_confusion(config: RetrainConfig, model: str) -> list[list[int]]:
-    """Return the confusion matrix (rows: truth) of a trained model on its validation films."""
+    """Return the confusion matrix (rows: truth) of a trained model on its validation images."""
     validation = pd.read_csv(store_of(config).get(model).file("validation.csv"))
     probabilities = validation.filter(regex=r"^p_\d+$").to_numpy()
     return confusion(
@@ -104,8 +104,8 @@ def validation_confusion(config: RetrainConfig, model: str) -> list[list[int]]:
     )
 
 
-class Films(NamedTuple):
-    """Which films of a pack a model learns from, and what they are: arrays over the whole pack."""
+class Images(NamedTuple):
+    """Which images of a pack a model learns from, and what they are: arrays over the whole pack."""
 
     name: str
     classes: Sequence[str]
@@ -118,14 +118,14 @@ class Films(NamedTuple):
 class Training:
     """A training that is not begun: what goes in, and the key under which its model will lie.
 
-    ``films`` chooses from the pack, which is not opened before the training runs; ``head`` makes
+    ``images`` chooses from the pack, which is not opened before the training runs; ``head`` makes
     the network's head.
     """
 
     config: RetrainConfig
     name: str
     kind: str
-    films: Callable[[Pack], Films]
+    images: Callable[[Pack], Images]
     parents: dict[str, Artifact]
     model: ModelConfig
     training: TrainingConfig
@@ -155,7 +155,7 @@ class Training:
 
         def make(folder: Path) -> None:
             parents, runtime = self.parents, self.config.runtime
-            data = training_data(self.films, parents["pack"].path, parents["split"].path)
+            data = training_data(self.images, parents["pack"].path, parents["split"].path)
             start = parents["start"].file(MODEL) if "start" in parents else None
             build = partial(_network_to_train, self.model, self.head, self.training.seed, start)
             devices = resolve_devices(runtime.device, runtime.devices)
@@ -185,17 +185,17 @@ class Training:
         }
 
 
-def training_data(films: Callable[[Pack], Films], packed: Path, parted: Path) -> TrainingData:
-    """Return the chosen films, labelled, of the training and the validation part.
+def training_data(images: Callable[[Pack], Images], packed: Path, parted: Path) -> TrainingData:
+    """Return the chosen images, labelled, of the training and the validation part.
 
     ``packed`` and ``parted`` are the folders of the pack and the split.
     """
     pack, split = Pack.open(packed, INDEX_COLUMNS), data_split.load_split(parted)
-    name, classes, labels, chosen, years = films(pack)
+    name, classes, labels, chosen, years = images(pack)
 
-    def part(rows: NDArray[np.int64], title: str) -> FilmSet:
+    def part(rows: NDArray[np.int64], title: str) -> ImageSet:
         rows = rows[chosen[rows]]
-        return FilmSet(
+        return ImageSet(
             name=title,
             images=pack.images,
             rows=rows,
@@ -205,7 +205,7 @@ def training_data(films: Callable[[Pack], Films], packed: Path, parted: Path) ->
             years=None if years is None else years[rows],
         )
 
-    train_rows, validation_rows = (pack.rows(split.films(p)) for p in ("train", "validation"))
+    train_rows, validation_rows = (pack.rows(split.images(p)) for p in ("train", "validation"))
     return TrainingData(
         name, classes, part(train_rows, "training"), part(validation_rows, "validation")
     )
@@ -213,7 +213,7 @@ def training_data(films: Callable[[Pack], Films], packed: Path, parted: Path) ->
 
 def _network_to_train(
     model: ModelConfig, head: Callable[[], Head], seed: int, start: Path | None
-) -> FilmClassifier:
+) -> ImageClassifier:
     seed_weights(seed)
     network = build_model(model, head(), load_weights=start is None)
     if start is not None:

@@ -245,13 +245,13 @@ class _Found:
     def model(self) -> promotion_decision.Model:
         """Return the version as the gate sees it."""
         evaluation = self._whole("evaluation")
-        films, figures = (
+        images, metrics = (
             evaluations.load_evaluation(evaluation.path) if evaluation else (None, None)
         )
         return promotion_decision.Model(
             version=self.version.number,
-            films=films,
-            figures=figures,
+            images=images,
+            metrics=metrics,
             explanation=self._explanation(),
             learned=self._learned(),
             shared=self._shared(),
@@ -267,7 +267,7 @@ class _Found:
         artifact = self._whole("explanation")
         if artifact is None:
             return None
-        files = [name for name in artifact.manifest.files if name.endswith("/figures.json")]
+        files = [name for name in artifact.manifest.files if name.endswith("/metrics.json")]
         return {name.partition("/")[0]: artifact.read_json(name) for name in files}
 
     def _models(self) -> dict[str, Artifact]:

@@ -17,46 +17,49 @@ from pedfrac.statistics.patient_bootstrap import PatientBootstrap
 
 SUBSETS = {"no_cast": "no cast", "initial": "initial exam"}
 CALLS = ("sensitivity", "specificity")
-DIRECTED = ("sensitivity", "specificity", "auroc")  # figures of which less is worse
+DIRECTED = ("sensitivity", "specificity", "auroc")  # metrics of which less is worse
 FEW = 5  # names and values that a reason lists
 
 
 class CommonImages(NamedTuple):
-    """The test films that both versions scored, one row each, in one order."""
+    """The test images that both versions scored, one row each, in one order."""
 
     challenger: pd.DataFrame
     champion: pd.DataFrame
 
     @property
     def truth(self) -> NDArray[np.bool_]:
+        """Whether each common image is fractured, as the challenger was told."""
         return self.challenger["fracture_visible"].to_numpy(dtype=bool)
 
     def bootstrap(self, some: NDArray[np.bool_] | None = None) -> PatientBootstrap:
+        """Return the resampling of the patients of all or some common images."""
         how = EvaluationConfig()
         patients = self.challenger["patient_id"].to_numpy()
         patients = patients if some is None else patients[some]
         return PatientBootstrap(patients, how.resamples, how.seed, how.interval)
 
     def difference(
-        self, figure: str, some: NDArray[np.bool_] | None = None
+        self, metric: str, some: NDArray[np.bool_] | None = None
     ) -> tuple[Interval, Interval, Interval]:
-        """Return a figure of the challenger, of the champion, and the first less the second."""
+        """Return a metric of the challenger, of the champion, and the first less the second."""
         some = np.ones(len(self.truth), bool) if some is None else some
         patients, truth = self.bootstrap(some), self.truth[some]
         sides = self.challenger[some], self.champion[some]
-        if figure == "auroc":
+        if metric == "auroc":
             scores = [side["bundle"].to_numpy(dtype=np.float64) for side in sides]
             own = [patients.auroc_interval(truth, score) for score in scores]
             return own[0], own[1], patients.auroc_difference(truth, scores[0], scores[1])
-        among = truth if figure == "sensitivity" else ~truth
+        among = truth if metric == "sensitivity" else ~truth
         hits = [side["call"].to_numpy(dtype=bool) == truth for side in sides]
-        kind = "fractured" if figure == "sensitivity" else "normal"
-        own = [patients.rate_interval(hit, among, f"no {kind} films") for hit in hits]
+        kind = "fractured" if metric == "sensitivity" else "normal"
+        own = [patients.rate_interval(hit, among, f"no {kind} images") for hit in hits]
         return own[0], own[1], patients.rate_difference(hits[0], hits[1], among)
 
 
 def common_images(challenger: Model, champion: Model | None) -> CommonImages | None:
-    if champion is None or challenger.films is None or champion.films is None:
+    """Return the test images that both models scored, or None."""
+    if champion is None or challenger.images is None or champion.images is None:
         return None
     own, other = challenger.called, champion.called
     both = own.index.intersection(other.index).sort_values()
@@ -66,11 +69,12 @@ def common_images(challenger: Model, champion: Model | None) -> CommonImages | N
 def not_worse_criteria(
     challenger: Model, champion: Model | None, common: CommonImages | None, config: GateConfig
 ) -> Iterator[Criterion]:
+    """Yield the criteria by which the challenger must not be worse than the champion."""
     if champion is None:
         yield Criterion(
             part="Not worse",
             name="Not worse than the champion",
-            of="common test films",
+            of="common test images",
             required="a champion to compare with",
             state="not asked",
             reason="the first model passes on floors alone",
@@ -81,9 +85,9 @@ def not_worse_criteria(
         "sensitivity": config.margins.sensitivity,
         "specificity": config.margins.specificity,
     }
-    for figure, margin in margins.items():
-        yield _not_worse_by(figure, margin, "all common films", common)
-    names = [row["name"] for row in (challenger.figures or {}).get("groups", [])][1:]
+    for metric, margin in margins.items():
+        yield _not_worse_by(metric, margin, "all common images", common)
+    names = [row["name"] for row in (challenger.metrics or {}).get("groups", [])][1:]
     for group, name in enumerate(names):
         some = None
         if common is not None:
@@ -94,7 +98,7 @@ def not_worse_criteria(
 
 
 def _not_worse_by(
-    figure: str,
+    metric: str,
     margin: float,
     of: str,
     common: CommonImages | None,
@@ -103,23 +107,23 @@ def _not_worse_by(
 ) -> Criterion:
     asked = {
         "part": "Not worse",
-        "name": f"{_title(figure)} not worse",
+        "name": f"{_title(metric)} not worse",
         "of": of,
         "required": f"challenger less champion above −{margin:g}",
     }
     if common is None:
         return Criterion(state="not known", reason=NO_EVALUATION, **asked)
     some = np.ones(len(common.truth), bool) if some is None else some
-    counts = {"films": int(some.sum()), "patients": common.bootstrap(some).count}
+    counts = {"images": int(some.sum()), "patients": common.bootstrap(some).count}
     few = _fewest(common, some)
     if few < least:
         reason = f"{few} patients with or without a fracture, {least} are asked for"
         return Criterion(state="not asked", reason=reason, **asked, **counts)
-    own, other, change = common.difference(figure, some)
+    own, other, change = common.difference(metric, some)
     return Criterion(
         state=_shown(change, lambda low: low > -margin or (low == 0 == margin)),
         reason=change.get("reason", ""),
-        figure=change,
+        metric=change,
         champion=other,
         challenger=own,
         **asked,
@@ -128,33 +132,34 @@ def _not_worse_by(
 
 
 def _fewest(common: CommonImages, some: NDArray[np.bool_]) -> int:
-    """Return how many patients have fractured films, or normal ones, whichever are fewer."""
+    """Return how many patients have fractured images, or normal ones, whichever are fewer."""
     patients = common.challenger["patient_id"].to_numpy()
     return min(len(np.unique(patients[some & kind])) for kind in (common.truth, ~common.truth))
 
 
 def floor_criteria(challenger: Model, config: GateConfig) -> Iterator[Criterion]:
+    """Yield the floors of sensitivity and specificity; lower bounds count."""
     for name, floor in config.floors.model_dump().items():
-        figure, _, subset = name.partition("_")
-        row = _row(challenger.figures, SUBSETS.get(subset))
-        found = _bundle(row).get(figure) or missing(NO_EVALUATION)
+        metric, _, subset = name.partition("_")
+        row = _row(challenger.metrics, SUBSETS.get(subset))
+        found = _bundle(row).get(metric) or missing(NO_EVALUATION)
         yield Criterion(
             part="Floors",
-            name=f"{_title(figure)} floor",
-            of=SUBSETS.get(subset, "all test films"),
+            name=f"{_title(metric)} floor",
+            of=SUBSETS.get(subset, "all test images"),
             required=f"lower bound at least {floor:g}",
             state="held" if floor == 0 else _shown(found, lambda low, f=floor: low >= f),
             reason=found.get("reason", ""),
-            figure=found,
+            metric=found,
             challenger=found,
-            films=row.get("images"),
+            images=row.get("images"),
             patients=row.get("patients"),
         )
 
 
 def calibration_criteria(challenger: Model, config: GateConfig) -> Iterator[Criterion]:
-    """Yield the bounds of calibration on all test films; values are judged, not their intervals."""
-    whole = ((challenger.figures or {}).get("calibration") or {"groups": []})["groups"]
+    """Yield the bounds of calibration on all test images; values count, not their intervals."""
+    whole = ((challenger.metrics or {}).get("calibration") or {"groups": []})["groups"]
     after = whole[0]["after"] if whole else {}
     bounds: dict[str, Sequence[float]] = {
         "slope": config.slope,
@@ -162,19 +167,19 @@ def calibration_criteria(challenger: Model, config: GateConfig) -> Iterator[Crit
     }
     if config.calibration_error is not None:
         bounds = {"ece": (0, config.calibration_error)} | bounds
-    for figure, (low, high) in bounds.items():
-        found = after.get(figure) or missing(NO_EVALUATION)
+    for metric, (low, high) in bounds.items():
+        found = after.get(metric) or missing(NO_EVALUATION)
         state = is_known(found["value"], lambda value, a=low, b=high: a <= value <= b)
         if found["value"] is None and found["reason"] == _NO_ERROR:
             state = "not asked"  # no slope is steep enough then; the error tells
         yield Criterion(
             part="Calibration",
-            name=_title(figure),
-            of="all test films",
+            name=_title(metric),
+            of="all test images",
             required=f"from {low:g} to {high:g}",
             state=state,
             reason=found.get("reason", ""),
-            figure=found,
+            metric=found,
             challenger=found,
         )
 
@@ -188,42 +193,42 @@ def subgroup_criteria(
     """
     asked = {"part": "Subgroups", "required": "no subgroup newly does worse than the others"}
     whole = {"name": "New failing subgroups", "of": "all subgroups"}
-    failing = _failing(challenger.figures)
+    failing = _failing(challenger.metrics)
     if champion is None:
-        told = list_in_words([f"{figure} of {name}" for _, name, figure in failing])
+        told = list_in_words([f"{metric} of {name}" for _, name, metric in failing])
         reason = f"the first model; worse than the others: {told or 'none'}"
         yield Criterion(state="not asked", reason=reason, **whole, **asked)
         return
-    before = _failing(champion.figures)
-    if common is None or challenger.figures is None or champion.figures is None:
+    before = _failing(champion.metrics)
+    if common is None or challenger.metrics is None or champion.metrics is None:
         yield Criterion(state="not known", reason=NO_EVALUATION, **whole, **asked)
         return
     worse = [(one, *_change_in(one, common, challenger)) for one in failing if one not in before]
     worse = [one for one in worse if one[3]["value"] is None or one[3]["value"] < 0]
     if not worse:
-        told = list_in_words([f"{figure} of {name}" for _, name, figure in failing])
+        told = list_in_words([f"{metric} of {name}" for _, name, metric in failing])
         reason = f"as before: {told}" if told else "none does worse"
         yield Criterion(state="held", reason=reason, **whole, **asked)
-    for (attribute, name, figure), own, other, change in worse:
+    for (attribute, name, metric), own, other, change in worse:
         yield Criterion(
-            name=f"{_title(figure)} of a subgroup",
+            name=f"{_title(metric)} of a subgroup",
             of=f"{attribute}: {name}",
             state="held" if config.new_failing_subgroups else "failed",
             reason="worse than the others beyond chance, and less than the champion's",
-            figure=change,
+            metric=change,
             challenger=own,
             champion=other,
             **asked,
         )
 
 
-def _failing(figures: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
-    """Return attribute, name and figure of the subgroups that do worse than the others."""
+def _failing(metrics: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
+    """Return attribute, name and metric of the subgroups that do worse than the others."""
     return [
-        (row["attribute"], row["name"], figure)
-        for row in ((figures or {}).get("subgroups") or {"subgroups": []})["subgroups"]
-        for figure in DIRECTED
-        if (found := row["figures"].get(figure))
+        (row["attribute"], row["name"], metric)
+        for row in ((metrics or {}).get("subgroups") or {"subgroups": []})["subgroups"]
+        for metric in DIRECTED
+        if (found := row["metrics"].get(metric))
         and found["differs"]
         and (found["against"] or {"value": 0})["value"] < 0
     ]
@@ -232,13 +237,13 @@ def _failing(figures: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
 def _change_in(
     subgroup: tuple[str, str, str], common: CommonImages, challenger: Model
 ) -> tuple[Interval, Interval, Interval]:
-    attribute, name, figure = subgroup
+    attribute, name, metric = subgroup
     ages = AgeGroups(tuple(challenger.settings["age bounds"]))
-    films = common.challenger.reset_index()
-    for one in find_subgroups(films, ages):
+    images = common.challenger.reset_index()
+    for one in find_subgroups(images, ages):
         if (one.attribute, one.name) == (attribute, name):
-            return common.difference(figure, one.films)
-    none = missing("no common film is of this subgroup")
+            return common.difference(metric, one.images)
+    none = missing("no common image is of this subgroup")
     return none, none, none
 
 
@@ -251,12 +256,12 @@ def heat_map_criteria(
             part="Heat maps",
             name="Heat maps point at fractures",
             of="all age groups",
-            required="figures of heat maps",
+            required="metrics of heat maps",
             state="not known",
             reason="the explanation is not there",
         )
     explanation = challenger.explanation or {}
-    ages = [row["name"] for row in (challenger.figures or {}).get("groups", [])]
+    ages = [row["name"] for row in (challenger.metrics or {}).get("groups", [])]
     for name in sorted(explanation, key=lambda one: ages.index(one) if one in ages else len(ages)):
         yield _heat_maps_of(name, explanation[name], champion, config)
 
@@ -274,13 +279,13 @@ def _heat_maps_of(
         "name": "Heat maps point at fractures",
         "of": name,
         "required": ", ".join(wanted) or "nothing",
-        "films": found["with_boxes"],
-        "figure": pointing,
+        "images": found["with_boxes"],
+        "metric": pointing,
         "challenger": pointing,
         "champion": before["pointing"] if before else None,
     }
-    if found["with_boxes"] < config.pointing_films:
-        few = f"{found['with_boxes']} films with boxes, {config.pointing_films} are asked for"
+    if found["with_boxes"] < config.pointing_images:
+        few = f"{found['with_boxes']} images with boxes, {config.pointing_images} are asked for"
         return Criterion(state="not asked", reason=few, **asked)
     if pointing["value"] is None:
         return Criterion(state="not known", reason=pointing["reason"], **asked)
@@ -305,7 +310,7 @@ def _no_counterpart(own: Mapping[str, Any], before: Mapping[str, Any] | None) ->
 
 
 NO_EVALUATION = "an evaluation is not there"
-_NO_ERROR = "the films are told apart without an error"
+_NO_ERROR = "the images are told apart without an error"
 _TITLES = {
     "auroc": "AUROC",
     "ece": "Calibration error",
@@ -315,21 +320,22 @@ _TITLES = {
 
 
 def both_sides(challenger: Model, champion: Model | None) -> list[tuple[str, Model]]:
+    """Return the challenger and, where there is one, the champion, by name."""
     return [("challenger", challenger), *([("champion", champion)] if champion else [])]
 
 
-def _title(figure: str) -> str:
-    return _TITLES.get(figure, figure.capitalize())
+def _title(metric: str) -> str:
+    return _TITLES.get(metric, metric.capitalize())
 
 
-def _row(figures: Mapping[str, Any] | None, subset: str | None) -> Mapping[str, Any]:
-    """Return the row of a subset of the test films, or of all."""
-    if not figures:
+def _row(metrics: Mapping[str, Any] | None, subset: str | None) -> Mapping[str, Any]:
+    """Return the row of a subset of the test images, or of all."""
+    if not metrics:
         return {}
     if subset is None:
-        row: Mapping[str, Any] = figures["groups"][0]
+        row: Mapping[str, Any] = metrics["groups"][0]
         return row
-    return next((one for one in figures["subsets"] if one["name"] == subset), {})
+    return next((one for one in metrics["subsets"] if one["name"] == subset), {})
 
 
 def _bundle(row: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -338,6 +344,7 @@ def _bundle(row: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def is_known(value: Any, holds: Any) -> State:
+    """Return whether a condition holds, or that the value is not known."""
     return "not known" if value is None else "held" if holds(value) else "failed"
 
 
@@ -347,5 +354,6 @@ def _shown(interval: Interval, holds: Any) -> State:
 
 
 def list_in_words(values: list[Any], by: str = ", ") -> str:
+    """Return the first values in words, and how many more there are."""
     more = f" and {len(values) - FEW} more" if len(values) > FEW else ""
     return by.join(map(str, values[:FEW])) + more

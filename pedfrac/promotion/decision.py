@@ -21,16 +21,16 @@ State = Literal["held", "failed", "not known", "not asked"]
 class Model:
     """A version as the gate sees it; None is what could not be had, with the reason in ``faults``.
 
-    ``films``: predictions of the test films (see ``evaluation``); ``figures``: what was computed
-    of them. ``explanation``: figures of the heat maps by age group. ``learned``: patients that
+    ``images``: predictions of the test images (see ``evaluation``); ``metrics``: what was computed
+    of them. ``explanation``: metrics of the heat maps by age group. ``learned``: patients that
     trained or validated any network. ``shared``: patients that two parts of the split share.
     ``faults``: by the name of an artifact, what is missing or does not verify; ``verified``: those
     that do. ``settings``: how it was made, by what may change (see ``GateConfig.may_change``).
     """
 
     version: int
-    films: pd.DataFrame | None
-    figures: Mapping[str, Any] | None
+    images: pd.DataFrame | None
+    metrics: Mapping[str, Any] | None
     explanation: Mapping[str, Any] | None
     learned: frozenset[int] | None
     shared: int | None
@@ -40,12 +40,12 @@ class Model:
 
     @cached_property
     def called(self) -> pd.DataFrame:
-        """The test films with the bundle's call of each, by filestem."""
-        if self.films is None or self.figures is None:
+        """The test images with the bundle's call of each, by filestem."""
+        if self.images is None or self.metrics is None:
             raise PedfracError(f"version {self.version}: its evaluation is not there")
-        limits = np.asarray(self.figures["operating"]["thresholds"]["bundle"]["groups"])
-        own = limits[self.films["group"].to_numpy(dtype=np.int64)]
-        return self.films.assign(call=self.films["bundle"] >= own).set_index("filestem")
+        limits = np.asarray(self.metrics["operating"]["thresholds"]["bundle"]["groups"])
+        own = limits[self.images["group"].to_numpy(dtype=np.int64)]
+        return self.images.assign(call=self.images["bundle"] >= own).set_index("filestem")
 
 
 class Criterion(BaseModel):
@@ -58,10 +58,10 @@ class Criterion(BaseModel):
     required: str
     state: State
     reason: str = ""
-    figure: Interval | None = None
+    metric: Interval | None = None
     champion: Interval | None = None
     challenger: Interval | None = None
-    films: int | None = None
+    images: int | None = None
     patients: int | None = None
 
     @property
@@ -71,17 +71,17 @@ class Criterion(BaseModel):
 
     @property
     def is_difference(self) -> bool:
-        """Whether the figure is that of the challenger less the champion's."""
-        return self.figure is not None and self.figure != self.challenger
+        """Whether the metric is that of the challenger less the champion's."""
+        return self.metric is not None and self.metric != self.challenger
 
     @property
     def found(self) -> str:
-        """The figure with its interval, a difference with its sign."""
-        if self.figure is None:
+        """The metric with its interval, a difference with its sign."""
+        if self.metric is None:
             return ""
-        if self.figure["low"] is None or not self.is_difference:
-            return interval_in_words(self.figure)
-        value, low, high = (f"{self.figure[end]:+.3f}" for end in ("value", "low", "high"))
+        if self.metric["low"] is None or not self.is_difference:
+            return interval_in_words(self.metric)
+        value, low, high = (f"{self.metric[end]:+.3f}" for end in ("value", "low", "high"))
         return f"{value} ({low} to {high})"
 
     def in_words(self) -> str:
@@ -101,7 +101,7 @@ class Decision(BaseModel):
     champion: int | None
     passed: bool
     criteria: tuple[Criterion, ...]
-    films: int | None
+    images: int | None
     patients: int | None
     config: GateConfig
 

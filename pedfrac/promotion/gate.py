@@ -1,4 +1,4 @@
-"""Gate: may a challenger replace the champion? Criteria set beforehand, each with its figure.
+"""Gate: may a challenger replace the champion? Criteria set beforehand, each with its metric.
 
 Pure: it takes what evaluations hold. Not here: where that lies (challenge), how it is shown
 (gate_page), and who then decides (promotion).
@@ -52,7 +52,7 @@ def decide(
         champion=champion.version if champion else None,
         passed=not any(one.blocks for one in criteria),
         criteria=tuple(criteria),
-        films=len(common.truth) if common else None,
+        images=len(common.truth) if common else None,
         patients=common.bootstrap().count if common else None,
         config=config,
     )
@@ -74,7 +74,7 @@ def _artifacts(challenger: Model, champion: Model | None) -> Iterator[Criterion]
 def _split(challenger: Model, champion: Model | None) -> Iterator[Criterion]:
     """Yield the proof that the parts share no patient, and that no test patient was learned from.
 
-    The test patients are those of both versions' test films.
+    The test patients are those of both versions' test images.
     """
     for role, model in both_sides(challenger, champion):
         found = "the split is not there" if model.shared is None else f"{model.shared} shared"
@@ -93,7 +93,7 @@ def _split(challenger: Model, champion: Model | None) -> Iterator[Criterion]:
             part="Split",
             name="No test patient trained or validated",
             of=role,
-            required="0 patients of the comparison's test films",
+            required="0 patients of the comparison's test images",
             state=is_known(both, lambda some: not some),
             reason=_leak(both),
             patients=None if tested is None else len(tested),
@@ -104,9 +104,9 @@ def _tested(*models: Model | None) -> set[int] | None:
     found: set[int] = set()
     for model in models:
         if model is not None:
-            if model.films is None:
+            if model.images is None:
                 return None
-            found |= set(model.films["patient_id"].tolist())
+            found |= set(model.images["patient_id"].tolist())
     return found
 
 
@@ -121,22 +121,22 @@ def _test_set(
 ) -> Iterator[Criterion]:
     if champion is None:
         return
-    asked = {"part": "Test set", "of": "champion's test films"}
-    same = f"at least {config.test_films:.0%} scored by both"
+    asked = {"part": "Test set", "of": "champion's test images"}
+    same = f"at least {config.test_images:.0%} scored by both"
     labels = f"at most {config.changed_truth:.0%} with another label"
-    if common is None or champion.films is None:
-        for name, required in (("Same test films", same), ("Same labels", labels)):
+    if common is None or champion.images is None:
+        for name, required in (("Same test images", same), ("Same labels", labels)):
             yield Criterion(
                 name=name, required=required, state="not known", reason=NO_EVALUATION, **asked
             )
         return
-    share = len(common.truth) / max(1, len(champion.films))
+    share = len(common.truth) / max(1, len(champion.images))
     yield Criterion(
-        name="Same test films",
+        name="Same test images",
         required=same,
-        state="held" if len(common.truth) and share >= config.test_films else "failed",
-        reason=f"{len(common.truth)} of {len(champion.films)}",
-        films=len(common.truth),
+        state="held" if len(common.truth) and share >= config.test_images else "failed",
+        reason=f"{len(common.truth)} of {len(champion.images)}",
+        images=len(common.truth),
         **asked,
     )
     other = common.truth != common.champion["fracture_visible"].to_numpy(dtype=bool)
@@ -147,7 +147,7 @@ def _test_set(
         state="held" if len(changed) <= config.changed_truth * len(other) else "failed",
         reason=f"{len(changed)} of {len(other)}"
         + (f": {list_in_words(changed)}" if changed else ""),
-        films=len(other),
+        images=len(other),
         **asked,
     )
 

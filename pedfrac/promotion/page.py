@@ -68,8 +68,8 @@ def in_markdown(decision: Decision) -> str:
     """Return the comparison as Markdown: the outcome, what refuses, and a table of all criteria."""
     rows = in_rows(decision)
     lines = [f"**{_escaped(decision.title)}**", ""]
-    if decision.films is not None:
-        lines += [f"Compared on {decision.films} test films of {decision.patients} patients.", ""]
+    if decision.images is not None:
+        lines += [f"Compared on {decision.images} test images of {decision.patients} patients.", ""]
     lines += [f"- ✗ {_escaped(one.in_words())}" for one in decision.blocking]
     lines += ["", "| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]
     lines += [
@@ -81,11 +81,11 @@ def in_markdown(decision: Decision) -> str:
 def in_brief(decision: Decision) -> str:
     """Return the comparison as Markdown for a narrow form: a small table for each part."""
     lines = [f"**{_escaped(decision.title)}**", ""]
-    if decision.films is not None:
-        lines += [f"Compared on {decision.films} test films of {decision.patients} patients.", ""]
+    if decision.images is not None:
+        lines += [f"Compared on {decision.images} test images of {decision.patients} patients.", ""]
     parts = by_part(decision.criteria).items()
-    # figures first: the form shows a few lines at a time
-    for part, criteria in sorted(parts, key=lambda one: all(c.figure is None for c in one[1])):
+    # metrics first: the form shows a few lines at a time
+    for part, criteria in sorted(parts, key=lambda one: all(c.metric is None for c in one[1])):
         change = any(one.is_difference for one in criteria)
         lines += [f"| {part} | {'challenger less champion' if change else 'found'} |", "|---|---|"]
         lines += [f"| {_brief_name(one)} | {_brief(one)} |" for one in criteria]

@@ -248,7 +248,7 @@ def save_model(bundle: Path, folder: Path) -> None:
         code_paths=[str(package)],
         pip_requirements=[f"{name}=={_public_version(name)}" for name in REQUIREMENTS],
         signature=signature(),
-        input_example=pd.DataFrame({"path": ["film.png"], "age": [7.5]}),
+        input_example=pd.DataFrame({"path": ["image.png"], "age": [7.5]}),
     )
 
 

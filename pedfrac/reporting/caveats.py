@@ -1,12 +1,12 @@
-"""Cautions: what in a run's findings a reader must know before believing its figures.
+"""Cautions: what in a run's findings a reader must know before believing its metrics.
 
-Not here: the figures themselves (findings) and how they are shown (report).
+Not here: the metrics themselves (findings) and how they are shown (report).
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-Figures = Mapping[str, Any]
+Metrics = Mapping[str, Any]
 FEW_PATIENTS = 30  # fewer leave an interval too wide to act upon
 
 
@@ -17,11 +17,11 @@ class Caution(NamedTuple):
     section: str
 
 
-def find_cautions(findings: Figures, called: Callable[[str], str]) -> list[Caution]:
+def find_cautions(findings: Metrics, called: Callable[[str], str]) -> list[Caution]:
     """Return what must be said first, gravest first; ``called`` puts names into words."""
     if not findings["groups"] or not findings["groups"][0]["images"]:
         return [
-            Caution("The test set holds no film: nothing here says how well it works.", "split")
+            Caution("The test set holds no image: nothing here says how well it works.", "split")
         ]
     ages = [group["name"] for group in findings["cohort"]["groups"]]
     explanation = {
@@ -41,36 +41,36 @@ def find_cautions(findings: Figures, called: Callable[[str], str]) -> list[Cauti
     ]
 
 
-def _shared_patients(findings: Figures) -> Iterator[Caution]:
+def _shared_patients(findings: Metrics) -> Iterator[Caution]:
     shared = sum(findings["split"].get("disjoint", {}).get("shared", {}).values())
     if shared:
         yield Caution(f"{shared} patients are in more than one part of the split.", "split")
 
 
-def _no_better_than_metadata(findings: Figures, called: Callable[[str], str]) -> Iterator[Caution]:
-    """Name the films on which the bundle is not shown to have a larger area than metadata."""
+def _no_better_than_metadata(findings: Metrics, called: Callable[[str], str]) -> Iterator[Caution]:
+    """Name the images on which the bundle is not shown to have a larger area than metadata."""
     rows = [findings["groups"][0], *findings["subsets"][:3]]
     short = [
-        "all test films" if row["name"] == "all" else called(row["name"])
+        "all test images" if row["name"] == "all" else called(row["name"])
         for row in rows
         if row["images"] and not above_metadata(row)
     ]
     if short:
         yield Caution(
             "Not shown to tell more than age, sex and the circumstances of the exam do without "
-            f"the film: {'; '.join(short)}.",
+            f"the image: {'; '.join(short)}.",
             "results",
         )
 
 
-def above_metadata(row: Figures) -> bool:
-    """Whether the bundle's AUROC on a row's films is shown to exceed that of metadata alone."""
+def above_metadata(row: Metrics) -> bool:
+    """Whether the bundle's AUROC on a row's images is shown to exceed that of metadata alone."""
     lows = [gain["low"] for gain in row["above_baselines"].values()]
     return all(low is not None and low > 0 for low in lows)
 
 
-def _shortcut(shortcuts: Figures | None) -> Iterator[Caution]:
-    """Name the films without bones of which the network tells more than chance."""
+def _shortcut(shortcuts: Metrics | None) -> Iterator[Caution]:
+    """Name the images without bones of which the network tells more than chance."""
     seen = [
         f"{name}, AUROC {part['auroc']['value']:.2f} ({part['auroc']['low']:.2f} to "
         f"{part['auroc']['high']:.2f})"
@@ -81,7 +81,7 @@ def _shortcut(shortcuts: Figures | None) -> Iterator[Caution]:
         yield Caution(f"A shortcut is suspected: fractures told from {'; '.join(seen)}.", "beyond")
 
 
-def _missed_target(findings: Figures) -> Iterator[Caution]:
+def _missed_target(findings: Metrics) -> Iterator[Caution]:
     target = findings["operating"]["sensitivity_target"]
     for row in findings["groups"][:1] if target else []:
         high = row["models"].get("bundle", {}).get("sensitivity", {}).get("high")
@@ -89,12 +89,12 @@ def _missed_target(findings: Figures) -> Iterator[Caution]:
             yield Caution(f"The sensitivity of {target:g} that was asked for is missed.", "results")
 
 
-def _differing_subgroups(findings: Figures, called: Callable[[str], str]) -> Iterator[Caution]:
+def _differing_subgroups(findings: Metrics, called: Callable[[str], str]) -> Iterator[Caution]:
     differing = [
         f"{called(one['name'])}: {name.replace('_', ' ')} {found['value']:.2f} against "
         f"{found['against']['others']:.2f}"
         for one in findings["subgroups"]["subgroups"]
-        for name, found in sorted(one["figures"].items())
+        for name, found in sorted(one["metrics"].items())
         if found["differs"]
     ]
     if differing:
@@ -105,7 +105,7 @@ def _differing_subgroups(findings: Figures, called: Callable[[str], str]) -> Ite
         )
 
 
-def _calibration(findings: Figures) -> Iterator[Caution]:
+def _calibration(findings: Metrics) -> Iterator[Caution]:
     whole = next((one for one in findings["calibration"]["groups"] if one["name"] == "all"), None)
     if whole is None:
         return
@@ -117,10 +117,10 @@ def _calibration(findings: Figures) -> Iterator[Caution]:
     if (after["ece"]["low"] or 0) > 0:
         off.append("expected calibration error above what chance makes")
     if off:
-        yield Caution(f"Probabilities are off on the test films: {'; '.join(off)}.", "calibration")
+        yield Caution(f"Probabilities are off on the test images: {'; '.join(off)}.", "calibration")
 
 
-def _few_patients(findings: Figures, called: Callable[[str], str]) -> Iterator[Caution]:
+def _few_patients(findings: Metrics, called: Callable[[str], str]) -> Iterator[Caution]:
     rows = [*findings["groups"], *findings["subsets"]]
     few = [
         f"{called(row['name'])} ({row['patients']})"
@@ -135,7 +135,7 @@ def _few_patients(findings: Figures, called: Callable[[str], str]) -> Iterator[C
         )
 
 
-def _heat_maps(explanation: Figures, called: Callable[[str], str]) -> Iterator[Caution]:
+def _heat_maps(explanation: Metrics, called: Callable[[str], str]) -> Iterator[Caution]:
     """Name the age groups whose hottest points meet no more fractures than one that is blind."""
     blind = [name for name, part in explanation.items() if not _beats_the_blind(part)]
     if blind:
@@ -146,8 +146,8 @@ def _heat_maps(explanation: Figures, called: Callable[[str], str]) -> Iterator[C
         )
 
 
-def _beats_the_blind(part: Figures) -> bool:
-    """Whether the heat that is drawn points better than chance and a map of films' middles."""
+def _beats_the_blind(part: Metrics) -> bool:
+    """Whether the heat that is drawn points better than chance and a map of images' middles."""
     drawn = (part.get("methods") or {}).get(part.get("method")) or {}
     pointing = (drawn.get("localisation") or {}).get("pointing")
     if pointing:
@@ -156,7 +156,7 @@ def _beats_the_blind(part: Figures) -> bool:
     return low is not None and chance is not None and low > chance
 
 
-def _blind_to_weights(explanation: Figures, called: Callable[[str], str]) -> Iterator[Caution]:
+def _blind_to_weights(explanation: Metrics, called: Callable[[str], str]) -> Iterator[Caution]:
     """Name the age groups whose heat maps stay the same when the network forgets all it learnt."""
     same = [
         f"{called(name)} ({method})"
@@ -169,7 +169,7 @@ def _blind_to_weights(explanation: Figures, called: Callable[[str], str]) -> Ite
         yield Caution(text, "pictures")
 
 
-def _specialists(findings: Figures) -> Iterator[Caution]:
+def _specialists(findings: Metrics) -> Iterator[Caution]:
     gain = findings["groups"][0]["differences"].get("bundle less generalist", {}).get("auroc")
     if gain and gain["low"] is not None and gain["low"] <= 0:
         told = "does worse" if gain["high"] < 0 else "is not shown to do better"

@@ -1,6 +1,6 @@
 """Checklist: checklist.md, the items of CLAIM 2024 and TRIPOD+AI, filled where a run tells.
 
-The items and what answers them are data (claim_2024.yaml, tripod_ai.yaml). Not here: any figure,
+The items and what answers them are data (claim_2024.yaml, tripod_ai.yaml). Not here: any metric,
 and any answer that metrics.json does not give: those are for the authors.
 """
 

@@ -8,13 +8,13 @@ from typing import Any
 
 from pedfrac.reporting.tables import Table, table_of
 
-Figures = Mapping[str, Any]
-COUNTS = ("films", "with_boxes", "networks", "pointing", "mass", "chance")
+Metrics = Mapping[str, Any]
+COUNTS = ("images", "with_boxes", "networks", "pointing", "mass", "chance")
 SHOWN_ELSEWHERE = ("group", "note", "pictures", "verdicts", "method", "methods")
 NAMES = {"pointing": "pointing", "energy": "energy", "iou": "IoU"}
 
 
-def explained_tables(explanation: Figures, called: Callable[[str], str]) -> list[Table]:
+def explained_tables(explanation: Metrics, called: Callable[[str], str]) -> list[Table]:
     """Return the tables of ``explanation`` by age group, in whose order rows stand.
 
     First what stands in short for each group; then, where known, each method beside the centre
@@ -32,7 +32,7 @@ def explained_tables(explanation: Figures, called: Callable[[str], str]) -> list
     ]
     made = (
         ("Do the heat maps point at the fracture?", short, ("age group", *COUNTS)),
-        ("Heat maps beside a map of films' middles and chance", _localised(methods), KEYS),
+        ("Heat maps beside a map of images' middles and chance", _localised(methods), KEYS),
         (
             "Similarity to the map of a network without its weights, by layer (1: the same)",
             [_forgotten(*one) for one in methods if one[2].get("random_weights")],
@@ -47,17 +47,17 @@ def explained_tables(explanation: Figures, called: Callable[[str], str]) -> list
     return [table_of(caption, rows, first) for caption, rows, first in made if rows]
 
 
-KEYS = ("age group", "method", "figure")
+KEYS = ("age group", "method", "metric")
 
 
-def _drawn_first(part: Figures) -> list[tuple[str, Figures]]:
+def _drawn_first(part: Metrics) -> list[tuple[str, Metrics]]:
     methods = part.get("methods") or {}
     return sorted(methods.items(), key=lambda one: (one[0] != part.get("method"), one[0]))
 
 
-def _localised(methods: list[tuple[str, str, Figures]]) -> list[dict[str, Any]]:
+def _localised(methods: list[tuple[str, str, Metrics]]) -> list[dict[str, Any]]:
     return [
-        {"age group": group, "method": method, "figure": called}
+        {"age group": group, "method": method, "metric": called}
         | _beside(one["localisation"][name], ("centre_prior", "chance"))
         for group, method, one in methods
         for name, called in NAMES.items()
@@ -65,9 +65,9 @@ def _localised(methods: list[tuple[str, str, Figures]]) -> list[dict[str, Any]]:
     ]
 
 
-def _faithful(methods: list[tuple[str, str, Figures]]) -> list[dict[str, Any]]:
+def _faithful(methods: list[tuple[str, str, Metrics]]) -> list[dict[str, Any]]:
     return [
-        {"age group": group, "method": method, "figure": name}
+        {"age group": group, "method": method, "metric": name}
         | _beside(one["faithfulness"][name], ("centre_prior",))
         for group, method, one in methods
         for name in ("deletion", "insertion")
@@ -75,24 +75,24 @@ def _faithful(methods: list[tuple[str, str, Figures]]) -> list[dict[str, Any]]:
     ]
 
 
-def _beside(figure: Figures, others: tuple[str, ...]) -> dict[str, Any]:
-    """Return the map's figure, and beside each other one how they compare."""
-    return {"map": figure["map"]} | dict(_against(figure, others))
+def _beside(metric: Metrics, others: tuple[str, ...]) -> dict[str, Any]:
+    """Return the map's metric, and beside each other one how they compare."""
+    return {"map": metric["map"]} | dict(_against(metric, others))
 
 
-def _against(figure: Figures, others: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+def _against(metric: Metrics, others: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
     for other in others:
         words = other.replace("_", " ")
-        yield words, figure[other]
-        yield f"map less {words}", figure[f"map_minus_{other}"]
-    beaten = [other.replace("_", " ") for other in others if figure[f"beats_{other}"] is True]
+        yield words, metric[other]
+        yield f"map less {words}", metric[f"map_minus_{other}"]
+    beaten = [other.replace("_", " ") for other in others if metric[f"beats_{other}"] is True]
     yield "shown to be better than", " and ".join(beaten) or "neither"
 
 
-def _forgotten(group: str, method: str, one: Figures) -> dict[str, Any]:
+def _forgotten(group: str, method: str, one: Metrics) -> dict[str, Any]:
     found = one["random_weights"]
     stages = {stage["name"]: stage["similarity"] for stage in found["stages"]}
     changes = {True: "yes", False: "no"}.get(found.get("changes"), "not known")
-    return {"age group": group, "method": method, "films": found["films"], **stages} | {
+    return {"age group": group, "method": method, "images": found["images"], **stages} | {
         "changes": changes
     }

@@ -1,7 +1,7 @@
 """Report: one self-contained page per retraining, for clinician-readers and researchers.
 
 It is made from the findings (metrics.json) and the heat maps, and nothing else. Not here: any
-figure is computed elsewhere (evaluation, explanation); this only shows it.
+metric is computed elsewhere (evaluation, explanation); this only shows it.
 """
 
 import base64
@@ -31,10 +31,10 @@ ROUTES = ("recorded age", "predicted age", "soft")
 SPECIFICITIES = (0.8, 0.9, 0.95, 0.99)
 CALLED = {"age": "Age classifier", "all": "All ages"}
 EXTRAS = {
-    "robustness": "figures on disturbed films",
-    "shortcuts": "figures on films without bones",
-    "folds": "figures of folds held out in turn",
-    "published": "figures of others",
+    "robustness": "metrics on disturbed images",
+    "shortcuts": "metrics on images without bones",
+    "folds": "metrics of folds held out in turn",
+    "published": "metrics of others",
 }
 MISSING = {"value": None, "low": None, "high": None}
 Findings = Mapping[str, Any]
@@ -43,8 +43,8 @@ Findings = Mapping[str, Any]
 def write_report(path: Path, findings: dict[str, Any], montages: Mapping[str, Path]) -> None:
     """Write the page; it needs no network and no other file, and is whole without its script.
 
-    ``findings``: content of metrics.json as ``pedfrac.reporting.schema`` has it. ``montages``: PNG files by
-    age group. Equal input, equal bytes.
+    ``findings``: content of metrics.json as ``pedfrac.reporting.schema`` has it. ``montages``: PNG
+    files by age group. Equal input, equal bytes.
     Raises PedfracError that names a montage which cannot be read.
     """
     # as a file holds it, so that a page made again from metrics.json is the same
@@ -74,7 +74,7 @@ def page_environment() -> Environment:
         "percent_of": lambda share: f"{100 * share:g}\N{NO-BREAK SPACE}%",
         "capital": _capital,
         "unbroken": _unbroken,
-        "no_film": lambda name: f"No film: {name}",
+        "no_image": lambda name: f"No image: {name}",
         "opposite": _opposite,
     }
     environment.tests |= {
@@ -168,8 +168,8 @@ def _sensitivities(roc: Findings) -> list[dict[str, Any]]:
 def _beyond(findings: Findings) -> list[dict[str, Any]]:
     """Return tables and notes of what else was asked of the bundle."""
     asked = (
-        ("Disturbed films", findings["robustness"]),
-        ("Films without bones: shortcuts", findings["shortcuts"]),
+        ("Disturbed images", findings["robustness"]),
+        ("Images without bones: shortcuts", findings["shortcuts"]),
     )
     return [
         {
@@ -184,7 +184,7 @@ def _beyond(findings: Findings) -> list[dict[str, Any]]:
 
 
 def _published(findings: Findings) -> dict[str, Any] | None:
-    """Return the figures of others, each with this run's that means the same, and their sources."""
+    """Return the metrics of others, each with this run's that means the same, and their sources."""
     if not findings["published"]:
         return None
     sources: dict[str, dict[str, Any]] = {}
@@ -200,7 +200,7 @@ def _published(findings: Findings) -> dict[str, Any] | None:
         rows.append(
             {
                 "name": name,
-                "figure": one.get("figure") or "–",
+                "metric": one.get("metric") or "–",
                 "value": {key: one.get(key) for key in MISSING} | {"reason": "the source has none"},
                 "ours": _counterpart(findings, one.get("counterpart")),
                 "split": one.get("split") or "not stated",
@@ -208,14 +208,14 @@ def _published(findings: Findings) -> dict[str, Any] | None:
                 "note": one.get("note") or "",
             }
         )
-    return {"figures": rows, "sources": list(sources.values())}
+    return {"metrics": rows, "sources": list(sources.values())}
 
 
 def _counterpart(findings: Findings, name: str | None) -> Any:
-    """Return the bundle's figure of a name such as ``films.auroc``."""
-    level, _, figure = (name or "").partition(".")
+    """Return the bundle's metric of a name such as ``images.auroc``."""
+    level, _, metric = (name or "").partition(".")
     rows = findings["studies"]["groups"] if level == "studies" else findings["groups"]
-    return rows[0]["models"].get("bundle", {}).get(figure) if rows else None
+    return rows[0]["models"].get("bundle", {}).get(metric) if rows else None
 
 
 @dataclass
@@ -254,7 +254,7 @@ def _unbroken(text: str) -> Markup:
 
 
 def _opposite(step: str) -> str:
-    """Return the films that a step leaves out: with metal, where it keeps those without."""
+    """Return the images that a step leaves out: with metal, where it keeps those without."""
     if step.startswith("without "):
         return step.removeprefix("without ")
     first, _, rest = step.partition(" ")

@@ -1,4 +1,4 @@
-"""Figures: the drawings of the report, as SVG, in colours and marks that need no colour vision.
+"""Metrics: the drawings of the report, as SVG, in colours and marks that need no colour vision.
 
 Not here: what they show (findings) and the tables that say the same in numbers (report).
 """
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 Interval = Mapping[str, Any]
-Figures = Mapping[str, Any]
+Metrics = Mapping[str, Any]
 INK, SLATE, LINE = "#1b2733", "#55616e", "#e3e7eb"
 
 # Of Okabe and Ito: told apart with every kind of colour vision.
@@ -48,7 +48,7 @@ STYLE: Any = {
     "legend.handlelength": 1.8,
     "legend.fontsize": 8.5,
     "svg.fonttype": "path",  # letters as outlines: the same on every machine
-    "svg.hashsalt": "pedfrac",  # equal figures, equal bytes
+    "svg.hashsalt": "pedfrac",  # equal metrics, equal bytes
     "path.simplify": True,
 }
 LONGEST = 30  # letters of a row's name
@@ -71,7 +71,7 @@ def data_uri(content: bytes, media: str) -> Markup:
     return Markup(f"data:{media};base64,{base64.b64encode(content).decode()}")
 
 
-def areas(rows: Sequence[Figures], called: Callable[[str], str]) -> Figure | None:
+def areas(rows: Sequence[Metrics], called: Callable[[str], str]) -> Figure | None:
     """Paint the AUROC of each row's models and of its metadata alone, with 95 % intervals."""
     lines = [_areas_of(row) for row in rows]
     if all(area["value"] is None for line in lines for area in line.values()):
@@ -88,7 +88,7 @@ def areas(rows: Sequence[Figures], called: Callable[[str], str]) -> Figure | Non
     return figure
 
 
-def roc(curves: Figures, models: Figures) -> Figure | None:
+def roc(curves: Metrics, models: Metrics) -> Figure | None:
     """Paint sensitivity over 1 - specificity with bands, and where the models work."""
     figure, axes = _curve_panel(curves, "roc", "fpr", "tpr")
     if figure is None:
@@ -99,23 +99,23 @@ def roc(curves: Figures, models: Figures) -> Figure | None:
             axes.plot(1 - points[0], points[1], linestyle="", markersize=7, **LOOK[name])
     axes.plot([0, 1], [0, 1], color=SLATE, linestyle=DOTS, linewidth=1)
     axes.text(0.62, 0.59, "chance", rotation=45, va="top", fontsize=8, color=SLATE)
-    axes.set_xlabel("1 − specificity (normal films called fractured)")
-    axes.set_ylabel("Sensitivity (fractured films found)")
+    axes.set_xlabel("1 − specificity (normal images called fractured)")
+    axes.set_ylabel("Sensitivity (fractured images found)")
     return figure
 
 
-def precision_recall(curves: Figures, prevalence: float) -> Figure | None:
-    """Paint precision over recall with bands, beside the share of fractured films."""
+def precision_recall(curves: Metrics, prevalence: float) -> Figure | None:
+    """Paint precision over recall with bands, beside the share of fractured images."""
     figure, axes = _curve_panel(curves, "pr", "recall", "precision")
     if figure is None:
         return None
-    axes.axhline(prevalence, color=SLATE, linestyle=DOTS, linewidth=1, label="calling every film")
-    axes.set_xlabel("Recall (fractured films found)")
-    axes.set_ylabel("Precision (called films that are fractured)")
+    axes.axhline(prevalence, color=SLATE, linestyle=DOTS, linewidth=1, label="calling every image")
+    axes.set_xlabel("Recall (fractured images found)")
+    axes.set_ylabel("Precision (called images that are fractured)")
     return figure
 
 
-def reliability(before: Sequence[Figures], after: Sequence[Figures]) -> Figure | None:
+def reliability(before: Sequence[Metrics], after: Sequence[Metrics]) -> Figure | None:
     """Paint the observed share of fractures over the predicted one, before and after."""
     if not before and not after:
         return None
@@ -136,7 +136,7 @@ def reliability(before: Sequence[Figures], after: Sequence[Figures]) -> Figure |
     return figure
 
 
-def decision(curve: Figures) -> Figure | None:
+def decision(curve: Metrics) -> Figure | None:
     """Paint net benefit over the chance of a fracture at which one would treat."""
     known = [one["value"] is not None for one in curve["model"]]
     if not any(known):
@@ -152,17 +152,17 @@ def decision(curve: Figures) -> Figure | None:
     top = max(np.nanmax(high), np.nanmax(everyone), 0.05)
     axes.set(xlim=(0, 1), ylim=(-0.35 * top, 1.08 * top))
     axes.set_xlabel("Chance of a fracture from which one would treat")
-    axes.set_ylabel("Net benefit per film")
+    axes.set_ylabel("Net benefit per image")
     axes.grid()
     legend(figure, 2)
     return figure
 
 
 def subgroups(
-    rows: Sequence[Figures], figure_name: str, whole: Interval, called: Callable[[str], str]
+    rows: Sequence[Metrics], metric_name: str, whole: Interval, called: Callable[[str], str]
 ) -> Figure | None:
-    """Paint a figure of each subgroup; those that differ beyond chance have their own mark."""
-    shown = [row for row in rows if row["figures"].get(figure_name, {}).get("value") is not None]
+    """Plot a metric of each subgroup; those that differ beyond chance have their own mark."""
+    shown = [row for row in rows if row["metrics"].get(metric_name, {}).get("value") is not None]
     if not shown:
         return None
     figure, (axes,) = _new(1.2 + 0.21 * len(shown))
@@ -172,7 +172,7 @@ def subgroups(
         "too few to compare": {"color": SLATE, "marker": "|"},
     }
     for y, row in enumerate(shown):
-        found = row["figures"][figure_name]
+        found = row["metrics"][metric_name]
         kind = 0 if found["differs"] else 1 if found["against"] else 2
         _whisker(axes, found, y, list(marks.values())[kind])
     for name, look in marks.items():
@@ -182,13 +182,13 @@ def subgroups(
     name_rows(axes, [called(row["name"]) for row in shown])
     axes.tick_params(axis="y", labelsize=8)
     axes.set_xlim(-0.02, 1.02)
-    axes.set_xlabel(f"{figure_name.capitalize()} (95 % interval)")
+    axes.set_xlabel(f"{metric_name.capitalize()} (95 % interval)")
     legend(figure, 1)
     return figure
 
 
-def cohort(groups: Sequence[Figures], called: Callable[[str], str]) -> Figure | None:
-    """Paint fractured and normal films of the cohort by age group."""
+def cohort(groups: Sequence[Metrics], called: Callable[[str], str]) -> Figure | None:
+    """Paint fractured and normal images of the cohort by age group."""
     if not any(group["after"]["images"] for group in groups):
         return None
     figure, (axes,) = _new(2.9)
@@ -203,7 +203,7 @@ def cohort(groups: Sequence[Figures], called: Callable[[str], str]) -> Figure | 
         places, [called(one["name"]).replace("\N{NO-BREAK SPACE}years", "") for one in groups]
     )
     axes.set_xlabel("Age (years)")
-    axes.set_ylabel("Films")
+    axes.set_ylabel("Images")
     axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.margins(y=0.1)
@@ -212,8 +212,8 @@ def cohort(groups: Sequence[Figures], called: Callable[[str], str]) -> Figure | 
     return figure
 
 
-def training(history: Sequence[Figures], monitor: str | None) -> Figure | None:
-    """Paint loss and monitored figure by epoch, training beside validation, the best marked."""
+def training(history: Sequence[Metrics], monitor: str | None) -> Figure | None:
+    """Paint loss and monitored metric by epoch, training beside validation, the best marked."""
     if not history:
         return None
     wanted = [name for name in (monitor, "auroc", "f1", "accuracy") if name not in (None, "loss")]
@@ -239,7 +239,7 @@ def training(history: Sequence[Figures], monitor: str | None) -> Figure | None:
     return figure
 
 
-def _areas_of(row: Figures) -> dict[str, Interval]:
+def _areas_of(row: Metrics) -> dict[str, Interval]:
     nothing = {"value": None}
     models = {name: row["models"].get(name, {}).get("auroc", nothing) for name in list(LOOK)[:3]}
     return models | {"metadata alone": next(iter(row["baselines"].values()), nothing)}
@@ -272,7 +272,7 @@ def name_rows(axes: Axes, names: Sequence[str]) -> None:
 
 
 def _whisker(
-    axes: Axes, found: Interval, y: float, look: Figures, label: str | None = None
+    axes: Axes, found: Interval, y: float, look: Metrics, label: str | None = None
 ) -> None:
     if found["value"] is None:
         axes.plot([], [], markersize=5, label=label, **look)  # its place in the legend
@@ -286,7 +286,7 @@ def _ends(found: Interval) -> tuple[float, float]:
     return low, high
 
 
-def _curve_panel(curves: Figures, kind: str, x: str, y: str) -> tuple[Figure | None, Axes]:
+def _curve_panel(curves: Metrics, kind: str, x: str, y: str) -> tuple[Figure | None, Axes]:
     figure, (axes,) = _new(4.3)
     known = {name: curve[kind] for name, curve in sorted(curves.items()) if curve[kind][x]}
     for name, curve in known.items():
@@ -315,7 +315,7 @@ def _band(intervals: Sequence[Interval]) -> list[np.ndarray]:
     ]
 
 
-def _known(history: Iterable[Figures], name: str) -> bool:
+def _known(history: Iterable[Metrics], name: str) -> bool:
     return any(entry["validation"].get(name) is not None for entry in history)
 
 

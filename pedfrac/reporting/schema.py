@@ -1,7 +1,7 @@
 """Findings: metrics.json, all that is known of a run, in a published schema.
 
 The report, the model card and the checklist are made from it and nothing else. Not here: how any
-figure comes about.
+metric comes about.
 """
 
 import json
@@ -15,9 +15,9 @@ from pedfrac.errors import PedfracError
 from pedfrac.storage.files import write_json
 
 METRICS, SCHEMA = "metrics.json", "metrics.schema.json"
-Figures = dict[str, Any]
+Metrics = dict[str, Any]
 Confusion = Annotated[
-    list[list[int]], Field(description="Films of each true class (row) called each class (column)")
+    list[list[int]], Field(description="Images of each true class (row) called each class (column)")
 ]
 Model = Literal["bundle", "specialist", "generalist", "bundle by seen age"]
 
@@ -29,7 +29,7 @@ class Part(BaseModel):
 
 
 class Interval(Part):
-    """A figure with its 95 % interval over patients."""
+    """A metric with its 95 % interval over patients."""
 
     value: float | None
     low: float | None
@@ -45,7 +45,7 @@ class ErrorInterval(Interval):
 
 
 class ModelFigures(Part):
-    """A model on some films or studies, called at its threshold."""
+    """A model on some images or studies, called at its threshold."""
 
     threshold: float | None = Field(description="None where age groups have different ones")
     auroc: Interval
@@ -60,7 +60,7 @@ class ModelFigures(Part):
 
 
 class Difference(Part):
-    """How much larger the figures of one model are, paired by patients."""
+    """How much larger the metrics of one model are, paired by patients."""
 
     auroc: Interval
     sensitivity: Interval
@@ -68,7 +68,7 @@ class Difference(Part):
 
 
 class Row(Part):
-    """Some test films (or studies: then images counts studies), and what models do on them."""
+    """Some test images (or studies: then images counts studies), and what models do on them."""
 
     name: str
     group: int | None = Field(None, description="Age group; -1: all; none: a subset")
@@ -84,7 +84,7 @@ class Row(Part):
 
 
 class Studies(Part):
-    """The same rows with all films of an examination joined by the rule."""
+    """The same rows with all images of an examination joined by the rule."""
 
     rule: str
     groups: list[Row]
@@ -110,17 +110,17 @@ class Pr(Part):
 
 
 class Curves(Part):
-    """The curves of a model on all test films."""
+    """The curves of a model on all test images."""
 
     roc: Roc
     pr: Pr
 
 
 class AgeFigures(Part):
-    """How well the age group is told from the film."""
+    """How well the age group is told from the image."""
 
     accuracy: Interval
-    adjacent: Interval = Field(description="Share of films at most one group off")
+    adjacent: Interval = Field(description="Share of images at most one group off")
     f1: Interval
     confusion: Confusion
     names: list[str]
@@ -128,16 +128,16 @@ class AgeFigures(Part):
 
 
 class Thresholds(Part):
-    """From which probability films are called fractured, by age group."""
+    """From which probability images are called fractured, by age group."""
 
     pooled: float
     groups: list[float]
-    weights: list[float] = Field(description="How far each group's own films set its threshold")
+    weights: list[float] = Field(description="How far each group's own images set its threshold")
     studies: list[float]
 
 
 class BandFigures(Part):
-    """Coverage, and figures of the films that are called."""
+    """Coverage, and metrics of the images that are called."""
 
     name: str
     coverage: Interval
@@ -149,7 +149,7 @@ class BandFigures(Part):
 
 
 class Abstention(Part):
-    """The band of films that are left to a reader, by age group."""
+    """The band of images that are left to a reader, by age group."""
 
     rule: str
     reason: str
@@ -159,7 +159,7 @@ class Abstention(Part):
 
 
 class Operating(Part):
-    """Operating points, all chosen on validation films."""
+    """Operating points, all chosen on validation images."""
 
     rule: str
     sensitivity_target: float | None
@@ -170,7 +170,7 @@ class Operating(Part):
 class Bin(Part):
     """A point of a reliability curve."""
 
-    films: int
+    images: int
     predicted: float
     observed: Interval
 
@@ -188,7 +188,7 @@ class CalibrationFigures(Part):
 
 
 class GroupCalibration(Part):
-    """Calibration of an age group's films, before and after the map fitted on validation films."""
+    """Calibration of an age group, before and after the map fitted on validation images."""
 
     name: str
     before: CalibrationFigures
@@ -205,7 +205,7 @@ class Calibration(Part):
 
 
 class Decision(Part):
-    """Net benefit per film of treating by the model, all, or none, at each chance."""
+    """Net benefit per image of treating by the model, all, or none, at each chance."""
 
     chances: list[float]
     none: float
@@ -215,7 +215,7 @@ class Decision(Part):
 
 
 class RouteFigures(Part):
-    """Figures by one way to choose among the specialists."""
+    """Metrics by one way to choose among the specialists."""
 
     auroc: Interval
     sensitivity: Interval
@@ -225,9 +225,9 @@ class RouteFigures(Part):
 
 
 class RouteErrors(Part):
-    """Films sent to a wrong specialist, and what became of their calls."""
+    """Images sent to a wrong specialist, and what became of their calls."""
 
-    films: int
+    images: int
     share: Interval
     changed: Interval
     harmed: Interval
@@ -235,7 +235,7 @@ class RouteErrors(Part):
 
 
 class Doubtful(Part):
-    """A film whose recorded age and looks disagree."""
+    """An image whose recorded age and looks disagree."""
 
     filestem: str
     patient_id: int
@@ -248,27 +248,27 @@ class Doubtful(Part):
 
 
 class GroupRouting(Part):
-    """The share of an age group's films sent to a wrong specialist."""
+    """The share of an age group's images sent to a wrong specialist."""
 
     name: str
     wrong: Interval
 
 
 class Routing(Part):
-    """What it costs that the age is told from the film."""
+    """What it costs that the age is told from the image."""
 
-    films: int
+    images: int
     patients: int
     unrecorded: int
     routes: dict[str, RouteFigures]
     errors: dict[str, RouteErrors]
     groups: list[GroupRouting]
-    doubtful_films: int
+    doubtful_images: int
     doubtful: list[Doubtful]
 
 
 class Contrast(Interval):
-    """How much larger a figure is than that of the others, and what chance explains."""
+    """How much larger a metric is than that of the others, and what chance explains."""
 
     p: float | None = None
     p_corrected: float | None = None
@@ -276,7 +276,7 @@ class Contrast(Interval):
 
 
 class SubgroupFigure(Interval):
-    """A figure of a subgroup beside that of the others."""
+    """A metric of a subgroup beside that of the others."""
 
     patients: int
     differs: bool
@@ -285,15 +285,15 @@ class SubgroupFigure(Interval):
 
 
 class Subgroup(Part):
-    """Films of a kind."""
+    """Images of a kind."""
 
     attribute: str
     name: str
-    films: int
+    images: int
     patients: int
     fractured: int
     prevalence: Interval
-    figures: dict[str, SubgroupFigure]
+    metrics: dict[str, SubgroupFigure]
 
 
 class Subgroups(Part):
@@ -307,7 +307,7 @@ class Subgroups(Part):
 
 
 class Selection(Part):
-    """Which network scores an age group, as validation films chose."""
+    """Which network scores an age group, as validation images chose."""
 
     name: str
     choice: Literal["specialist", "generalist", "average"]
@@ -322,12 +322,12 @@ class Selection(Part):
 class Training(Part):
     """A training: an entry per epoch, and its end."""
 
-    history: list[Figures]
-    summary: Figures
+    history: list[Metrics]
+    summary: Metrics
 
 
 class Evaluation(Part):
-    """What the evaluation finds on the test films."""
+    """What the evaluation finds on the test images."""
 
     groups: list[Row]
     subsets: list[Row]
@@ -343,14 +343,14 @@ class Evaluation(Part):
 
 
 class Counted(Part):
-    """Films and the patients they are of."""
+    """Images and the patients they are of."""
 
-    films: int
+    images: int
     patients: int
 
 
 class Folds(Counted):
-    """Films that folds held out in turn, each scored by networks of its fold, pooled."""
+    """Images that folds held out in turn, each scored by networks of its fold, pooled."""
 
     folds: int
     held_out: list[Counted] = Field(description="From each fold")
@@ -363,18 +363,18 @@ class Findings(Evaluation):
 
     schema_version: Literal[1] = 1
     title: str
-    cohort: Figures = Field(description="Exclusions step by step, and age groups")
-    records: Figures = Field(description="What was read, and what could not be used")
-    split: Figures = Field(description="Parts, their counts, and proof that they share no patient")
+    cohort: Metrics = Field(description="Exclusions step by step, and age groups")
+    records: Metrics = Field(description="What was read, and what could not be used")
+    split: Metrics = Field(description="Parts, their counts, and proof that they share no patient")
     training: dict[str, Training] = Field(description="By model: age, generalist, age groups")
     selection: list[Selection]
-    explanation: dict[str, Figures] = Field(description="By age group: heat maps against boxes")
-    robustness: Figures | None = Field(None, description="Figures on disturbed films")
-    shortcuts: Figures | None = Field(None, description="Figures on films without bones")
-    folds: Folds | None = Field(None, description="Pooled out-of-fold figures")
-    published: list[Figures] = Field(default=[], description="Figures of others, with sources")
-    config: Figures
-    provenance: Figures
+    explanation: dict[str, Metrics] = Field(description="By age group: heat maps against boxes")
+    robustness: Metrics | None = Field(None, description="Metrics on disturbed images")
+    shortcuts: Metrics | None = Field(None, description="Metrics on images without bones")
+    folds: Folds | None = Field(None, description="Pooled out-of-fold metrics")
+    published: list[Metrics] = Field(default=[], description="Metrics of others, with sources")
+    config: Metrics
+    provenance: Metrics
 
 
 def write_findings(folder: Path, content: dict[str, Any]) -> dict[str, Any]:

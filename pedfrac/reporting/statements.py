@@ -1,6 +1,6 @@
 """Statements: what metrics.json says of a run, in sentences and tables for pages in Markdown.
 
-Model card and checklist share them. Not here: any figure, and whatever a run does not tell.
+Model card and checklist share them. Not here: any metric, and whatever a run does not tell.
 """
 
 import re
@@ -21,7 +21,7 @@ SHOWN = 0.5  # a rate whose interval reaches down to this is not shown to beat a
 NAMES = {"all": "all ages", "age": "age network"}
 LETTERS = {"auroc": "AUROC", "f1": "F1", "observed_expected": "observed to expected fractures"}
 
-# What tells the published data set: its counts of rows, patients, studies and fractured films.
+# What tells the published data set: its counts of rows, patients, studies and fractured images.
 GRAZPEDWRI = {"usable": 20327, "patients": 6091, "studies": 10699, "fractured": 13550}
 Found = dict[str, Any]
 
@@ -34,7 +34,7 @@ class Facts:
 
     @cached_property
     def whole(self) -> Found:
-        """The row of all test films."""
+        """The row of all test images."""
         return next(row for row in self.findings["groups"] if row["group"] == ALL)
 
     @property
@@ -79,22 +79,22 @@ class Facts:
 
     @property
     def differing(self) -> list[tuple[Found, str, Found]]:
-        """Subgroups, names and values of figures that differ from the others beyond chance."""
+        """Subgroups, names and values of metrics that differ from the others beyond chance."""
         return [one for one in self._compared() if one[2]["differs"]]
 
     @property
     def not_compared(self) -> int:
-        """How many figures of subgroups with films rest on too few patients to be compared."""
-        return sum(figure["against"] is None for _, _, figure in self._compared())
+        """How many metrics of subgroups with images rest on too few patients to be compared."""
+        return sum(metric["against"] is None for _, _, metric in self._compared())
 
     @property
     def miscalibrated(self) -> list[tuple[str, list[tuple[str, Found]]]]:
-        """Groups whose calibrated probabilities are shown to be off, and by which figures."""
+        """Groups whose calibrated probabilities are shown to be off, and by which metrics."""
         right = {"observed_expected": 1, "intercept": 0, "slope": 1}
         found = []
         for group in self.findings["calibration"]["groups"]:
-            figures = [(name, group["after"][name], ideal) for name, ideal in right.items()]
-            off = [(name, figure) for name, figure, ideal in figures if _excludes(figure, ideal)]
+            metrics = [(name, group["after"][name], ideal) for name, ideal in right.items()]
+            off = [(name, metric) for name, metric, ideal in metrics if _excludes(metric, ideal)]
             found.append((group["name"], off))
         return [(name, off) for name, off in found if off]
 
@@ -117,14 +117,14 @@ class Facts:
 
     @property
     def manufacturers(self) -> list[Found]:
-        """The subgroups by manufacturer, where there are films of several."""
+        """The subgroups by manufacturer, where there are images of several."""
         kinds = self.findings["subgroups"]["subgroups"]
-        found = [one for one in kinds if one["attribute"] == "manufacturer" and one["films"]]
+        found = [one for one in kinds if one["attribute"] == "manufacturer" and one["images"]]
         return found if len(found) > 1 else []
 
     @property
     def explained(self) -> list[Found]:
-        """The heat maps' figures of each age group, youngest first."""
+        """The heat maps' metrics of each age group, youngest first."""
         made = self.findings["explanation"]
         names = [group["name"] for group in self.findings["cohort"]["groups"]]
         return [made[name] for name in names if name in made]
@@ -135,9 +135,9 @@ class Facts:
 
     def _compared(self) -> Iterator[tuple[Found, str, Found]]:
         for subgroup in self.findings["subgroups"]["subgroups"]:
-            if subgroup["films"]:
-                for name, figure in subgroup["figures"].items():
-                    yield subgroup, name, figure
+            if subgroup["images"]:
+                for name, metric in subgroup["metrics"].items():
+                    yield subgroup, name, metric
 
 
 def environment(findings: Found) -> Environment:
@@ -158,7 +158,7 @@ def environment(findings: Found) -> Environment:
         "count": _count,
         "share": _share,
         "called": _called,
-        "figure": _figure,
+        "metric": _metric,
         "cell": _cell,
         "listed": _listed,
         "plural": _plural,
@@ -180,7 +180,7 @@ def _excludes(interval: Found, value: float) -> bool:
 
 
 def _interval(interval: Found) -> str:
-    """Return a figure as ``0.93 (0.88–0.97)``, or why a part of it is missing."""
+    """Return a metric as ``0.93 (0.88–0.97)``, or why a part of it is missing."""
     reason = _cell(interval.get("reason") or "no interval")
     if interval["value"] is None:
         return f"– ({reason})"
@@ -222,7 +222,7 @@ def _called(name: str) -> str:
     return AGE_GROUP.sub(r"\1–\2 years", _cell(NAMES.get(name, name)))
 
 
-def _figure(name: str) -> str:
+def _metric(name: str) -> str:
     return LETTERS.get(name, name.replace("_", " "))
 
 

@@ -16,7 +16,7 @@ ABBREVIATIONS = {
     "ece": "ECE",
     "f1": "F1",
 }
-FIRST = ("films", "patients", "fractured", "auroc", "sensitivity", "specificity")
+FIRST = ("images", "patients", "fractured", "auroc", "sensitivity", "specificity")
 LONG = 24  # longer lists are data for a drawing, not for a reader
 
 
@@ -36,12 +36,12 @@ class Table:
 
 
 def is_interval(value: Any) -> bool:
-    """Return whether a value is a figure with bounds."""
+    """Return whether a value is a metric with bounds."""
     return isinstance(value, Mapping) and {"value", "low", "high"} <= value.keys()
 
 
 def facts_of(block: Mapping[str, Any]) -> list[str]:
-    """Return the counts and words of a block, without those of its parts, as ``films 456``."""
+    """Return the counts and words of a block, without those of its parts, as ``images 456``."""
     return [
         f"{_words(name)} {_in_words(value)}"
         for name, value in sorted(block.items(), key=_known_first)
@@ -57,7 +57,7 @@ def tables_of(caption: str, block: Mapping[str, Any] | None) -> list[Table]:
     block = block or {}
     own = [[_words(name), value] for name, value in block.items() if is_interval(value)]
     rows = [{"part": _words(name), **part} for name, part in block.items() if _is_row(part)]
-    found = [Table(caption, ["Figure", "Value"], own)] if own else []
+    found = [Table(caption, ["Metric", "Value"], own)] if own else []
     if rows:
         found.append(table_of(f"{caption}: each part", rows, ("part", *FIRST)))
     return found + [

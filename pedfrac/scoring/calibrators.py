@@ -49,7 +49,7 @@ class Calibrator(Section):
 
 
 class Calibrators(Section):
-    """The maps of all age groups, the pooled map, and how far each group follows its own films.
+    """The maps of all age groups, the pooled map, and how far each group follows its own images.
 
     ``weights``: 0 where a group's map is the pooled one, near 1 where it is nearly its own.
     """
@@ -73,10 +73,10 @@ class Calibrators(Section):
 def fit_calibrator(
     truth: ArrayLike, probability: ArrayLike, method: CalibrationMethod
 ) -> Calibrator:
-    """Return the map that fits validation films best by log loss: truth (n,), probability (n,).
+    """Return the map that fits validation images best by log loss: truth (n,), probability (n,).
 
-    Truth is taken for slightly less sure than 0 and 1 (Platt 1999), so that films which are told
-    apart without an error do not ask for infinite sureness. No map where films are of one kind.
+    Truth is taken for slightly less sure than 0 and 1 (Platt 1999), so that images which are told
+    apart without an error do not ask for infinite sureness. No map where images are of one kind.
     """
     truth, scores = np.asarray(truth, bool), np.asarray(probability, np.float64)
     if method == "none" or truth.all() or not truth.any():
@@ -120,8 +120,8 @@ def fit_calibrators(
     """Return the map of each age group, drawn towards the pooled map where patients are few.
 
     ``truth``, ``probability``, ``group`` (0 ... ``groups`` - 1) and ``patients`` (n,) of validation
-    films. With n patients, a group's parameters weigh n / (n + config.shrinkage), the pooled ones
-    the rest; a group without films of both kinds takes the pooled map.
+    images. With n patients, a group's parameters weigh n / (n + config.shrinkage), the pooled ones
+    the rest; a group without images of both kinds takes the pooled map.
     """
     truth, scores = np.asarray(truth, bool), np.asarray(probability, np.float64)
     pooled = fit_calibrator(truth, scores, config.method)
@@ -136,7 +136,7 @@ def fit_calibrators(
 
 
 def own_weight(truth: NDArray[np.bool_], patients: NDArray[Any], shrinkage: float) -> float:
-    """Return what a group's own fit weighs against the pooled one; 0 with films of one kind."""
+    """Return what a group's own fit weighs against the pooled one; 0 with images of one kind."""
     if truth.all() or not truth.any():
         return 0.0
     count = len(np.unique(patients))
@@ -144,6 +144,7 @@ def own_weight(truth: NDArray[np.bool_], patients: NDArray[Any], shrinkage: floa
 
 
 def log_loss_of(odds: Floats, target: Floats) -> float:
+    """Return the mean cross-entropy of log odds (n,) against targets (n,) in 0…1."""
     return float(np.mean(np.logaddexp(0, odds) - target * odds))
 
 

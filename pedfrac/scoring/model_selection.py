@@ -1,6 +1,6 @@
-"""Selection: which network scores an age group, decided on its validation films and said in words.
+"""Selection: which network scores an age group, decided on its validation images and said in words.
 
-Not here: test films, which must not choose, and thresholds, which come after (operating).
+Not here: test images, which must not choose, and thresholds, which come after (operating).
 """
 
 from typing import Any, Literal
@@ -23,41 +23,41 @@ def select_model(
     generalist: ArrayLike,
     config: EvaluationConfig,
 ) -> dict[str, Any]:
-    """Return which network should score a group: ``choice``, ``why`` in words, and the figures.
+    """Return which network should score a group: ``choice``, ``why`` in words, and the metrics.
 
     ``patients``, ``truth`` and the networks' probabilities of fracture, (n,) each, of the group's
-    validation films. ``gain`` is how much larger the specialist's AUROC is than the generalist's,
+    validation images. ``gain`` is how much larger the specialist's AUROC is than the generalist's,
     with its interval paired by patients, and ``config.selection_margin`` the loss one would bear:
 
     - the average of both probabilities, where it is shown to be better than either;
     - the specialist, where it is shown not to be worse by the margin: ``low`` > -margin;
-    - the generalist, where the specialist is shown to be worse (``high`` < 0), or where the films
-      show nothing: films of one kind, fewer than ``config.selection_patients`` patients of
+    - the generalist, where the specialist is shown to be worse (``high`` < 0), or where the images
+      show nothing: images of one kind, fewer than ``config.selection_patients`` patients of
       either, or an average that does worse than the generalist;
-    - otherwise the average: the films cannot tell the two apart, and the
+    - otherwise the average: the images cannot tell the two apart, and the
       Brier score and log loss of an average are never above the mean of those of its two parts,
       since both are convex (Jensen). It costs a second network.
 
-    The burden of proof is the specialist's, whose best epoch these films have chosen: they
+    The burden of proof is the specialist's, whose best epoch these images have chosen: they
     flatter it, the more so the fewer they are, while those of all ages chose the generalist's.
     """
     kinds = np.asarray(truth, bool)
     own, common = (np.asarray(one, np.float64) for one in (specialist, generalist))
     scores = {"specialist": own, "generalist": common, "average": average(own, common)}
-    films = PatientBootstrap(patients, config.resamples, config.seed, config.interval)
-    areas = {name: films.auroc_interval(kinds, score) for name, score in scores.items()}
+    images = PatientBootstrap(patients, config.resamples, config.seed, config.interval)
+    areas = {name: images.auroc_interval(kinds, score) for name, score in scores.items()}
     gains = {
-        name: films.auroc_difference(kinds, scores[name], common)
+        name: images.auroc_difference(kinds, scores[name], common)
         for name in ("specialist", "average")
     }
     few = min(len(np.unique(np.asarray(patients)[some])) for some in (kinds, ~kinds))
-    best = films.auroc_difference(kinds, scores["average"], own)
+    best = images.auroc_difference(kinds, scores["average"], own)
     choice, why = _decide(gains, best, few, config)
     return {
         "choice": choice,
         "why": why,
         "margin": config.selection_margin,
-        "patients": films.count,
+        "patients": images.count,
         "auroc": areas,
         "gain": gains["specialist"],
         "gain_of_average": gains["average"],
@@ -86,7 +86,7 @@ def _decide(
         return "generalist", f"nothing tells the two apart: {gain['reason']}"
     if few < least or gain["low"] is None:
         return "generalist", (
-            f"too few patients to tell: {few} with films of the rarer kind, {least} are asked for "
+            f"too few patients to tell: {few} with images of the rarer kind, {least} are asked for "
             f"({found})"
         )
     if _shown(mean) and _shown(on_specialist):
@@ -105,7 +105,7 @@ def _decide(
             f"less generalist: {_signed(mean)}"
         )
     return "average", (
-        f"the films cannot show that the specialist is not worse by {margin:g}: {found}; average "
+        f"the images cannot show that the specialist is not worse by {margin:g}: {found}; average "
         f"less generalist: {_signed(mean)}"
     )
 

@@ -1,6 +1,6 @@
-"""Scoring: from what the networks say of a film to one probability of a fracture and a call.
+"""Scoring: from what the networks say of an image to one probability of a fracture and a call.
 
-All of it is fitted on validation films. Not here: running the networks (bundle) and judging what
+All of it is fitted on validation images. Not here: running the networks (bundle) and judging what
 comes of it (evaluation).
 """
 
@@ -26,11 +26,11 @@ SCORERS = ("bundle", "specialist", "generalist")
 
 
 class Scorer(Section):
-    """How films of each age group (n of them) get a probability and a call; all tuples are (n,).
+    """How images of each age group (n of them) get a probability and a call; all tuples are (n,).
 
-    ``thresholds``: a film is called fractured from there on, a study from ``study_thresholds``.
-    Films below ``low`` are called normal, from ``high`` on fractured, those between go to a
-    reader; null: no film is called so, for the ``band_reason``.
+    ``thresholds``: an image is called fractured from there on, a study from ``study_thresholds``.
+    Images below ``low`` are called normal, from ``high`` on fractured, those between go to a
+    reader; null: no image is called so, for the ``band_reason``.
     """
 
     choices: tuple[Choice, ...]
@@ -44,9 +44,9 @@ class Scorer(Section):
     band_reason: str = ""
 
     def uncalibrated(self, specialists: Floats, generalist: Floats) -> Floats:
-        """Return what the chosen networks say, (films, n), were the films of each age group.
+        """Return what the chosen networks say, (images, n), were the images of each age group.
 
-        ``specialists`` (films, n), NaN where one was not asked; ``generalist`` (films,).
+        ``specialists`` (images, n), NaN where one was not asked; ``generalist`` (images,).
         """
         columns = [
             chosen_scores(choice, specialists[:, group], generalist)
@@ -55,14 +55,14 @@ class Scorer(Section):
         return np.stack(columns, axis=1)
 
     def probabilities(self, specialists: Floats, generalist: Floats) -> Floats:
-        """Return the calibrated probabilities of ``uncalibrated``, (films, n)."""
+        """Return the calibrated probabilities of ``uncalibrated``, (images, n)."""
         said = self.uncalibrated(specialists, generalist)
         return np.stack(
             [calibrator(said[:, k]) for k, calibrator in enumerate(self.calibrators.groups)], axis=1
         )
 
     def bounds(self, groups: ArrayLike) -> tuple[Floats, Floats]:
-        """Return below which probability films (n,) are called normal, and from which fractured."""
+        """Return the probabilities (n,) below which images are normal, and from which fractured."""
         own = np.asarray(groups, np.int64)
         low = np.array([-np.inf if one is None else one for one in self.low])[own]
         high = np.array([np.inf if one is None else one for one in self.high])[own]
@@ -72,9 +72,10 @@ class Scorer(Section):
 def select_networks(validation: pd.DataFrame, groups: int, config: EvaluationConfig) -> list[Any]:
     """Return, for each age group, which network scores it and why (see ``select_model``).
 
-    ``validation``: one row a film: patient_id, group, fracture_visible, and what the networks say.
+    ``validation``: one row an image: patient_id, group, fracture_visible, and what the networks
+    say.
     """
-    films = [validation[validation["group"] == group] for group in range(groups)]
+    images = [validation[validation["group"] == group] for group in range(groups)]
     return [
         select_model(
             some["patient_id"],
@@ -83,17 +84,17 @@ def select_networks(validation: pd.DataFrame, groups: int, config: EvaluationCon
             some[GENERALIST],
             config,
         )
-        for group, some in enumerate(films)
+        for group, some in enumerate(images)
     ]
 
 
 def fit_scorers(
     validation: pd.DataFrame, choices: Sequence[Choice], config: EvaluationConfig
 ) -> dict[str, Scorer]:
-    """Return how the bundle, the specialists alone and the generalist alone score films.
+    """Return how the bundle, the specialists alone and the generalist alone score images.
 
     ``validation`` as for ``select_networks``, with study_number; ``choices`` by age group. The
-    generalist knows no age: one map and one threshold serve all films.
+    generalist knows no age: one map and one threshold serve all images.
     """
     alone = config.model_copy(
         update={
@@ -119,56 +120,56 @@ def fit_scorer(
     said = np.empty(len(validation))
     for index, choice in enumerate(choices):
         some = group == index
-        films = validation[some]
-        said[some] = chosen_scores(choice, films[SPECIALIST.format(index)], films[GENERALIST])
+        images = validation[some]
+        said[some] = chosen_scores(choice, images[SPECIALIST.format(index)], images[GENERALIST])
     where = group, patients, len(choices)
     calibrators = fit_calibrators(truth, said, *where, config.calibration)
     probability = calibrators(said, group)
-    films = choose_thresholds(truth, probability, *where, config)
-    band = _band(truth, probability, np.array(films["groups"])[group], config)
+    images = choose_thresholds(truth, probability, *where, config)
+    band = _band(truth, probability, np.array(images["groups"])[group], config)
     return Scorer(
         choices=tuple(choices),
         calibrators=calibrators,
-        pooled_threshold=films["pooled"],
-        thresholds=tuple(films["groups"]),
-        threshold_weights=tuple(films["weights"]),
+        pooled_threshold=images["pooled"],
+        thresholds=tuple(images["groups"]),
+        threshold_weights=tuple(images["weights"]),
         study_thresholds=_study_thresholds(validation, probability, len(choices), config),
-        low=tuple(_moved(band.low, one) for one in films["groups"]),
-        high=tuple(_moved(band.high, one) for one in films["groups"]),
+        low=tuple(_moved(band.low, one) for one in images["groups"]),
+        high=tuple(_moved(band.high, one) for one in images["groups"]),
         band_reason=band.reason,
     )
 
 
-def scored(films: pd.DataFrame, scorers: Mapping[str, Scorer]) -> pd.DataFrame:
-    """Return films with the probabilities that are made of what the networks say.
+def scored(images: pd.DataFrame, scorers: Mapping[str, Scorer]) -> pd.DataFrame:
+    """Return images with the probabilities that are made of what the networks say.
 
-    ``films``: group, group_seen, age_0…, network_generalist and network_0…. Added: ``bundle``,
+    ``images``: group, group_seen, age_0…, network_generalist and network_0…. Added: ``bundle``,
     ``specialist`` and ``generalist``, by the recorded group, NaN where there is none (but for the
-    generalist); ``seen``, the bundle's by the group that the film shows, and ``uncalibrated``,
+    generalist); ``seen``, the bundle's by the group that the image shows, and ``uncalibrated``,
     ``bundle`` before calibration.
     """
     count = len(scorers["bundle"].choices)
-    said = films[[SPECIALIST.format(group) for group in range(count)]].to_numpy(dtype=np.float64)
-    generalist = films[GENERALIST].to_numpy(dtype=np.float64)
-    group, seen = (films[name].to_numpy(dtype=np.int64) for name in ("group", "group_seen"))
+    said = images[[SPECIALIST.format(group) for group in range(count)]].to_numpy(dtype=np.float64)
+    generalist = images[GENERALIST].to_numpy(dtype=np.float64)
+    group, seen = (images[name].to_numpy(dtype=np.int64) for name in ("group", "group_seen"))
     by_group = {name: scorers[name].probabilities(said, generalist) for name in SCORERS}
     added = {name: _of_group(by_group[name], group) for name in ("bundle", "specialist")}
     added["generalist"] = scorers["generalist"].calibrators.pooled(generalist)
     added["seen"] = _of_group(by_group["bundle"], seen)
     plain = scorers["bundle"].uncalibrated(said, generalist)
-    return films.assign(**added, uncalibrated=_of_group(plain, group))
+    return images.assign(**added, uncalibrated=_of_group(plain, group))
 
 
-def routed(films: pd.DataFrame, scorer: Scorer) -> Floats:
-    """Return the probability of each film, (films, n), were it of each age group."""
+def routed(images: pd.DataFrame, scorer: Scorer) -> Floats:
+    """Return the probability of each image, (images, n), were it of each age group."""
     names = [SPECIALIST.format(group) for group in range(len(scorer.choices))]
     return scorer.probabilities(
-        films[names].to_numpy(dtype=np.float64), films[GENERALIST].to_numpy(dtype=np.float64)
+        images[names].to_numpy(dtype=np.float64), images[GENERALIST].to_numpy(dtype=np.float64)
     )
 
 
 def _of_group(values: Floats, group: NDArray[np.int64]) -> Floats:
-    """Return each film's value (n,) in the column of its group; NaN where it is in none."""
+    """Return each image's value (n,) in the column of its group; NaN where it is in none."""
     picked = values[np.arange(len(values)), group.clip(0)]
     return np.where(group >= 0, picked, np.nan)
 
@@ -176,9 +177,9 @@ def _of_group(values: Floats, group: NDArray[np.int64]) -> Floats:
 def _band(
     truth: NDArray[np.bool_], probability: Floats, threshold: Floats, config: EvaluationConfig
 ) -> Band:
-    """Return the band as odds over those of each film's own threshold, which lies at 0.5.
+    """Return the band as odds over those of each image's own threshold, which lies at 0.5.
 
-    So all age groups teach one band: few have the films to teach one of their own.
+    So all age groups teach one band: few have the images to teach one of their own.
     """
     return choose_band(truth, expit(_odds(probability) - _odds(threshold)), 0.5, config.abstention)
 

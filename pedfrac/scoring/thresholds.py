@@ -1,6 +1,6 @@
-"""Operating points: where films begin to be called, where none is, and what that is worth.
+"""Operating points: where images begin to be called, where none is, and what that is worth.
 
-All are chosen on validation films, and judged on others. Not here: how well scores order films
+All are chosen on validation images, and judged on others. Not here: how well scores order images
 (metrics) and whether they are probabilities (calibration), which net benefit asks of them.
 """
 
@@ -15,13 +15,13 @@ from pedfrac.scoring.calibrators import SURE, own_weight
 from pedfrac.statistics.intervals import Floats, Interval
 from pedfrac.statistics.patient_bootstrap import PatientBootstrap
 
-LEAST_FILMS = 10  # fewer films beyond a bound tell nothing of its predictive value
+LEAST_IMAGES = 10  # fewer images beyond a bound tell nothing of its predictive value
 
 
 class Band(NamedTuple):
-    """Films below ``low`` are called normal, from ``high`` on fractured, between them not at all.
+    """Images below ``low`` are called normal, from ``high`` on fractured, between them not at all.
 
-    None: no film is called so. ``reason``: why, if there is something to say.
+    None: no image is called so. ``reason``: why, if there is something to say.
     """
 
     low: float | None
@@ -30,7 +30,7 @@ class Band(NamedTuple):
 
 
 def choose_threshold(truth: ArrayLike, probability: ArrayLike, config: EvaluationConfig) -> float:
-    """Return the threshold by the rule of ``config``; a film is called where probability >= it.
+    """Return the threshold by the rule of ``config``; an image is called where probability >= it.
 
     ``truth`` (n,) bool, ``probability`` (n,). A threshold lies midway between neighbouring scores,
     so that a tiny change of a score changes no call. Youden: the best of sensitivity plus
@@ -44,7 +44,7 @@ def choose_threshold(truth: ArrayLike, probability: ArrayLike, config: Evaluatio
     below = np.concatenate([[min(0.0, levels[0])], levels[:-1]])
     middle = (below + levels) / 2
     thresholds = np.where(middle > below, middle, levels)
-    # Films called at each threshold, from all of them down to those of the highest score.
+    # Images called at each threshold, from all of them down to those of the highest score.
     hits = np.bincount(place, truth)[::-1].cumsum()[::-1]
     alarms = np.bincount(place, ~truth)[::-1].cumsum()[::-1]
     if config.threshold == "sensitivity":
@@ -64,11 +64,12 @@ def choose_thresholds(
     groups: int,
     config: EvaluationConfig,
 ) -> dict[str, Any]:
-    """Return the threshold of all films, ``pooled``, and of each of the ``groups``.
+    """Return the threshold of all images, ``pooled``, and of each of the ``groups``.
 
-    ``truth``, ``probability``, ``group`` and ``patients`` (n,) of validation films. With n patients
-    the log odds of a group's own threshold weigh n / (n + config.threshold_shrinkage), those of the
-    pooled one the rest; a group without films of both kinds takes the pooled one. ``weights``.
+    ``truth``, ``probability``, ``group`` and ``patients`` (n,) of validation images. With n
+    patients the log odds of a group's own threshold weigh n / (n + config.threshold_shrinkage),
+    those of the pooled one the rest; a group without images of both kinds takes the pooled one.
+    ``weights``.
     """
     truth, scores = np.asarray(truth, bool), np.asarray(probability, np.float64)
     pooled = choose_threshold(truth, scores, config)
@@ -88,13 +89,13 @@ def choose_thresholds(
 def choose_band(
     truth: ArrayLike, probability: ArrayLike, threshold: float, config: AbstentionConfig
 ) -> Band:
-    """Return the band around a threshold in which films are left to a reader.
+    """Return the band around a threshold in which images are left to a reader.
 
-    ``truth`` and ``probability`` (n,) of validation films. ``predictive values``: from ``high`` on
-    the share of fractured films, below ``low`` that of normal ones, is at least the target, among
-    no fewer than ten films; both hold only where fractures are as frequent as here. ``coverage``:
-    the share of films to be left out is that nearest to the threshold in log odds. Without a rule,
-    or where every film can be called, both bounds are the threshold.
+    ``truth`` and ``probability`` (n,) of validation images. ``predictive values``: from ``high`` on
+    the share of fractured images, below ``low`` that of normal ones, is at least the target, among
+    no fewer than ten images; both hold only where fractures are as frequent as here. ``coverage``:
+    the share of images to be left out is that nearest to the threshold in log odds. Without a rule,
+    or where every image can be called, both bounds are the threshold.
     """
     truth, scores = np.asarray(truth, bool), np.asarray(probability, np.float64)
     if config.rule == "none" or not len(scores):
@@ -103,12 +104,12 @@ def choose_band(
         return _band_of_coverage(scores, threshold, config.coverage)
     levels = np.unique(np.append(scores, threshold))
     high = _first_reaching(truth, scores, levels[levels >= threshold], config.ppv)
-    # The same from above, with kinds and order turned about; a bound belongs to the films above.
+    # The same from above, with kinds and order turned about; a bound belongs to the images above.
     low = _first_reaching(
         ~truth, -scores, -levels[levels <= threshold][::-1], config.npv, strictly=True
     )
     unreached = [
-        f"no bound reaches a {name} predictive value of {target:g} with {LEAST_FILMS} films"
+        f"no bound reaches a {name} predictive value of {target:g} with {LEAST_IMAGES} images"
         for name, bound, target in (
             ("positive", high, config.ppv),
             ("negative", low, config.npv),
@@ -118,17 +119,17 @@ def choose_band(
     return Band(None if low is None else -low, high, "; ".join(unreached))
 
 
-def band_figures(
+def band_metrics(
     patients: PatientBootstrap,
     truth: ArrayLike,
     probability: ArrayLike,
     low: ArrayLike | None,
     high: ArrayLike | None,
 ) -> dict[str, Interval]:
-    """Return the coverage (share of films called), and the figures of the films that are called.
+    """Return the coverage (share of images called), and the metrics of the images that are called.
 
-    ``truth`` and ``probability`` (n,); ``low`` and ``high`` of all films or of each (n,), none: no
-    film is called normal, or fractured. sensitivity, specificity, accuracy, ppv and npv.
+    ``truth`` and ``probability`` (n,); ``low`` and ``high`` of all images or of each (n,), none: no
+    image is called normal, or fractured. sensitivity, specificity, accuracy, ppv and npv.
     """
     truth, scores = np.asarray(truth, bool), np.asarray(probability, np.float64)
     fractured = scores >= (np.inf if high is None else np.asarray(high))
@@ -137,12 +138,14 @@ def band_figures(
     return {
         "coverage": patients.rate_interval(called),
         "sensitivity": patients.rate_interval(
-            fractured, called & truth, "no fractured film was called"
+            fractured, called & truth, "no fractured image was called"
         ),
-        "specificity": patients.rate_interval(normal, called & ~truth, "no normal film was called"),
-        "accuracy": patients.rate_interval(fractured == truth, called, "no film was called"),
-        "ppv": patients.rate_interval(truth, fractured, "no film was called fractured"),
-        "npv": patients.rate_interval(~truth, normal, "no film was called normal"),
+        "specificity": patients.rate_interval(
+            normal, called & ~truth, "no normal image was called"
+        ),
+        "accuracy": patients.rate_interval(fractured == truth, called, "no image was called"),
+        "ppv": patients.rate_interval(truth, fractured, "no image was called fractured"),
+        "npv": patients.rate_interval(~truth, normal, "no image was called normal"),
     }
 
 
@@ -153,7 +156,7 @@ def _band_of_coverage(scores: Floats, threshold: float, coverage: float) -> Band
     if not left_out:
         return Band(threshold, threshold)
     if left_out == len(scores):
-        return Band(None, None, "no film is to be called")
+        return Band(None, None, "no image is to be called")
     radius = (distance[left_out - 1] + distance[left_out]) / 2
     return Band(float(expit(centre - radius)), float(expit(centre + radius)))
 
@@ -166,10 +169,10 @@ def _first_reaching(
     *,
     strictly: bool = False,
 ) -> float | None:
-    """Return the lowest bound from which on enough films are of a kind; None if there is none."""
+    """Return the lowest bound from which on enough images are of a kind; None if there is none."""
     order = np.argsort(scores)
     starts = np.searchsorted(scores[order], bounds, side="right" if strictly else "left")
     hits = np.append(np.cumsum(kind[order][::-1])[::-1], 0)[starts]
-    films = len(scores) - starts
-    reached = (hits >= target * films - 1e-9) & (films >= LEAST_FILMS)
+    images = len(scores) - starts
+    reached = (hits >= target * images - 1e-9) & (images >= LEAST_IMAGES)
     return float(bounds[reached][0]) if reached.any() else None

@@ -24,9 +24,10 @@ from pedfrac.bundle.bundle import Bundle
 from pedfrac.config.evaluation import ExplanationConfig
 from pedfrac.errors import PedfracError
 from pedfrac.explanation.overlays import HEAT
-from pedfrac.explanation.saliency import METHOD_NAMES, maps_of_group
+from pedfrac.explanation.saliency import METHOD_NAMES
 from pedfrac.imaging.letterbox import Placement
-from pedfrac.serving.images import PreparedFilm
+from pedfrac.serving.heat_maps import maps_of_group
+from pedfrac.serving.images import PreparedImage
 from pedfrac.storage.code_version import code_digest, code_version
 
 logger = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ PROBABILITY = CodedConcept("probability", SCHEME, "Calibrated probability of a f
 THRESHOLD = CodedConcept("threshold", SCHEME, "Probability from which a fracture is called")
 INTENDED_USE = CodedConcept("use", SCHEME, "Intended use")
 RESEARCH = CodedConcept("research", SCHEME, DISCLAIMER)
-MARKERS = CodedConcept("markers", SCHEME, "Side markers in the film")
+MARKERS = CodedConcept("markers", SCHEME, "Side markers in the image")
 FRACTURE = CodedConcept("125605004", "SCT", "Fracture of bone")
 WRIST = CodedConcept("8205005", "SCT", "Wrist")
 RADIOGRAPHY = CodedConcept("363680008", "SCT", "Radiographic imaging procedure")
@@ -56,9 +57,9 @@ LINE = 26  # height of a line of text, in pixels
 
 
 class DicomFolder:
-    """A folder with a report and a heat map for each scored DICOM film, named by the film's key.
+    """A folder with a report and a heat map for each scored DICOM image, named by the image's key.
 
-    ``refused`` holds the films for which none could be written, with the reason.
+    ``refused`` holds the images for which none could be written, with the reason.
     """
 
     def __init__(self, folder: Path, bundle: Bundle, digest: str):
@@ -70,38 +71,38 @@ class DicomFolder:
             raise PedfracError(f"{folder}: cannot be made ({error.strerror})") from None
 
     def paths(self, key: str) -> dict[str, Path]:
-        """Return where report and heat map of a film lie."""
+        """Return where report and heat map of an image lie."""
         return {kind: self.folder / f"{key}-{kind}.dcm" for kind in SERIES}
 
     def holds(self, key: str) -> bool:
         """Return whether both are there."""
         return all(path.is_file() for path in self.paths(key).values())
 
-    def write(self, films: Sequence[PreparedFilm], rows: pd.DataFrame) -> None:
-        """Write both for the DICOM films of a batch that were scored; ``rows`` tell the scores."""
+    def write(self, images: Sequence[PreparedImage], rows: pd.DataFrame) -> None:
+        """Write both for the DICOM images of a batch that were scored; ``rows`` tell the scores."""
         scored = [
-            (film, row)
-            for film, row in zip(films, rows.to_dict("records"), strict=True)
-            if film.dicom and not film.error
+            (image, row)
+            for image, row in zip(images, rows.to_dict("records"), strict=True)
+            if image.dicom and not image.error
         ]
-        for name, networks_films in _by_group(scored).items():
-            maps = maps_of_group(self.bundle, name, [film for film, _ in networks_films])
-            for (film, row), heat in zip(networks_films, maps, strict=True):
-                self._write_film(film, row, heat)
+        for name, networks_images in _by_group(scored).items():
+            maps = maps_of_group(self.bundle, name, [image for image, _ in networks_images])
+            for (image, row), heat in zip(networks_images, maps, strict=True):
+                self._write_image(image, row, heat)
 
-    def _write_film(
-        self, film: PreparedFilm, row: dict[Any, Any], heat: NDArray[np.float32]
+    def _write_image(
+        self, image: PreparedImage, row: dict[Any, Any], heat: NDArray[np.float32]
     ) -> None:
         paths = self.paths(row["key"])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they quote what they warn of: names, birth dates
             try:
-                source = dcmread(film.film.path, stop_before_pixels=True)
+                source = dcmread(image.image.path, stop_before_pixels=True)
                 if missing := [name for name in NEEDED if not source.get(name)]:
                     raise PedfracError(f"it lacks {', '.join(missing)}")
                 made = {
                     "report": report(source, row, self.digest),
-                    "heat-map": picture(source, film, row, heat, self.digest),
+                    "heat-map": picture(source, image, row, heat, self.digest),
                 }
                 for kind, dataset in made.items():
                     _save(dataset, paths[kind])
@@ -181,13 +182,17 @@ def report(source: Dataset, row: dict[Any, Any], digest: str) -> Dataset:
 
 
 def picture(
-    source: Dataset, film: PreparedFilm, row: dict[Any, Any], heat: NDArray[np.float32], digest: str
+    source: Dataset,
+    image: PreparedImage,
+    row: dict[Any, Any],
+    heat: NDArray[np.float32],
+    digest: str,
 ) -> Dataset:
-    """Return the secondary capture of a film (S,S) beside the same with its heat (S,S) in 0…1."""
+    """Return the secondary capture of an image (S,S) beside the same with its heat (S,S) in 0…1."""
     uids = _uids(source, row, digest, "heat-map")
     made: Any = hd.sc.SCImage.from_ref_dataset(
         source,
-        pixel_array=draw(film, row, heat),
+        pixel_array=draw(image, row, heat),
         photometric_interpretation="RGB",
         bits_allocated=8,
         coordinate_system="PATIENT",
@@ -216,11 +221,11 @@ def picture(
     return made
 
 
-def draw(film: PreparedFilm, row: dict[Any, Any], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return film, film with heat, and what is said of it, in colour (height,width,3)."""
-    assert film.fracture_film is not None
-    window = Placement.of(*film.shape, film.fracture_film.shape[0]).window
-    grey = np.repeat(film.fracture_film[window][..., None], 3, axis=2).astype(np.float64)
+def draw(image: PreparedImage, row: dict[Any, Any], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return image, image with heat, and what is said of it, in colour (height,width,3)."""
+    assert image.fracture_image is not None
+    window = Placement.of(*image.shape, image.fracture_image.shape[0]).window
+    grey = np.repeat(image.fracture_image[window][..., None], 3, axis=2).astype(np.float64)
     colours = HEAT(heat[window])
     opacity = colours[..., 3:]
     heated = grey * (1 - opacity) + 255 * colours[..., :3] * opacity
@@ -237,7 +242,7 @@ def _caption(row: dict[Any, Any], flat: bool, width: int) -> NDArray[np.uint8]:
         DISCLAIMER.upper(),
         f"fracture: probability {row['probability']:.3f}, threshold {row['threshold']:.3f}, "
         f"called {row['call']}",
-        f"left: the film as the network sees it; right: {seen}",
+        f"left: the image as the network sees it; right: {seen}",
     ]
     band = np.zeros((LINE * len(lines) + LINE // 2, width, 3), np.uint8)
     for number, line in enumerate(lines, start=1):
@@ -247,11 +252,11 @@ def _caption(row: dict[Any, Any], flat: bool, width: int) -> NDArray[np.uint8]:
 
 
 def _by_group(
-    scored: list[tuple[PreparedFilm, dict[Any, Any]]],
-) -> dict[str, list[tuple[PreparedFilm, dict[Any, Any]]]]:
-    groups: dict[str, list[tuple[PreparedFilm, dict[Any, Any]]]] = {}
-    for film, row in scored:
-        groups.setdefault(row["age_group_used"], []).append((film, row))
+    scored: list[tuple[PreparedImage, dict[Any, Any]]],
+) -> dict[str, list[tuple[PreparedImage, dict[Any, Any]]]]:
+    groups: dict[str, list[tuple[PreparedImage, dict[Any, Any]]]] = {}
+    for image, row in scored:
+        groups.setdefault(row["age_group_used"], []).append((image, row))
     return groups
 
 
@@ -265,7 +270,7 @@ def _maker(digest: str) -> dict[str, Any]:
 
 def _uids(source: Dataset, row: dict[Any, Any], digest: str, kind: str) -> tuple[str, str]:
     """Return series and instance: the same for the same score of the same image."""
-    # what the score follows from, and not its last digits, which move with the films beside it
+    # what the score follows from, and not its last digits, which move with the images beside it
     follows = [repr(row["age"]), row["markers"], row["call"]]
     said = [str(source.SOPInstanceUID), digest, code_digest(), *follows, kind]
     return generate_uid(entropy_srcs=[*said, "series"]), generate_uid(entropy_srcs=said)

@@ -1,4 +1,4 @@
-"""Films to score: found in folders, tables and object storage, read, and prepared for networks.
+"""Images to score: found in folders, tables and object storage, read, and prepared for networks.
 
 Not here: networks (prediction), nor what a DICOM file says (dicom).
 """
@@ -21,7 +21,7 @@ from pedfrac.errors import PedfracError
 from pedfrac.imaging.boxes import yolo_to_xyxy
 from pedfrac.imaging.decoding import as_grey, decode
 from pedfrac.imaging.dicom import SUFFIXES, is_dicom, read_radiograph
-from pedfrac.imaging.image_statistics import film_statistics
+from pedfrac.imaging.image_statistics import image_statistics
 from pedfrac.imaging.letterbox import letterbox
 from pedfrac.imaging.markers import remove_markers
 from pedfrac.storage.uri import is_remote
@@ -31,17 +31,17 @@ TEXT = CLASSES.index("text")
 NAN = float("nan")
 
 
-class NoFilm(PedfracError):
-    """There is no film where some were to be."""
+class NoImage(PedfracError):
+    """There is no image where some were to be."""
 
 
 @dataclass(frozen=True, slots=True)
-class Film:
-    """A film to score: its file, the age in years if known, and where its YOLO labels may be.
+class Image:
+    """An image to score: its file, the age in years if known, and where its YOLO labels may be.
 
-    The file as text takes a third of the memory, which counts where films are many.
+    The file as text takes a third of the memory, which counts where images are many.
     ``name`` is what outputs call it, where that is not the path; ``version`` is another where the
-    file's content is another. ``patient`` tells films of one patient, and is not written.
+    file's content is another. ``patient`` tells images of one patient, and is not written.
     """
 
     file: str | Path
@@ -67,17 +67,17 @@ class Film:
 
 
 @dataclass(frozen=True, eq=False)
-class PreparedFilm:
-    """A film as the networks take it, uint8 (size,size) each, or the ``error`` that kept it back.
+class PreparedImage:
+    """An image as the networks take it, uint8 (size,size) each, or the ``error`` that kept it back.
 
     ``age`` in years, NaN if unknown; ``whole_years`` where it may be nearly one more. ``shape`` is
-    the film's own (height,width), ``statistics`` (7,) those of ``film_statistics``; ``note`` says
+    the image's own (height,width), ``statistics`` (7,) those of ``image_statistics``; ``note`` says
     what a reader of the score should know; ``patient`` is not to be written anywhere.
     """
 
-    film: Film
-    fracture_film: NDArray[np.uint8] | None = None
-    age_film: NDArray[np.uint8] | None = None
+    image: Image
+    fracture_image: NDArray[np.uint8] | None = None
+    age_image: NDArray[np.uint8] | None = None
     shape: tuple[int, int] = (0, 0)
     statistics: NDArray[np.float64] | None = None
     age: float = NAN
@@ -91,26 +91,26 @@ class PreparedFilm:
     error: str = ""
 
 
-def find_films(
+def find_images(
     given: Sequence[str | Path],
     ages: Mapping[str, float] | None = None,
     labels: Path | None = None,
-) -> list[Film]:
-    """Return the films that are given, in order of their names.
+) -> list[Image]:
+    """Return the images that are given, in order of their names.
 
     ``given``: files, folders (searched through), tables (CSV with the column ``file``, relative to
-    the table, and perhaps ``age`` and ``patient``) and prefixes such as ``s3://bucket/films``,
-    which are fetched into the cache. In folders films are told by their suffix, or by what DICOM
+    the table, and perhaps ``age`` and ``patient``) and prefixes such as ``s3://bucket/images``,
+    which are fetched into the cache. In folders images are told by their suffix, or by what DICOM
     files begin with. ``ages`` are years by file stem and come before those of a table; ``labels``
-    is a folder of YOLO labels whose boxes of text are taken out of the films as in training.
-    Raises NoFilm where there is none.
+    is a folder of YOLO labels whose boxes of text are taken out of the images as in training.
+    Raises NoImage where there is none.
     """
     if labels is not None and not labels.is_dir():
         raise PedfracError(f"{labels}: no such folder of labels")
-    found = {str(film): film for one in given for film in _films_of(one)}
+    found = {str(image): image for one in given for image in _images_of(one)}
     if not found:
-        raise NoFilm(
-            f"{', '.join(map(str, given))}: no film found; allowed are "
+        raise NoImage(
+            f"{', '.join(map(str, given))}: no image found; allowed are "
             f"{', '.join((*IMAGES, *SUFFIXES))}, and DICOM files without a suffix"
         )
     return [_complete(found.pop(name), ages or {}, labels) for name in sorted(found)]
@@ -125,16 +125,18 @@ def read_ages(path: Path) -> dict[str, float]:
     return dict(zip(table["filestem"], _years(path, table), strict=True))
 
 
-def prepare_film(film: Film, fracture: Preparation, age: Preparation) -> PreparedFilm:
-    """Read a film and prepare it for both kinds of network; what is wrong becomes its ``error``."""
+def prepare_image(image: Image, fracture: Preparation, age: Preparation) -> PreparedImage:
+    """Read an image and prepare it for both kinds of network; a fault becomes its ``error``."""
     try:
-        return _prepare(film, fracture, age)
+        return _prepare(image, fracture, age)
     except PedfracError as error:
-        return PreparedFilm(film, age=film.age, error=str(error).replace(str(film.path), str(film)))
+        return PreparedImage(
+            image, age=image.age, error=str(error).replace(str(image.path), str(image))
+        )
 
 
 def text_boxes(labels: Path | None, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Return the boxes of burnt-in text (n, 4) xyxy in pixels that a YOLO file gives a film."""
+    """Return the boxes of burnt-in text (n, 4) xyxy in pixels that a YOLO file gives an image."""
     if labels is None:
         return np.empty((0, 4))
     try:
@@ -145,25 +147,25 @@ def text_boxes(labels: Path | None, shape: tuple[int, ...]) -> NDArray[np.float6
     return yolo_to_xyxy(rows[rows[:, 0] == TEXT, 1:], width, height)
 
 
-def _prepare(film: Film, fracture: Preparation, age: Preparation) -> PreparedFilm:
-    years, more = film.age, dict[str, Any](patient=film.patient)
-    if dicom := is_dicom(film.path):
-        found = read_radiograph(film.path)
-        grey = as_grey(found.pixels, str(film.path))
+def _prepare(image: Image, fracture: Preparation, age: Preparation) -> PreparedImage:
+    years, more = image.age, dict[str, Any](patient=image.patient)
+    if dicom := is_dicom(image.path):
+        found = read_radiograph(image.path)
+        grey = as_grey(found.pixels, str(image.path))
         if np.isnan(years):
             years, more["whole_years"] = found.age, found.whole_years
         names = ("sex", "laterality", "view", "note")
         more |= {name: getattr(found, name) for name in names}
-        more["patient"] = film.patient or found.patient
+        more["patient"] = image.patient or found.patient
     else:
-        grey = decode(film.path)
-    fracture_film, age_film = _prepared(grey, text_boxes(film.labels, grey.shape), fracture, age)
-    return PreparedFilm(
-        film,
-        fracture_film,
-        age_film,
+        grey = decode(image.path)
+    fracture_image, age_image = _prepared(grey, text_boxes(image.labels, grey.shape), fracture, age)
+    return PreparedImage(
+        image,
+        fracture_image,
+        age_image,
         shape=(grey.shape[0], grey.shape[1]),
-        statistics=film_statistics(fracture_film, (grey.shape[0], grey.shape[1])),
+        statistics=image_statistics(fracture_image, (grey.shape[0], grey.shape[1])),
         age=years,
         dicom=dicom,
         **more,
@@ -173,7 +175,7 @@ def _prepare(film: Film, fracture: Preparation, age: Preparation) -> PreparedFil
 def _prepared(
     grey: NDArray[np.uint8], boxes: NDArray[np.float64], *preparations: Preparation
 ) -> Iterator[NDArray[np.uint8]]:
-    """Yield a decoded film as each preparation has it, markers taken out once for those alike."""
+    """Yield a decoded image as each preparation has it, markers taken out once for those alike."""
     cleaned: dict[str, NDArray[np.uint8]] = {}
     for one in preparations:
         if one.markers not in cleaned:
@@ -181,36 +183,36 @@ def _prepared(
         yield letterbox(cleaned[one.markers], one.size)[0]
 
 
-def _films_of(given: str | Path) -> Iterator[Film]:
+def _images_of(given: str | Path) -> Iterator[Image]:
     if is_remote(given):
-        yield from _remote_films(str(given))
+        yield from _remote_images(str(given))
         return
     path = Path(given)
     if path.is_dir():
         for folder, _, names in os.walk(path):  # rglob keeps every path until its end
-            yield from (Film(str(own)) for name in names if _is_film(own := Path(folder, name)))
+            yield from (Image(str(own)) for name in names if _is_image(own := Path(folder, name)))
     elif not path.is_file():
         raise PedfracError(f"{path}: no such file or folder")
     elif path.suffix.lower() == ".csv":
-        yield from _listed_films(path)
+        yield from _listed_images(path)
     else:
-        yield Film(str(path))
+        yield Image(str(path))
 
 
-def _is_film(path: Path) -> bool:
+def _is_image(path: Path) -> bool:
     if path.suffix.lower() in IMAGES:
         return path.is_file()
-    # a directory of media is what a folder of DICOM files comes with, not a film that is missing
+    # a directory of media is what a folder of DICOM files comes with, not an image that is missing
     return path.name != "DICOMDIR" and path.is_file() and is_dicom(path)
 
 
-def _listed_films(table: Path) -> list[Film]:
+def _listed_images(table: Path) -> list[Image]:
     rows = read_table(table, ("file",), optional=("age", "patient"))
     years = _years(table, rows) if "age" in rows else np.full(len(rows), NAN)
     for number, name in enumerate(rows["file"], start=2):
         if not name or is_remote(name):
             raise PedfracError(
-                f"{table} line {number}: file {name!r}; allowed is a path here (films in object "
+                f"{table} line {number}: file {name!r}; allowed is a path here (images in object "
                 "storage are given by their prefix)"
             )
     if (again := rows["file"].duplicated()).any():
@@ -218,28 +220,28 @@ def _listed_films(table: Path) -> list[Film]:
         raise PedfracError(f"{table} line {line}: {rows['file'][line - 2]} is listed twice")
     patients = rows["patient"] if "patient" in rows else [""] * len(rows)
     return [
-        Film(str(table.parent / name), float(age), patient=patient)
+        Image(str(table.parent / name), float(age), patient=patient)
         for name, age, patient in zip(rows["file"], years, patients, strict=True)
     ]
 
 
-def _remote_films(url: str) -> Iterator[Film]:
+def _remote_images(url: str) -> Iterator[Image]:
     from pedfrac.data.source import fetched_below
 
     wanted = {"", *IMAGES, *SUFFIXES}
     for name, (path, version) in fetched_below(
         url, lambda name: Path(name).suffix.lower() in wanted
     ).items():
-        if path.suffix.lower() in IMAGES or _is_film(path):
-            yield Film(str(path), name=name, version=version)
+        if path.suffix.lower() in IMAGES or _is_image(path):
+            yield Image(str(path), name=name, version=version)
 
 
-def _complete(film: Film, ages: Mapping[str, float], labels: Path | None) -> Film:
+def _complete(image: Image, ages: Mapping[str, float], labels: Path | None) -> Image:
     return replace(
-        film,
-        age=ages.get(film.path.stem, film.age),
+        image,
+        age=ages.get(image.path.stem, image.age),
         label_folder=labels,
-        version=film.version or _version(film.path),
+        version=image.version or _version(image.path),
     )
 
 

@@ -1,4 +1,4 @@
-"""What a score keeps of its film for monitoring: sex, film statistics, features, a patient's word.
+"""What each score keeps for monitoring: sex, image statistics, features, patient pseudonym.
 
 Nothing of it tells who the patient is. Not here: what it is compared with (drift).
 """
@@ -14,16 +14,16 @@ import torch
 from torch import Tensor
 
 from pedfrac.bundle.embedding import Basis
-from pedfrac.bundle.reference_profile import FILM, feature_names
-from pedfrac.serving.images import PreparedFilm
+from pedfrac.bundle.reference_profile import IMAGE, feature_names
+from pedfrac.serving.images import PreparedImage
 
 TEXTS = ("sex", "patient", "scored")
 
 
 class Observer:
-    """Describes films as they are scored; ``basis``: of the bundle's profile, if it has one.
+    """Describes images as they are scored; ``basis``: of the bundle's profile, if it has one.
 
-    Patients become words by a secret that is forgotten with this object: films of one patient
+    Patients become words by a secret that is forgotten with this object: images of one patient
     share a word within a run, and nobody can go back from it or follow a patient to another run.
     """
 
@@ -33,31 +33,31 @@ class Observer:
 
     @property
     def numbers(self) -> list[str]:
-        """The columns that hold numbers: NaN where a film has no score or features no basis."""
-        return [*FILM, *feature_names(len(self._basis) if self._basis else 0)]
+        """The columns that hold numbers: NaN where an image has no score or features no basis."""
+        return [*IMAGE, *feature_names(len(self._basis) if self._basis else 0)]
 
     @property
     def columns(self) -> list[str]:
         """All columns: TEXTS (``scored`` is the time, UTC) and ``numbers``."""
         return [*TEXTS, *self.numbers]
 
-    def describe(self, films: Sequence[PreparedFilm], features: Sequence[Tensor]) -> pd.DataFrame:
-        """Return a row for each film, of which all have a score.
+    def describe(self, images: Sequence[PreparedImage], features: Sequence[Tensor]) -> pd.DataFrame:
+        """Return a row for each image, of which all have a score.
 
-        ``features``: parts (n, d) of what the watched network saw, the films as they are first;
+        ``features``: parts (n, d) of what the watched network saw, the images as they are first;
         empty where it does not show them.
         """
         rows = pd.DataFrame(
             {
-                "sex": [film.sex for film in films],
-                "patient": [self._word(film.patient) for film in films],
+                "sex": [image.sex for image in images],
+                "patient": [self._word(image.patient) for image in images],
                 "scored": datetime.now(UTC).isoformat(timespec="seconds"),
             }
         )
-        numbers = np.full((len(films), len(self.numbers)), np.nan)
-        numbers[:, : len(FILM)] = [film.statistics for film in films]
+        numbers = np.full((len(images), len(self.numbers)), np.nan)
+        numbers[:, : len(IMAGE)] = [image.statistics for image in images]
         if self._basis and features:
-            numbers[:, len(FILM) :] = self._basis(torch.cat(list(features))[: len(films)].numpy())
+            numbers[:, len(IMAGE) :] = self._basis(torch.cat(list(features))[: len(images)].numpy())
         return rows.join(pd.DataFrame(numbers, columns=self.numbers))
 
     def _word(self, patient: str) -> str:

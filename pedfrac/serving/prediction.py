@@ -1,6 +1,6 @@
-"""Scoring of any films with a bundle: films in, one row a film out, a bad film named and passed.
+"""Prediction: images in, one row per image out; an image that fails is reported by name.
 
-Not here: how films are found and read (films), scoring of packs in evaluation, which the bundle
+Not here: how images are found and read (images), scoring of packs in evaluation, which the bundle
 does itself, and what scores look like on disk (score_files).
 """
 
@@ -11,29 +11,21 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from pedfrac.age_groups import AgeGroups
-from pedfrac.bundle.bundle import Bundle, bundle_digest
+from pedfrac.bundle.bundle import Bundle
 from pedfrac.bundle.calls import routed_calls
 from pedfrac.bundle.embedding import watched
-from pedfrac.bundle.reference_profile import WATCHED, has_profile, load_profile
-from pedfrac.compute.devices import resolve_device
-from pedfrac.compute.malloc import keep_freed_memory
-from pedfrac.config.locations import DEFAULT_MODEL, artifact_root
-from pedfrac.config.serving import PredictionConfig
-from pedfrac.errors import PedfracError
-from pedfrac.promotion.audit_log import CHAMPION, champions_bundle
-from pedfrac.serving.images import Film, PreparedFilm, find_films, prepare_film, read_ages
+from pedfrac.bundle.reference_profile import WATCHED
+from pedfrac.serving.images import Image, PreparedImage, prepare_image
 from pedfrac.serving.observer import Observer
 from pedfrac.serving.prefetch import prepared_batches
-from pedfrac.serving.score_table import ScoreFile, local_output, read_scores
+from pedfrac.serving.score_table import ScoreFile
 from pedfrac.storage.code_version import code_digest
 from pedfrac.storage.files import content_hash
-from pedfrac.storage.store import ArtifactStore
 
 logger = logging.getLogger(__name__)
 NUMBERS = ("age", "probability", "threshold", "generalist")
@@ -55,16 +47,16 @@ COLUMNS = (
     "note",
     "error",
 )
-Batch = Sequence[PreparedFilm]
+Batch = Sequence[PreparedImage]
 Witness = Callable[[Batch, pd.DataFrame], None]
-"""Told of each batch of films and its rows before they are kept."""
+"""Told of each batch of images and its rows before they are kept."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """How many films have which call, and why some have no DICOM output, by film.
+    """How many images have which call, and why some have no DICOM output, by image.
 
-    ``calls``: films by call, "" where a film has no score. ``read`` returns the rows.
+    ``calls``: images by call, "" where an image has no score. ``read`` returns the rows.
     """
 
     calls: Counter[str]
@@ -73,18 +65,18 @@ class Prediction:
 
     @cached_property
     def rows(self) -> pd.DataFrame:
-        """One row a film (see ``predict``), read from the table if one was written."""
+        """One row an image (see ``predict``), read from the table if one was written."""
         return self.read()
 
     @property
     def failed(self) -> int:
-        """Number of films without a score."""
+        """Number of images without a score."""
         return self.calls[""]
 
     def in_words(self) -> str:
-        """Return how many films were scored, and how many not."""
+        """Return how many images were scored, and how many not."""
         count = self.calls.total()
-        words = f"{count - self.failed} of {count} films scored"
+        words = f"{count - self.failed} of {count} images scored"
         if self.failed:
             words += f", {self.failed} failed"
         if self.without_dicom:
@@ -92,85 +84,26 @@ class Prediction:
         return words
 
 
-def predict_films(
-    config: PredictionConfig, progress: Callable[[int, int], None] | None = None
-) -> Prediction:
-    """Find and score films, and write what is asked for.
-
-    Raises PedfracError where the input is wrong or none of the films could be scored; a table is
-    written then, too.
-    """
-    keep_freed_memory()
-    if config.output:
-        ScoreFile(Path(config.output), NUMBERS)  # refuses a wrong suffix before anything is done
-    films = find_films(
-        config.films,
-        read_ages(Path(config.ages)) if config.ages else None,
-        Path(config.labels) if config.labels else None,
-    )
-    folder = bundle_folder(config.bundle, config.artifacts)
-    on_cpu = (config.runtime, config.device) == ("onnx", "auto")
-    device = resolve_device("cpu" if on_cpu else config.device)
-    bundle = Bundle.load(folder, device, config.runtime)
-    options: Any = {"batch_size": config.batch_size, "progress": progress}
-    refused: dict[str, str] = {}
-    if not config.output:
-        rows = predict(bundle, films, **options)
-        done = Prediction(Counter(rows["call"]), refused, lambda: rows)
-    else:
-        digest = bundle_digest(folder)
-        observer = Observer(load_profile(folder).basis if has_profile(folder) else None)
-        if config.dicom_out:
-            from pedfrac.serving.dicom_output import DicomFolder
-
-            out = DicomFolder(Path(config.dicom_out), bundle, digest)
-            options |= {"witness": out.write, "is_whole": out.holds}
-            refused = out.refused
-        with local_output(config.output) as path:
-            calls = predict_to(path, bundle, digest, films, observer=observer, **options)
-        numbers = [*NUMBERS, *observer.numbers]
-        done = Prediction(calls, refused, partial(read_scores, config.output, numbers))
-    if done.failed == len(films):
-        raise PedfracError(
-            f"none of {len(films)} films could be scored; the first: {done.rows['error'].iloc[0]}"
-        )
-    return done
-
-
-def bundle_folder(bundle: str, artifacts: str) -> Path:
-    """Return the folder of a bundle: a folder, a key in the store, or the champion's.
-
-    ``champion`` is that of the model ``pedfrac``, ``champion/NAME`` of another, as the ledger of
-    promotions has it. Raises PedfracError where there is none.
-    """
-    folder, (word, _, model) = Path(bundle), bundle.partition("/")
-    if folder.exists() or word not in ("bundle", CHAMPION):
-        return folder
-    store = ArtifactStore(artifact_root(artifacts))
-    key = champions_bundle(store, model or DEFAULT_MODEL) if word == CHAMPION else bundle
-    return store.get(key).path
-
-
 def predict(
     bundle: Bundle,
-    films: Sequence[Film],
+    images: Sequence[Image],
     *,
     batch_size: int = 32,
     progress: Callable[[int, int], None] | None = None,
-    witness: Witness = lambda films, rows: None,
+    witness: Witness = lambda images, rows: None,
 ) -> pd.DataFrame:
-    """Score films; return one row for each, in their order.
+    """Score images; return one row for each, in their order.
 
     Columns: ``file``, ``age`` (years), ``laterality`` and ``view`` (as a DICOM file states them),
-    ``age_group_recorded``, ``age_group_seen``, ``age_group_used``, ``routed_by`` (age or film),
+    ``age_group_recorded``, ``age_group_seen``, ``age_group_used``, ``routed_by`` (age or image),
     ``probability`` of fracture (calibrated), ``threshold``, ``call`` (of CALLS; the last only where
     the bundle abstains), ``network`` (whose it is: the specialist's, the generalist's or the
     average of both), ``generalist`` (probability by the generalist alone), ``markers`` (removed,
     left for want of labels, or kept because the bundle learned with them), ``note`` (what a reader
-    of the score should know), ``error`` (why a film has no score). NaN and empty text: no value.
+    of the score should know), ``error`` (why an image has no score). NaN and empty text: no value.
     """
     parts = []
-    for batch, rows in _scored(bundle, films, batch_size, progress, Observer(None)):
+    for batch, rows in _scored(bundle, images, batch_size, progress, Observer(None)):
         witness(batch, rows)
         parts.append(rows)
     return pd.concat(parts, ignore_index=True)[list(COLUMNS)]
@@ -180,29 +113,29 @@ def predict_to(
     output: Path,
     bundle: Bundle,
     digest: str,
-    films: Sequence[Film],
+    images: Sequence[Image],
     *,
     batch_size: int = 32,
     progress: Callable[[int, int], None] | None = None,
-    witness: Witness = lambda films, rows: None,
+    witness: Witness = lambda images, rows: None,
     is_whole: Callable[[str], bool] = lambda key: True,
     observer: Observer | None = None,
 ) -> Counter[str]:
-    """Score films into a file (see ScoreFile), in their order; return how many have which call.
+    """Score images into a file (see ScoreFile), in their order; return how many have which call.
 
-    A film that a finished or killed run left a score of is not scored again while film, age,
+    An image that a finished or killed run left a score of is not scored again while image, age,
     labels, bundle (``digest``) and code are the same, and ``is_whole(key)``. Beside those of
-    ``predict`` the columns are ``bundle``, the start of its digest, ``key``, the film's name in all
-    else that is written of it, and what the ``observer`` keeps for monitoring.
+    ``predict`` the columns are ``bundle``, the start of its digest, ``key``, the image's name in
+    all else that is written of it, and what the ``observer`` keeps for monitoring.
     """
     observer = observer or Observer(None)
     table = ScoreFile(output, NUMBERS, observer.numbers)
     with table.opened():
-        keys = _keys(films, digest)
+        keys = _keys(images, digest)
         done = table.scored()
         missing = [key for key in keys if key not in done or not is_whole(key)]
-        if len(missing) < len(films):
-            logger.info("%d of %d films have their score", len(films) - len(missing), len(films))
+        if len(missing) < len(images):
+            logger.info("%d of %d images have their score", len(images) - len(missing), len(images))
         names = iter(missing)
         scored = _scored(bundle, [keys[key] for key in missing], batch_size, progress, observer)
         for batch, rows in scored:
@@ -225,57 +158,57 @@ def _in_order(
         yield rows.reindex(columns=columns).astype(types)
 
 
-def _keys(films: Sequence[Film], digest: str) -> dict[str, Film]:
-    """Return the films by what tells one score from another."""
+def _keys(images: Sequence[Image], digest: str) -> dict[str, Image]:
+    """Return the images by what tells one score from another."""
     made_by = [digest, code_digest()]
-    return {content_hash([made_by, *_identity(film)])[:16]: film for film in films}
+    return {content_hash([made_by, *_identity(image)])[:16]: image for image in images}
 
 
-def _identity(film: Film) -> list[str]:
-    labels = film.labels
+def _identity(image: Image) -> list[str]:
+    labels = image.labels
     drawn = f"{labels} {labels.stat().st_mtime_ns}" if labels else ""
-    return [str(film), film.version, repr(film.age), drawn]
+    return [str(image), image.version, repr(image.age), drawn]
 
 
 def _scored(
     bundle: Bundle,
-    films: Sequence[Film],
+    images: Sequence[Image],
     batch_size: int,
     progress: Callable[[int, int], None] | None,
     observer: Observer,
 ) -> Iterator[tuple[Batch, pd.DataFrame]]:
     done, info = 0, bundle.info
-    prepare = partial(prepare_film, fracture=info.fracture.preparation, age=info.age.preparation)
+    prepare = partial(prepare_image, fracture=info.fracture.preparation, age=info.age.preparation)
     # on cores that networks and decoders share, each would have the other wait for its threads
     ahead = 0 if bundle.device.type == "cpu" else 1
-    for batch in prepared_batches(films, prepare, batch_size, ahead=ahead):
+    for batch in prepared_batches(images, prepare, batch_size, ahead=ahead):
         for one in batch:
             if one.error:
                 logger.warning("%s", one.error)
         yield batch, _score(bundle, batch, observer)
         done += len(batch)
         if progress:
-            progress(done, len(films))
+            progress(done, len(images))
 
 
 def _score(bundle: Bundle, batch: Batch, observer: Observer) -> pd.DataFrame:
     years, notes = zip(*(_routable_age(bundle.ages, one) for one in batch), strict=True)
     frame = pd.DataFrame(
         {
-            "file": [str(one.film) for one in batch],
+            "file": [str(one.image) for one in batch],
             "age": [one.age for one in batch],
             "laterality": [one.laterality for one in batch],
             "view": [one.view for one in batch],
             "note": notes,
             "error": [one.error for one in batch],
-            "markers": [_marker_state(bundle, one.film) for one in batch],
+            "markers": [_marker_state(bundle, one.image) for one in batch],
         }
     )
     usable = frame.index[frame["error"] == ""]
     if len(usable):
         fracture, age = (
-            np.stack([film for one in batch if (film := getattr(one, name)) is not None])
-            for name in ("fracture_film", "age_film")
+            np.stack([image for one in batch if (image := getattr(one, name)) is not None])
+            for name in ("fracture_image", "age_image")
         )
         with watched(bundle.networks[WATCHED]) as features:
             ages = np.array(years)[usable]
@@ -293,14 +226,14 @@ def _score(bundle: Bundle, batch: Batch, observer: Observer) -> pd.DataFrame:
     )
 
 
-def _routable_age(ages: AgeGroups, film: PreparedFilm) -> tuple[float, str]:
-    """Return the age by which a film is routed, NaN where it tells no group, and the film's note.
+def _routable_age(ages: AgeGroups, image: PreparedImage) -> tuple[float, str]:
+    """Return the age by which an image is routed (NaN: it tells no group) and the image's note.
 
     An age in whole years tells none where a bound lies within the year.
     """
-    notes, age = [film.note] if film.note else [], film.age
+    notes, age = [image.note] if image.note else [], image.age
     within = [bound for bound in ages.bounds if age < bound < age + 1]
-    if film.whole_years and within:
+    if image.whole_years and within:
         notes.append(f"age of {age:g} whole years may lie on either side of {within[0]:g}")
         age = float("nan")
     elif age == age and ages.assign([age])[0] < 0:
@@ -308,7 +241,7 @@ def _routable_age(ages: AgeGroups, film: PreparedFilm) -> tuple[float, str]:
     return age, "; ".join(notes)
 
 
-def _marker_state(bundle: Bundle, film: Film) -> str:
+def _marker_state(bundle: Bundle, image: Image) -> str:
     if bundle.info.fracture.preparation.markers == "off":
         return "kept"
-    return "removed" if film.labels else "left"
+    return "removed" if image.labels else "left"

@@ -1,7 +1,7 @@
-"""Films prepared batch by batch: in threads, and many DICOM ones in processes.
+"""Images prepared batch by batch: in threads, and many DICOM ones in processes.
 
 OpenCV lets go of the interpreter while it decodes, the decoders of DICOM hold it. Not here: how a
-film is prepared (films).
+image is prepared (images).
 """
 
 import logging
@@ -14,28 +14,28 @@ from concurrent.futures.process import BrokenProcessPool
 
 from pedfrac.compute.processes import start_worker
 from pedfrac.imaging.dicom import is_dicom
-from pedfrac.serving.images import Film, PreparedFilm
+from pedfrac.serving.images import Image, PreparedImage
 
 logger = logging.getLogger(__name__)
-FEW = 64  # DICOM films that are read before processes, which take seconds to start, are worth it
-Prepare = Callable[[Film], PreparedFilm]
+FEW = 64  # DICOM images that are read before processes, which take seconds to start, are worth it
+Prepare = Callable[[Image], PreparedImage]
 
 
 def prepared_batches(
-    films: Sequence[Film], prepare: Prepare, batch_size: int, *, ahead: int = 1, few: int = FEW
-) -> Iterator[list[PreparedFilm]]:
-    """Yield films as ``prepare`` returns them, in their order.
+    images: Sequence[Image], prepare: Prepare, batch_size: int, *, ahead: int = 1, few: int = FEW
+) -> Iterator[list[PreparedImage]]:
+    """Yield images as ``prepare`` returns them, in their order.
 
-    So many batches ``ahead`` are read while the caller is busy with one. A film whose decoder
+    So many batches ``ahead`` are read while the caller is busy with one. An image whose decoder
     takes its process down gets an ``error`` and the others go on. ``prepare`` must be known to
-    other processes by name where there are more DICOM films than ``few``.
+    other processes by name where there are more DICOM images than ``few``.
     """
-    waiting: deque[list[tuple[Film, Future[PreparedFilm]]]] = deque()
+    waiting: deque[list[tuple[Image, Future[PreparedImage]]]] = deque()
     pools = _Pools(prepare, few)
     try:
-        for start in range(0, len(films), batch_size):
-            some = films[start : start + batch_size]
-            waiting.append([(film, pools.submit(film)) for film in some])
+        for start in range(0, len(images), batch_size):
+            some = images[start : start + batch_size]
+            waiting.append([(image, pools.submit(image)) for image in some])
             if len(waiting) > ahead:
                 yield [pools.result(*one) for one in waiting.popleft()]
         while waiting:
@@ -51,30 +51,30 @@ class _Pools:
         self._threads = ThreadPoolExecutor(self._cores)
         self._processes: ProcessPoolExecutor | None = None
 
-    def submit(self, film: Film) -> Future[PreparedFilm]:
-        if self._few > 0 or not is_dicom(film.path):
-            self._few -= is_dicom(film.path)
-            return self._threads.submit(self._prepare, film)
+    def submit(self, image: Image) -> Future[PreparedImage]:
+        if self._few > 0 or not is_dicom(image.path):
+            self._few -= is_dicom(image.path)
+            return self._threads.submit(self._prepare, image)
         try:
             self._processes = self._processes or _processes(self._cores)
-            return self._processes.submit(self._prepare, film)
+            return self._processes.submit(self._prepare, image)
         except BrokenProcessPool:
             self._processes = _processes(self._cores)
-            return self._processes.submit(self._prepare, film)
+            return self._processes.submit(self._prepare, image)
 
-    def result(self, film: Film, future: Future[PreparedFilm]) -> PreparedFilm:
+    def result(self, image: Image, future: Future[PreparedImage]) -> PreparedImage:
         try:
             return future.result()
-        except BrokenProcessPool:  # by this film or another that was read at the time
-            return self._alone(film)
+        except BrokenProcessPool:  # by this image or another that was read at the time
+            return self._alone(image)
 
-    def _alone(self, film: Film) -> PreparedFilm:
+    def _alone(self, image: Image) -> PreparedImage:
         with _processes(1) as pool:
             try:
-                return pool.submit(self._prepare, film).result()
+                return pool.submit(self._prepare, image).result()
             except BrokenProcessPool:
                 reason = "the process that decoded it crashed, or was killed for memory"
-                return PreparedFilm(film, age=film.age, error=f"{film}: {reason}")
+                return PreparedImage(image, age=image.age, error=f"{image}: {reason}")
 
     def close(self) -> None:
         for pool in (self._threads, self._processes):

@@ -101,7 +101,7 @@ class ScoreFile:
 class _Known:
     """What is there of a table, as if it were one: which row of it is that of a key.
 
-    Of parts no more is kept, so that memory hardly grows with the films.
+    Of parts no more is kept, so that memory hardly grows with the images.
     """
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ from pedfrac.statistics.intervals import (
 )
 
 
-def classification_figures(truth: ArrayLike, probabilities: ArrayLike) -> dict[str, float | None]:
+def classification_metrics(truth: ArrayLike, probabilities: ArrayLike) -> dict[str, float | None]:
     """Return loss (cross-entropy), accuracy, f1 and auroc of one classifier.
 
     ``truth`` (n,) class indices, ``probabilities`` (n, k). With two classes f1 and auroc are those
@@ -26,19 +26,19 @@ def classification_figures(truth: ArrayLike, probabilities: ArrayLike) -> dict[s
     np.add.at(matrix, (classes, calls), 1)
     columns = [1] if scores.shape[1] == 2 else range(scores.shape[1])
     areas = [auroc(classes == column, scores[:, column]) for column in columns]
-    figures = {
+    metrics = {
         "loss": -np.log(own.clip(np.finfo(np.float64).eps, 1)).mean(),
         "accuracy": np.mean(calls == classes),
         "f1": _f1_of_confusion(matrix),
         "auroc": np.mean([area for area in areas if not np.isnan(area)] or [np.nan]),
     }
-    return {name: float(value) if np.isfinite(value) else None for name, value in figures.items()}
+    return {name: float(value) if np.isfinite(value) else None for name, value in metrics.items()}
 
 
 def auroc(truth: ArrayLike, score: ArrayLike, weights: ArrayLike | None = None) -> float:
     """Return the area under the ROC curve, ties counted half; NaN with one class or NaN scores.
 
-    ``truth`` (n,) bool, ``score`` (n,), ``weights`` (n,) of the films (none: one each).
+    ``truth`` (n,) bool, ``score`` (n,), ``weights`` (n,) of the images (none: one each).
     """
     truth = np.asarray(truth, bool)
     weights = np.ones(len(truth)) if weights is None else np.asarray(weights, np.float64)
@@ -46,14 +46,14 @@ def auroc(truth: ArrayLike, score: ArrayLike, weights: ArrayLike | None = None) 
 
 
 def confusion(truth: ArrayLike, call: ArrayLike, classes: int) -> list[list[int]]:
-    """Return how many films of each true class (row) were called each class (column)."""
+    """Return how many images of each true class (row) were called each class (column)."""
     matrix = np.zeros((classes, classes), np.int64)
     np.add.at(matrix, (np.asarray(truth, np.int64), np.asarray(call, np.int64)), 1)
     return matrix.tolist()
 
 
 def auroc_function(truth: NDArray[np.bool_], score: Floats) -> Callable[[Floats], Floats]:
-    """Return the function from film weights (r, n) to the area under the ROC curve (r,)."""
+    """Return the function from image weights (r, n) to the area under the ROC curve (r,)."""
     by_score = _weights_by_score(truth, score)
 
     def area(weights: Floats) -> Floats:
@@ -69,9 +69,9 @@ def auroc_function(truth: NDArray[np.bool_], score: Floats) -> Callable[[Floats]
 def average_precision_function(
     truth: NDArray[np.bool_], score: Floats
 ) -> Callable[[Floats], Floats]:
-    """Return the function from film weights (r, n) to the average precision (r,).
+    """Return the function from image weights (r, n) to the average precision (r,).
 
-    The mean over the fractured films of the precision at each one's score, as in scikit-learn.
+    The mean over the fractured images of the precision at each one's score, as in scikit-learn.
     """
     by_score = _weights_by_score(truth, score)
 
@@ -90,7 +90,7 @@ def average_precision_function(
 def _weights_by_score(
     truth: NDArray[np.bool_], score: Floats
 ) -> Callable[[Floats], tuple[Floats, Floats]]:
-    """Return the function from film weights (r, n) to those of fractured and of normal films.
+    """Return the function from image weights (r, n) to those of fractured and of normal images.
 
     Both are (r, distinct scores), lowest score first.
     """
@@ -107,15 +107,15 @@ def _weights_by_score(
 
 
 def _undefined_without_scores(
-    figure: Callable[[Floats], Floats], score: Floats
+    metric: Callable[[Floats], Floats], score: Floats
 ) -> Callable[[Floats], Floats]:
     if len(score) and not np.isnan(score).any():
-        return figure
+        return metric
     return lambda weights: np.full(len(weights), np.nan)
 
 
 def _f1_of_confusion(matrix: Floats) -> float:
-    """Return F1 of class 1 of two, else the mean over the classes that have films."""
-    films, calls, hits = matrix.sum(axis=1), matrix.sum(axis=0), np.diag(matrix)
-    scores = 2 * hits / np.maximum(films + calls, 1)
-    return float(scores[1] if len(matrix) == 2 else scores[films > 0].mean())
+    """Return F1 of class 1 of two, else the mean over the classes that have images."""
+    images, calls, hits = matrix.sum(axis=1), matrix.sum(axis=0), np.diag(matrix)
+    scores = 2 * hits / np.maximum(images + calls, 1)
+    return float(scores[1] if len(matrix) == 2 else scores[images > 0].mean())

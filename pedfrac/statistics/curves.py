@@ -1,6 +1,6 @@
 """Curves: receiver operating characteristic and precision-recall, with bands over patients.
 
-Not here: their areas (metrics) and how they are drawn (figures).
+Not here: their areas (metrics) and how they are drawn (metrics).
 """
 
 from typing import Any
@@ -18,9 +18,9 @@ def roc_and_pr(patients: PatientBootstrap, truth: ArrayLike, score: ArrayLike) -
     """Return both curves of scores (n,): ``roc`` and ``pr``.
 
     ``roc``: sensitivity ``tpr`` at each ``fpr``, 1 - specificity; ``pr``: ``precision`` at each
-    ``recall``. The curves are those of the films, at up to 101 points; ``low`` and ``high`` are the
-    2.5 % and 97.5 % quantiles over resamples of patients at each point by itself, empty without
-    resamples. All are empty where the films are of one kind.
+    ``recall``. The curves are those of the images, at up to 101 points; ``low`` and ``high`` are
+    the 2.5 % and 97.5 % quantiles over resamples of patients at each point by itself, empty without
+    resamples. All are empty where the images are of one kind.
     """
     truth, score = np.asarray(truth, bool), np.asarray(score, np.float64)
     if truth.all() or not truth.any():
@@ -44,19 +44,19 @@ def roc_and_pr(patients: PatientBootstrap, truth: ArrayLike, score: ArrayLike) -
 def _curves(
     weights: Floats, kinds: NDArray[np.bool_], last: NDArray[np.int64]
 ) -> tuple[Floats, Floats]:
-    """Return sensitivity (r, 101) and precision (r, 100) on the grid, of film weights (r, n).
+    """Return sensitivity (r, 101) and precision (r, 100) on the grid, of image weights (r, n).
 
-    Films are ordered by falling score, ``last`` are the places where a score ends. Precision is the
-    best that is had at a recall or above, as films are called in steps.
+    Images are ordered by falling score, ``last`` are the places where a score ends. Precision is
+    the best that is had at a recall or above, as images are called in steps.
     """
     tpr, precision = np.full((len(weights), 101), np.nan), np.full((len(weights), 100), np.nan)
-    for row, films in enumerate(weights):
-        hits = np.concatenate([[0], np.cumsum(films * kinds)[last]])
-        alarms = np.concatenate([[0], np.cumsum(films * ~kinds)[last]])
+    for row, images in enumerate(weights):
+        hits = np.concatenate([[0], np.cumsum(images * kinds)[last]])
+        alarms = np.concatenate([[0], np.cumsum(images * ~kinds)[last]])
         if not hits[-1] or not alarms[-1]:
             continue
         recall, false = hits / hits[-1], alarms / alarms[-1]
-        # at equal alarms the films called last count: the curve goes straight up
+        # at equal alarms the images called last count: the curve goes straight up
         tpr[row] = np.interp(GRID, *_upper(false, recall))
         called = np.maximum(hits + alarms, 1e-12)
         best = np.maximum.accumulate((hits / called)[:0:-1])[::-1]

@@ -1,6 +1,6 @@
-"""Intervals: the bounds of a figure, from its values with one patient left out and by resampling.
+"""Intervals: the bounds of a metric, from its values with one patient left out and by resampling.
 
-Not here: any figure (metrics), and how patients are left out or drawn (``PatientBootstrap``).
+Not here: any metric (metrics), and how patients are left out or drawn (``PatientBootstrap``).
 """
 
 from collections.abc import Callable
@@ -21,13 +21,13 @@ TAIL = (1 - LEVEL) / 2
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with all that its uncertainty is made of.
+    """A metric with all that its uncertainty is made of.
 
-    ``left_out`` (n,): the figure without each of the n patients, NaN where there is none.
-    ``resample``: draws the figure of each resample of patients (r,), NaN where there is none.
-    ``patients``: on how many patients the figure rests, the fewer of two kinds where it needs two.
+    ``left_out`` (n,): the metric without each of the n patients, NaN where there is none.
+    ``resample``: draws the metric of each resample of patients (r,), NaN where there is none.
+    ``patients``: on how many patients the metric rests, the fewer of two kinds where it needs two.
     ``scale``: where its errors are nearly symmetrical; ``logit`` for shares and areas, which lie
-    in [0, 1], ``log`` for what is positive. ``reason``: why the figure is NaN, if it is.
+    in [0, 1], ``log`` for what is positive. ``reason``: why the metric is NaN, if it is.
     """
 
     value: float
@@ -35,23 +35,23 @@ class Estimate:
     resample: Callable[[], Floats]
     patients: int
     scale: Scale = "logit"
-    reason: str = "undefined on these films"
+    reason: str = "undefined on these images"
 
     @property
     def deviations(self) -> Floats:
-        """How far each patient moves the figure, (n,): the figure less itself without that one."""
+        """How far each patient moves the metric, (n,): the metric less itself without that one."""
         return self.value - self.left_out
 
 
 def missing(reason: str) -> Interval:
-    """Return the interval of a figure that does not exist."""
+    """Return the interval of a metric that does not exist."""
     return {"value": None, "low": None, "high": None, "reason": reason}
 
 
 def interval_of(estimate: Estimate, method: Method) -> Interval:
     """Return value, low and high (95 %) of an estimate, and the method of its bounds.
 
-    ``jackknife``: Student's t on the estimate's scale, with the variance of the figures that leave
+    ``jackknife``: Student's t on the estimate's scale, with the variance of the metrics that leave
     one patient out and one degree of freedom less than patients. For areas that is the method of
     DeLong (Biometrics 1988) for clustered data (Obuchowski, Biometrics 1997) on the logit scale.
     ``bca``: bias-corrected and accelerated (Efron, JASA 1987). ``percentile``: quantiles of the
@@ -70,7 +70,7 @@ def interval_of(estimate: Estimate, method: Method) -> Interval:
 
 
 def difference_of(a: Estimate, b: Estimate, method: Method) -> Interval:
-    """Return the interval of ``a - b``, two figures of the same patients, paired by them.
+    """Return the interval of ``a - b``, two metrics of the same patients, paired by them.
 
     With the jackknife, where no patient tells the two apart, the bounds are those of the share of
     patients who might: 0 of n were seen.
@@ -94,13 +94,13 @@ def difference_of(a: Estimate, b: Estimate, method: Method) -> Interval:
 
 
 def contrast_of(a: Estimate, b: Estimate, method: Method) -> Interval:
-    """Return the interval of ``a - b``, figures of two parts of the patients' films, and its ``p``.
+    """Return the interval of ``a - b``, metrics of two parts of the images, and its ``p``.
 
-    Both parts may hold films of one patient. The interval is made of those of the two figures by
+    Both parts may hold images of one patient. The interval is made of those of the two metrics by
     the method of variance estimates recovery (Zou and Donner, Stat Med 2008), since one part may
-    be small and its figure near 0 or 1. ``p``: that of a two-sided t test on the figures' scale,
+    be small and its metric near 0 or 1. ``p``: that of a two-sided t test on the metrics' scale,
     degrees of freedom by Welch and Satterthwaite, with half a hit and half a miss added to a share
-    of 0 or 1; null where a figure has no standard error.
+    of 0 or 1; null where a metric has no standard error.
     """
     first, second = interval_of(a, method), interval_of(b, method)
     for part in (first, second):
@@ -130,7 +130,7 @@ def holm(p_values: ArrayLike) -> Floats:
 def standard_error(estimate: Estimate) -> float:
     """Return the jackknife's standard error, NaN where it needs a patient who cannot be left out.
 
-    Leaving out the only patient of a kind leaves no figure; two such patients are the least.
+    Leaving out the only patient of a kind leaves no metric; two such patients are the least.
     """
     if estimate.patients < 2 or np.isnan(estimate.left_out).any():
         return float("nan")
@@ -183,7 +183,7 @@ def _p_value(
 ) -> float | None:
     squares = np.square(errors)
     variance = squares.sum() - 2 * together
-    if not variance > 0:  # NaN, or two figures that move as one
+    if not variance > 0:  # NaN, or two metrics that move as one
         return None
     freedom = np.array([degrees_of_freedom(one) for one in estimates])
     welch = squares.sum() ** 2 / (squares**2 / freedom).sum()
@@ -226,7 +226,7 @@ def _resampled(estimate: Estimate, method: Method) -> Interval:
 def bca_shares(value: float, samples: Floats, deviations: Floats) -> Floats:
     """Return which quantiles of the resamples are the bounds: those of Efron's BCa, (2,).
 
-    ``samples`` (r,) of a figure that is ``value``, ``deviations`` (n,) from the jackknife.
+    ``samples`` (r,) of a metric that is ``value``, ``deviations`` (n,) from the jackknife.
     """
     below = (np.mean(samples < value) + np.mean(samples <= value)) / 2
     rare = 1 / (len(samples) + 1)

@@ -1,7 +1,7 @@
-"""Metrics: figures of classifiers and their uncertainty over patients.
+"""Metrics: metrics of classifiers and their uncertainty over patients.
 
-Not here: which films and models are compared (evaluation), how bounds are made of estimates
-(intervals) and where films begin to be called (operating). Arrays in, plain numbers out.
+Not here: which images and models are compared (evaluation), how bounds are made of estimates
+(intervals) and where images begin to be called (operating). Arrays in, plain numbers out.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,18 +25,18 @@ from pedfrac.statistics.intervals import (
     missing,
 )
 
-CHUNK = 4_000_000  # film weights held at a time: some 100 MB with their intermediate results
+CHUNK = 4_000_000  # image weights held at a time: some 100 MB with their intermediate results
 
 
 class PatientBootstrap:
-    """Patients left out and resampled, so that all figures of the same films are paired.
+    """Patients left out and resampled, so that all metrics of the same images are paired.
 
-    ``patients`` (n,) patient of each film; ``resamples``, drawn with ``seed`` once and when first
-    needed; ``method`` of the bounds (see ``intervals.interval_of``). Figures come as estimates
-    (``area``, ``precision``, ``ratio``, ``any_figure``), from which ``interval`` and
+    ``patients`` (n,) patient of each image; ``resamples``, drawn with ``seed`` once and when first
+    needed; ``method`` of the bounds (see ``intervals.interval_of``). Metrics come as estimates
+    (``area``, ``precision``, ``ratio``, ``any_metric``), from which ``interval`` and
     ``difference`` make intervals: dicts ``value``, ``low``, ``high`` (95 %), ``method``, with null
-    and a ``reason`` where the figure or its bounds do not exist. Films of one patient are one
-    trial. Resamples in which a figure is undefined are left out; at least half must remain.
+    and a ``reason`` where the metric or its bounds do not exist. Images of one patient are one
+    trial. Resamples in which a metric is undefined are left out; at least half must remain.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class PatientBootstrap:
 
     @property
     def weights(self) -> NDArray[np.int64]:
-        """How often each film is in each resample, (resamples, n)."""
+        """How often each image is in each resample, (resamples, n)."""
         return self._counts[:, self._patient].astype(np.int64)
 
     def interval(self, estimate: Estimate) -> Interval:
@@ -70,20 +70,20 @@ class PatientBootstrap:
         return difference_of(a, b, self._method)
 
     def contrast(self, a: Estimate, b: Estimate) -> Interval:
-        """Return the interval of ``a - b``, of two parts of these patients' films, and its p."""
+        """Return the interval of ``a - b``, of two parts of these patients' images, and its p."""
         return contrast_of(a, b, self._method)
 
     def area(self, truth: ArrayLike, score: ArrayLike, among: ArrayLike | None = None) -> Estimate:
-        """Return the area under the ROC curve of (n,) scores, of all films or among some."""
-        some = self._films(among)
+        """Return the area under the ROC curve of (n,) scores, of all images or among some."""
+        some = self._images(among)
         truth, score = np.asarray(truth, bool)[some], np.asarray(score, np.float64)[some]
         patient = self._patient[some]
-        figure = auroc_function(truth, score)
+        metric = auroc_function(truth, score)
         sides = (len(np.unique(patient[truth])), len(np.unique(patient[~truth])))
         return Estimate(
             auroc(truth, score),
             _areas_without(truth, score, patient, self.count),
-            lambda: self._resampled(lambda weights: figure(weights[:, some])),
+            lambda: self._resampled(lambda weights: metric(weights[:, some])),
             min(sides),
             reason=_one_class(truth),
         )
@@ -91,9 +91,9 @@ class PatientBootstrap:
     def precision(self, truth: ArrayLike, score: ArrayLike) -> Estimate:
         """Return the average precision of (n,) scores."""
         truth = np.asarray(truth, bool)
-        figure = average_precision_function(truth, np.asarray(score, np.float64))
-        reason = "no fractured films" if len(truth) else "no films"
-        return self.any_figure(figure, patients=self._patients_with(truth), reason=reason)
+        metric = average_precision_function(truth, np.asarray(score, np.float64))
+        reason = "no fractured images" if len(truth) else "no images"
+        return self.any_metric(metric, patients=self._patients_with(truth), reason=reason)
 
     def ratio(
         self,
@@ -101,12 +101,12 @@ class PatientBootstrap:
         whole: ArrayLike | None = None,
         *,
         scale: Scale = "logit",
-        reason: str = "no films",
+        reason: str = "no images",
     ) -> Estimate:
-        """Return the sum of ``part`` over that of ``whole``, both (n,); none: films are counted.
+        """Return the sum of ``part`` over that of ``whole``, both (n,); none: images are counted.
 
-        A rate is the ratio of hits to films among which they may be, a mean that of values to
-        films; ``whole`` is positive for the films that count and 0 for the others.
+        A rate is the ratio of hits to images among which they may be, a mean that of values to
+        images; ``whole`` is positive for the images that count and 0 for the others.
         """
         part = np.asarray(part, np.float64)
         whole = np.ones(len(part)) if whole is None else np.asarray(whole, np.float64)
@@ -120,22 +120,22 @@ class PatientBootstrap:
             reason,
         )
 
-    def any_figure(
+    def any_metric(
         self,
-        figure: Callable[[Floats], Floats],
+        metric: Callable[[Floats], Floats],
         *,
         patients: int | None = None,
         scale: Scale = "logit",
-        reason: str = "undefined on these films",
+        reason: str = "undefined on these images",
     ) -> Estimate:
-        """Return the estimate of any smooth figure of film weights, (r, n) -> (r,).
+        """Return the estimate of any smooth metric of image weights, (r, n) -> (r,).
 
         NaN where undefined. ``patients``: on how many it rests; none: all.
         """
         return Estimate(
-            figure(np.ones((1, len(self._patient))))[0],
-            self._without_each(figure),
-            lambda: self._resampled(figure),
+            metric(np.ones((1, len(self._patient))))[0],
+            self._without_each(metric),
+            lambda: self._resampled(metric),
             self.count if patients is None else patients,
             scale,
             reason,
@@ -149,7 +149,7 @@ class PatientBootstrap:
         """Return the interval of how much larger the area of scores ``a`` is than that of ``b``."""
         found = self.difference(self.area(truth, a), self.area(truth, b))
         if found["low"] is not None and np.array_equal(rankdata(a), rankdata(b)):
-            # scores that order the films alike have the same area in whatever films
+            # scores that order the images alike have the same area in whatever images
             found |= {"low": 0.0, "high": 0.0, "method": "exact"}
         return found
 
@@ -158,21 +158,21 @@ class PatientBootstrap:
         return self.interval(self.precision(truth, score))
 
     def rate_interval(
-        self, hit: ArrayLike, among: ArrayLike | None = None, reason: str = "no films"
+        self, hit: ArrayLike, among: ArrayLike | None = None, reason: str = "no images"
     ) -> Interval:
-        """Return the interval of the share of hits, (n,) bool, among some films, (n,) bool."""
+        """Return the interval of the share of hits, (n,) bool, among some images, (n,) bool."""
         return self.interval(self.rate(hit, among, reason))
 
     def rate(
-        self, hit: ArrayLike, among: ArrayLike | None = None, reason: str = "no films"
+        self, hit: ArrayLike, among: ArrayLike | None = None, reason: str = "no images"
     ) -> Estimate:
-        """Return the share of hits, (n,) bool, among some films, (n,) bool."""
+        """Return the share of hits, (n,) bool, among some images, (n,) bool."""
         hit = np.asarray(hit, bool)
         among = np.ones_like(hit) if among is None else np.asarray(among, bool)
         return self.ratio(hit & among, among, reason=reason)
 
     def rate_difference(
-        self, a: ArrayLike, b: ArrayLike, among: ArrayLike | None = None, reason: str = "no films"
+        self, a: ArrayLike, b: ArrayLike, among: ArrayLike | None = None, reason: str = "no images"
     ) -> Interval:
         """Return the interval of how much larger the share of hits ``a`` is than that of ``b``."""
         return self.difference(self.rate(a, among, reason), self.rate(b, among, reason))
@@ -187,8 +187,8 @@ class PatientBootstrap:
         """Return the interval of F1 of (n,) bool calls."""
         truth, call = np.asarray(truth, bool), np.asarray(call, bool)
         if not truth.any():
-            return missing("no fractured films" if len(truth) else "no films")
-        # F1 = 2J / (1 + J) with the rate J of hits among the films that are or are called so.
+            return missing("no fractured images" if len(truth) else "no images")
+        # F1 = 2J / (1 + J) with the rate J of hits among the images that are or are called so.
         found = self.rate_interval(truth & call, truth | call)
         ends = {name: found[name] for name in ("value", "low", "high") if found[name] is not None}
         return found | {name: 2 * rate / (1 + rate) for name, rate in ends.items()}
@@ -198,7 +198,7 @@ class PatientBootstrap:
         classes, calls = np.asarray(truth), np.asarray(call)
         present = np.unique(classes)
         if not len(present):
-            return missing("no films")
+            return missing("no images")
         pairs = [
             (
                 self._by_patient((classes == name) & (calls == name)),
@@ -218,19 +218,19 @@ class PatientBootstrap:
         )
 
     def resampled_means(self, values: Floats) -> Floats:
-        """Return the mean of values (n, k) over the films of each resample, (resamples, k)."""
+        """Return the mean of values (n, k) over the images of each resample, (resamples, k)."""
         sums = np.stack([self._sums(self._by_patient(column)) for column in values.T], axis=1)
-        films = self._sums(self._by_patient(np.ones(len(values))))
-        return np.asarray(sums / films[:, None])
+        images = self._sums(self._by_patient(np.ones(len(values))))
+        return np.asarray(sums / images[:, None])
 
-    def _films(self, among: ArrayLike | None) -> NDArray[np.int64]:
-        """Return the places of some films; none: all."""
+    def _images(self, among: ArrayLike | None) -> NDArray[np.int64]:
+        """Return the places of some images; none: all."""
         if among is None:
             return np.arange(len(self._patient))
         return np.flatnonzero(np.asarray(among, bool))
 
     def _by_patient(self, values: ArrayLike) -> Floats:
-        """Return the sum of the values of each patient's films, (patients,)."""
+        """Return the sum of the values of each patient's images, (patients,)."""
         weights = np.asarray(values, np.float64)
         return np.asarray(np.bincount(self._patient, weights, self.count), np.float64)
 
@@ -238,27 +238,27 @@ class PatientBootstrap:
         """Return the sum of the patients' values in each resample, (resamples,)."""
         return (self._counts @ by_patient.astype(np.float32)).astype(np.float64)
 
-    def _patients_with(self, films: NDArray[np.bool_]) -> int:
-        return len(np.unique(self._patient[films]))
+    def _patients_with(self, images: NDArray[np.bool_]) -> int:
+        return len(np.unique(self._patient[images]))
 
-    def _resampled(self, figure: Callable[[Floats], Floats]) -> Floats:
+    def _resampled(self, metric: Callable[[Floats], Floats]) -> Floats:
         parts = [
-            figure(self._counts[rows][:, self._patient].astype(np.float64))
+            metric(self._counts[rows][:, self._patient].astype(np.float64))
             for rows in self._chunks(self._resamples)
         ]
         return np.concatenate(parts or [np.empty(0)])
 
-    def _without_each(self, figure: Callable[[Floats], Floats]) -> Floats:
-        """Return a figure of film weights with each patient left out, (patients,)."""
+    def _without_each(self, metric: Callable[[Floats], Floats]) -> Floats:
+        """Return a metric of image weights with each patient left out, (patients,)."""
         everyone = np.arange(self.count)
         parts = [
-            figure((everyone[rows, None] != self._patient).astype(np.float64))
+            metric((everyone[rows, None] != self._patient).astype(np.float64))
             for rows in self._chunks(self.count)
         ]
         return np.concatenate(parts or [np.empty(0)])
 
     def _chunks(self, rows: int) -> Iterator[slice]:
-        """Return slices of rows of film weights that fit into memory together."""
+        """Return slices of rows of image weights that fit into memory together."""
         step = max(1, CHUNK // max(1, len(self._patient)))
         return (slice(start, start + step) for start in range(0, rows, step))
 
@@ -270,10 +270,10 @@ def _divide(part: Any, whole: Any) -> Floats:
 
 
 def _mean_f1(sums: Floats) -> Floats:
-    """Return the mean F1 of the classes with films, from (classes, 3, r) hits, sizes and films."""
-    hits, sizes, films = sums[:, 0], sums[:, 1], sums[:, 2]
-    scores = np.where(films > 0, 2 * hits / np.maximum(sizes, 1), 0)
-    return _divide(scores.sum(axis=0), (films > 0).sum(axis=0))
+    """Return the mean F1 of the classes with images, from (classes, 3, r) hits, sizes, counts."""
+    hits, sizes, images = sums[:, 0], sums[:, 1], sums[:, 2]
+    scores = np.where(images > 0, 2 * hits / np.maximum(sizes, 1), 0)
+    return _divide(scores.sum(axis=0), (images > 0).sum(axis=0))
 
 
 def _areas_without(
@@ -281,8 +281,8 @@ def _areas_without(
 ) -> Floats:
     """Return the area under the ROC curve with each patient left out, (patients,).
 
-    Wins are pairs of a fractured film above a normal one, ties counted half. Without a patient
-    they are less by the wins of that patient's films, of which those among them count once.
+    Wins are pairs of a fractured image above a normal one, ties counted half. Without a patient
+    they are less by the wins of that patient's images, of which those among them count once.
     """
     if not len(score) or np.isnan(score).any():
         return np.full(patients, np.nan)
@@ -311,5 +311,5 @@ def _rank_among(others: NDArray[np.int64], values: NDArray[np.int64]) -> Floats:
 
 def _one_class(truth: NDArray[np.bool_]) -> str:
     if not len(truth):
-        return "no films"
-    return "only fractured films" if np.all(truth) else "only normal films"
+        return "no images"
+    return "only fractured images" if np.all(truth) else "only normal images"

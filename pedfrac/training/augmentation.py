@@ -1,6 +1,6 @@
-"""Random changes to training films, drawn for each film and done on whole batches on the device.
+"""Random changes to training images, drawn for each image and done on whole batches on the device.
 
-Not here: the preparation that every film gets (``pixels``).
+Not here: the preparation that every image gets (``pixels``).
 """
 
 import math
@@ -16,23 +16,24 @@ Change = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 def augment(
-    films: Tensor, config: AugmentConfig, generator: Generator, change: Change | None = None
+    images: Tensor, config: AugmentConfig, generator: Generator, change: Change | None = None
 ) -> Tensor:
-    """Return changed copies of films (batch, 1, size, size) in 0…1, in the same shape and range.
+    """Return changed copies of images (batch, 1, size, size) in 0…1, in the same shape and range.
 
     All draws come from ``generator`` on the CPU, so a batch is changed alike on every device, but
-    for the noise: a GPU draws its own, seeded by it. ``change`` may be a compiled ``change_films``.
+    for the noise: a GPU draws its own, seeded by it. ``change`` may be a compiled
+    ``change_images``.
     """
-    changes = draw_changes(len(films), config, generator)
-    noise = _draw_noise(films, generator) if config.noise else None
-    if films.is_cuda:
+    changes = draw_changes(len(images), config, generator)
+    noise = _draw_noise(images, generator) if config.noise else None
+    if images.is_cuda:
         # pinned, so that the host need not wait for the copy
-        changes = changes.pin_memory().to(films.device, non_blocking=True)
-    return (change or change_films)(films, changes, noise)
+        changes = changes.pin_memory().to(images.device, non_blocking=True)
+    return (change or change_images)(images, changes, noise)
 
 
 def draw_changes(count: int, config: AugmentConfig, generator: Generator) -> Tensor:
-    """Return what is to be done to so many films (count, 15), as ``change_films`` reads it.
+    """Return what is to be done to so many images (count, 15), as ``change_images`` reads it.
 
     One table on the CPU, so that it reaches a device in one copy.
     """
@@ -49,22 +50,22 @@ def draw_changes(count: int, config: AugmentConfig, generator: Generator) -> Ten
     )
 
 
-def change_films(films: Tensor, changes: Tensor, noise: Tensor | None) -> Tensor:
-    """Return films (batch, 1, size, size) changed as drawn; ``noise`` is standard normal.
+def change_images(images: Tensor, changes: Tensor, noise: Tensor | None) -> Tensor:
+    """Return images (batch, 1, size, size) changed as drawn; ``noise`` is standard normal.
 
     They are warped in one resampling, so that they blur only once.
     """
     gamma, contrast, brightness, strength = (changes[:, k, None, None, None] for k in range(6, 10))
     grid = functional.affine_grid(
-        changes[:, :6].reshape(-1, 2, 3), list(films.shape), align_corners=False
+        changes[:, :6].reshape(-1, 2, 3), list(images.shape), align_corners=False
     )
-    films = functional.grid_sample(films, grid, align_corners=False)
-    films = films.clamp(1e-6, 1).pow(gamma)
-    mean = films.mean(dim=(1, 2, 3), keepdim=True)  # contrast is about the film's own mean
-    films = ((films - mean) * contrast + mean + brightness).clamp(0, 1)
+    images = functional.grid_sample(images, grid, align_corners=False)
+    images = images.clamp(1e-6, 1).pow(gamma)
+    mean = images.mean(dim=(1, 2, 3), keepdim=True)  # contrast is about the image's own mean
+    images = ((images - mean) * contrast + mean + brightness).clamp(0, 1)
     if noise is not None:
-        films = (films + noise * strength).clamp(0, 1)
-    return _blank(films, changes[:, 10:])
+        images = (images + noise * strength).clamp(0, 1)
+    return _blank(images, changes[:, 10:])
 
 
 def _uniform(count: int, low: float, high: float, generator: Generator) -> Tensor:
@@ -76,7 +77,7 @@ def _happens(count: int, probability: float, generator: Generator) -> Tensor:
 
 
 def _draw_affine(count: int, config: AugmentConfig, generator: Generator) -> Tensor:
-    """Return rotation, zoom, flip and shift of each film as a matrix (count, 2, 3)."""
+    """Return rotation, zoom, flip and shift of each image as a matrix (count, 2, 3)."""
     angle = math.radians(config.rotation) * _uniform(count, -1, 1, generator)
     zoom = 1 + _uniform(count, -config.scale, config.scale, generator)
     # grid coordinates run from -1 to 1, so a whole side is 2
@@ -88,17 +89,17 @@ def _draw_affine(count: int, config: AugmentConfig, generator: Generator) -> Ten
     return torch.stack([across, down], dim=1)
 
 
-def _draw_noise(films: Tensor, generator: Generator) -> Tensor:
-    if films.is_cuda:
+def _draw_noise(images: Tensor, generator: Generator) -> Tensor:
+    if images.is_cuda:
         seed = int(torch.randint(2**62, (1,), generator=generator))
-        generator = Generator(films.device).manual_seed(seed)
-    return torch.randn(films.shape, generator=generator, device=films.device)
+        generator = Generator(images.device).manual_seed(seed)
+    return torch.randn(images.shape, generator=generator, device=images.device)
 
 
 def _draw_rectangle(count: int, probability: float, generator: Generator) -> Tensor:
-    """Return a rectangle of each film (count, 5): whether it is blanked, top, left and sides.
+    """Return a rectangle of each image (count, 5): whether it is blanked, top, left and sides.
 
-    As shares of the film's side; 2-10 % of the area, so that it seldom hides the only fracture and
+    As shares of the image's side; 2-10 % of the area, so that it seldom hides the only fracture and
     turns the label wrong.
     """
     chosen = _happens(count, probability, generator)
@@ -109,13 +110,13 @@ def _draw_rectangle(count: int, probability: float, generator: Generator) -> Ten
     return torch.cat([chosen.float(), start, sides], dim=1)
 
 
-def _blank(films: Tensor, rectangles: Tensor) -> Tensor:
-    """Fill the chosen rectangles (batch, 5) with each film's mean grey."""
-    size = films.shape[-1]
+def _blank(images: Tensor, rectangles: Tensor) -> Tensor:
+    """Fill the chosen rectangles (batch, 5) with each image's mean grey."""
+    size = images.shape[-1]
     start, sides = rectangles[:, 1:3, None] * size, rectangles[:, 3:, None] * size
-    position = torch.arange(size, device=films.device)
+    position = torch.arange(size, device=images.device)
     inside = (position >= start) & (position < start + sides)
     chosen = rectangles[:, 0, None, None] > 0
     region = inside[:, 0, :, None] & inside[:, 1, None, :] & chosen
-    mean = films.mean(dim=(1, 2, 3), keepdim=True)
-    return torch.where(region[:, None], mean, films)
+    mean = images.mean(dim=(1, 2, 3), keepdim=True)
+    return torch.where(region[:, None], mean, images)

@@ -37,6 +37,7 @@ def laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
 
 
 def tensors_below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with a prefix, without it."""
     return {
         name.removeprefix(prefix): value
         for name, value in tensors.items()

@@ -11,21 +11,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pedfrac.errors import PedfracError
-from pedfrac.packs.mapped import Films, MappedArray
+from pedfrac.packs.mapped import Images, MappedArray
 from pedfrac.training.loader import Feed
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class FilmSet:
-    """Some films of a pack with their labels: images (n, size, size) uint8, read when needed.
+class ImageSet:
+    """Some images of a pack with their labels: images (n, size, size) uint8, read when needed.
 
     ``years`` (n,): recorded ages, for a network that learns them.
     """
 
     name: str
-    images: Films
+    images: Images
     rows: NDArray[np.int64]
     labels: NDArray[np.int64]
     filestems: Sequence[str]
@@ -36,7 +36,7 @@ class FilmSet:
         return len(self.rows)
 
     def __getstate__(self) -> dict[str, Any]:
-        # to another process goes the place of a mapped array, not its films
+        # to another process goes the place of a mapped array, not its images
         return self.__dict__ | {"images": MappedArray.of(self.images)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -44,8 +44,8 @@ class FilmSet:
         opened = images.open() if isinstance(images, MappedArray) else images
         self.__dict__.update(state | {"images": opened})
 
-    def part(self, positions: Tensor) -> "FilmSet":
-        """Return the films at some positions, as a set of their own."""
+    def part(self, positions: Tensor) -> "ImageSet":
+        """Return the images at some positions, as a set of their own."""
         chosen = positions.numpy()
         return replace(
             self,
@@ -57,11 +57,11 @@ class FilmSet:
         )
 
     def feed(self, device: torch.device) -> Feed:
-        """Return the feed of these films to a device."""
+        """Return the feed of these images to a device."""
         return Feed(self.images, self.rows, device)
 
     def summary(self, classes: int) -> dict[str, Any]:
-        """Return how many films, patients and films of each class there are."""
+        """Return how many images, patients and images of each class there are."""
         return {
             "images": len(self),
             "patients": len(np.unique(self.patients)),
@@ -75,8 +75,8 @@ class TrainingData:
 
     name: str
     classes: Sequence[str]
-    train: FilmSet
-    validation: FilmSet
+    train: ImageSet
+    validation: ImageSet
 
     def __post_init__(self) -> None:
         shared = np.intersect1d(self.train.patients, self.validation.patients)
@@ -85,17 +85,17 @@ class TrainingData:
                 f"{self.name}: {len(shared)} patients are in training and validation, "
                 f"such as {shared[:3].tolist()}; a patient must be in one only"
             )
-        for films in (self.train, self.validation):
-            if len(films) == 0:
-                raise PedfracError(f"{self.name}: no {films.name} film; at least one is needed")
+        for images in (self.train, self.validation):
+            if len(images) == 0:
+                raise PedfracError(f"{self.name}: no {images.name} image; at least one is needed")
             missing = [
-                label for k, label in enumerate(self.classes) if not (films.labels == k).any()
+                label for k, label in enumerate(self.classes) if not (images.labels == k).any()
             ]
-            # without both kinds neither the loss nor the figure that chooses the epoch means much
+            # without both kinds neither the loss nor the metric that chooses the epoch means much
             if len(self.classes) - len(missing) < 2:
                 raise PedfracError(
-                    f"{self.name}: the {len(films)} {films.name} films hold no film of "
+                    f"{self.name}: the {len(images)} {images.name} images hold no image of "
                     f"{', '.join(missing)}; at least two classes are needed"
                 )
             if missing:
-                logger.warning("%s: no %s film of %s", self.name, films.name, ", ".join(missing))
+                logger.warning("%s: no %s image of %s", self.name, images.name, ", ".join(missing))

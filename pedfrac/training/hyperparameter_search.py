@@ -1,6 +1,6 @@
 """The search for better training settings: what is tried next, what is stopped, what was best.
 
-Optuna proposes and remembers; only validation figures are looked at. Not here: how a configuration
+Optuna proposes and remembers; only validation metrics are looked at. Not here: how a configuration
 is trained (training), and where (flows).
 """
 
@@ -29,12 +29,12 @@ Floor = Sequence[float | None]
 
 
 class Outcome(BaseModel):
-    """How a trial ended: its validation figure after each epoch, and at its best."""
+    """How a trial ended: its validation metric after each epoch, and at its best."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     state: Literal["complete", "stopped"]
-    figure: float
-    figures: tuple[float, ...]
+    metric: float
+    metrics: tuple[float, ...]
     best_epoch: int
     hours: float
 
@@ -52,7 +52,7 @@ class Trial:
 class Search:
     """A study of Optuna, which another process may go on with.
 
-    ``monitor`` is the validation figure; of a loss the least is best.
+    ``monitor`` is the validation metric; of a loss the least is best.
     """
 
     def __init__(self, search: SearchConfig, base: RetrainConfig, monitor: str, storage: str):
@@ -100,12 +100,12 @@ class Search:
     def tell(self, number: int, outcome: Outcome) -> None:
         """Note how a trial ended."""
         trial = optuna.trial.Trial(self._study, self._trials[number]._trial_id)
-        for step, figure in enumerate(outcome.figures, start=1):
-            trial.report(figure, step)
-        for name in ("figure", "best_epoch", "hours"):
+        for step, metric in enumerate(outcome.metrics, start=1):
+            trial.report(metric, step)
+        for name in ("metric", "best_epoch", "hours"):
             trial.set_user_attr(name, getattr(outcome, name))
         if outcome.state == "complete":
-            self._study.tell(number, outcome.figure)
+            self._study.tell(number, outcome.metric)
         else:
             self._study.tell(number, state=TrialState.PRUNED)
 
@@ -114,7 +114,7 @@ class Search:
         self._study.tell(number, state=TrialState.FAIL)
 
     def best(self) -> tuple[int, float, RetrainConfig]:
-        """Return number, figure and configuration of the best trial that was trained to its end.
+        """Return number, metric and configuration of the best trial that was trained to its end.
 
         Raises PedfracError where there is none.
         """
@@ -124,13 +124,13 @@ class Search:
         return found.number, float(found.value or 0.0), changed_config(self.base, found.params)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one row a trial: number, how it ended, figure, epochs, hours, and its values."""
+        """Return one row a trial: number, how it ended, metric, epochs, hours, and its values."""
         return [
             {
                 "trial": one.number,
                 "state": _WORDS[one.state],
                 "epochs": len(one.intermediate_values),
-                **{name: one.user_attrs.get(name) for name in ("figure", "best_epoch", "hours")},
+                **{name: one.user_attrs.get(name) for name in ("metric", "best_epoch", "hours")},
                 **one.params,
             }
             for one in self._trials
@@ -140,7 +140,7 @@ class Search:
         return Trial(number, values, changed_config(self.base, values), self._floor())
 
     def _floor(self) -> Floor:
-        """Return the median of the finished trials' best figures up to each epoch.
+        """Return the median of the finished trials' best metrics up to each epoch.
 
         The rule of Optuna's MedianPruner, told at a trial's begin so that a training on another
         node needs no database. Signs are turned so that more is better.
@@ -168,7 +168,7 @@ class Search:
 
 
 def falls_behind(history: Sequence[Epoch], monitor: str, floor: Floor) -> bool:
-    """Whether a training's best figure so far is below what half of the others had by then."""
+    """Whether a training's best metric so far is below what half of the others had by then."""
     sign = -1 if monitor == "loss" else 1
     best = max(sign * epoch["validation"][monitor] for epoch in history)
     least = floor[len(history) - 1] if len(history) <= len(floor) else None

@@ -1,4 +1,4 @@
-"""The one correction of class imbalance: which films an epoch draws, and which loss it takes.
+"""The one correction of class imbalance: which images an epoch draws, and which loss it takes.
 
 Sampler and loss are never both corrected, so each choice makes only one of them unusual.
 """
@@ -15,10 +15,10 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def epoch_order(labels: Tensor, config: TrainingConfig, generator: Generator) -> Tensor:
-    """Return the positions (n,) of the films of one epoch, drawn for the labels (n,).
+    """Return the positions (n,) of the images of one epoch, drawn for the labels (n,).
 
-    With the sampler, films are drawn with replacement so that classes come equally often; else
-    each film comes once in random order.
+    With the sampler, images are drawn with replacement so that classes come equally often; else
+    each image comes once in random order.
     """
     if config.imbalance != "sampler":
         return torch.randperm(len(labels), generator=generator)
@@ -27,9 +27,9 @@ def epoch_order(labels: Tensor, config: TrainingConfig, generator: Generator) ->
 
 
 def class_weights(labels: Tensor) -> Tensor:
-    """Return weights (classes,) inverse to the frequency of each class, 1 on average over films.
+    """Return weights (classes,) inverse to the frequency of each class, 1 on average over images.
 
-    The rule is n / (classes present · n of the class); a class without films weighs nothing.
+    The rule is n / (classes present · n of the class); a class without images weighs nothing.
     """
     counts = torch.bincount(labels).double()
     present = counts > 0
@@ -40,7 +40,7 @@ def class_weights(labels: Tensor) -> Tensor:
 def make_loss(labels: Tensor, classes: int, config: TrainingConfig) -> Loss:
     """Return the loss of logits (batch, classes) and labels (batch,), a mean over the batch.
 
-    ``labels`` (n,) are those of all films; the loss is for the device that they are on.
+    ``labels`` (n,) are those of all images; the loss is for the device that they are on.
     """
     if config.imbalance == "focal":
         return lambda logits, target: focal_loss(logits, target, config.focal_gamma)
@@ -57,8 +57,8 @@ def make_loss(labels: Tensor, classes: int, config: TrainingConfig) -> Loss:
     )
 
 
-def film_weights(labels: Tensor, config: TrainingConfig) -> Tensor:
-    """Return how much each film (n,) counts in the mean over a batch that the loss is."""
+def image_weights(labels: Tensor, config: TrainingConfig) -> Tensor:
+    """Return how much each image (n,) counts in the mean over a batch that the loss is."""
     if config.imbalance == "weighted":
         return class_weights(labels)[labels]
     return torch.ones(len(labels))

@@ -1,6 +1,6 @@
-"""The learner: a network and its average, and how a batch of films changes them, at what speed.
+"""The learner: a network and its average, and how a batch of images changes them, at what speed.
 
-Not here: epochs, validation and what is kept of a training (training), nor where films come from
+Not here: epochs, validation and what is kept of a training (training), nor where images come from
 (feed). On a GPU no step waits for the device.
 """
 
@@ -16,12 +16,12 @@ from pedfrac.compute.precision import autocast, can_compile, chosen
 from pedfrac.config.runtime import RuntimeConfig
 from pedfrac.config.training import TrainingConfig
 from pedfrac.errors import PedfracError
-from pedfrac.models.classifier import FilmClassifier
+from pedfrac.models.classifier import ImageClassifier
 from pedfrac.models.inputs import to_device, to_input
-from pedfrac.training.augmentation import augment, change_films
+from pedfrac.training.augmentation import augment, change_images
 from pedfrac.training.convolutions import by_matrix_products
 from pedfrac.training.distributed import Ranks
-from pedfrac.training.imbalance import film_weights, make_loss
+from pedfrac.training.imbalance import image_weights, make_loss
 
 logger = logging.getLogger(__name__)
 Network = Callable[[Tensor], Tensor]
@@ -30,13 +30,13 @@ Network = Callable[[Tensor], Tensor]
 class Learner:
     """A network in training: its optimiser, and the average of its weights.
 
-    ``labels`` (n,) and, for a network that learns them, ``years`` (n,) are of all training films,
+    ``labels`` (n,) and, for a network that learns them, ``years`` (n,) are of all training images,
     on the CPU.
     """
 
     def __init__(
         self,
-        model: FilmClassifier,
+        model: ImageClassifier,
         labels: Tensor,
         years: Tensor | None,
         config: TrainingConfig,
@@ -51,7 +51,7 @@ class Learner:
         if device.type == "cpu" and self.precision == "fp32":
             by_matrix_products(model)
         model = model.to(device).to(memory_format=torch.channels_last)
-        self.model = cast(FilmClassifier, ranks.with_batch_norm(model))
+        self.model = cast(ImageClassifier, ranks.with_batch_norm(model))
         self.average = ModelEmaV3(self.model, config.ema_decay, use_warmup=True)
         self.optimizer = torch.optim.AdamW(
             _decayed_groups(self.model, config.weight_decay),
@@ -59,7 +59,7 @@ class Learner:
             fused=True,
         )
         self.updates = 0
-        self._weights = film_weights(labels, config)
+        self._weights = image_weights(labels, config)
         # what outputs are compared with lies on the device, so that no step waits for a copy
         self._labels, self._weights_there = labels.to(device), self._weights.to(device)
         self._years = None if years is None else years.to(device)
@@ -72,39 +72,39 @@ class Learner:
         self._joined = self.ranks.joined(self.model)
         # of one shape each: other batches, such as the last of an epoch, go without
         self._compiled = self._fast(self._joined)
-        self._change = self._fast(change_films)
+        self._change = self._fast(change_images)
         self.compiled_average = cast(Network, self._fast(self.evaluated))
 
     @property
-    def evaluated(self) -> FilmClassifier:
+    def evaluated(self) -> ImageClassifier:
         """The network that is judged and kept: the average, if there is one."""
-        average = cast(FilmClassifier, self.average.module)
+        average = cast(ImageClassifier, self.average.module)
         return average if self.config.ema_decay > 0 else self.model
 
     def learn(
-        self, films: Tensor, own: Tensor, batch: Tensor, generator: Generator, *, now: bool
+        self, images: Tensor, own: Tensor, batch: Tensor, generator: Generator, *, now: bool
     ) -> Tensor:
-        """Add the gradients of one batch of training films, and return their output (k, m).
+        """Add the gradients of one batch of training images, and return their output (k, m).
 
-        ``films`` (k, size, size) uint8 on the device are those at the positions ``own`` (k,) of the
-        training films, this rank's part of ``batch``; where that is empty, one film that counts
-        nothing. Micro-batches add up to the mean loss of the batch, whose gradients the ranks share
-        where it is to be applied ``now``.
+        ``images`` (k, size, size) uint8 on the device are those at the positions ``own`` (k,) of
+        the training images, this rank's part of ``batch``; where that is empty, one image that
+        counts nothing. Micro-batches add up to the mean loss of the batch, whose gradients the
+        ranks share where it is to be applied ``now``.
         """
         learned = own if len(own) else batch[:1]
-        size = self._micro_batch = self._micro_batch or self._fitting(films)
-        change = self._change if len(films) == self.config.batch_size else change_films
-        films = augment(to_input(films), self.config.augment, generator, change)
-        films = films.contiguous(memory_format=torch.channels_last)
+        size = self._micro_batch = self._micro_batch or self._fitting(images)
+        change = self._change if len(images) == self.config.batch_size else change_images
+        images = augment(to_input(images), self.config.augment, generator, change)
+        images = images.contiguous(memory_format=torch.channels_last)
         whole = self._weights[batch].sum()
-        parts = list(zip(films.split(size), learned.split(size), strict=True))
+        parts = list(zip(images.split(size), learned.split(size), strict=True))
         outputs = []
         for number, (part, places) in enumerate(parts, start=1):
             with self.ranks.gathering(self._joined, now=now and number == len(parts)):
                 with autocast(self.precision, self.device):
                     output = (self._compiled if len(part) == size else self._joined)(part)
                 # the mean of the ranks' gradients is to be that of the batch's mean loss; a rank
-                # without a film of it goes along with one that counts nothing
+                # without an image of it goes along with one that counts nothing
                 share = self.ranks.size * float(self._weights[places].sum() / whole)
                 part_of_update = share * bool(len(own)) / self.config.accumulation
                 (self._losses(output.float(), places) * part_of_update).backward()
@@ -124,7 +124,7 @@ class Learner:
             self.average.update(self.model, step=self.updates)
 
     def _losses(self, output: Tensor, places: Tensor) -> Tensor:
-        """Return the mean loss of training films at some positions, weighted as they count."""
+        """Return the mean loss of training images at some positions, weighted as they count."""
         there = to_device(places, self.device)
         if self._years is None:
             return self._loss(output, self._labels[there])
@@ -134,23 +134,23 @@ class Learner:
     def _fast(self, function: Any) -> Any:
         return torch.compile(function, dynamic=False) if self._compiles else function
 
-    def _fitting(self, films: Tensor) -> int:
-        """Return how many films of a batch fit through the network at once: all, or a half of it…
+    def _fitting(self, images: Tensor) -> int:
+        """Return how many images of a batch fit through the network at once: all, or a half of it…
 
         Only a lone GPU is tried; elsewhere memory tells too late, or others would have to wait.
         """
         size = self.config.batch_size
         if self.device.type != "cuda" or self.ranks.size > 1:
             return size
-        return largest_that_fits(size, lambda count: self._try(films[:1], count))
+        return largest_that_fits(size, lambda count: self._try(images[:1], count))
 
-    def _try(self, film: Tensor, count: int) -> None:
-        """Send copies of a film forth and back, and leave no trace of it."""
+    def _try(self, image: Tensor, count: int) -> None:
+        """Send copies of an image forth and back, and leave no trace of it."""
         buffers = {name: value.clone() for name, value in self.model.named_buffers()}
         try:
             arithmetic = autocast(self.precision, self.device)
             with torch.random.fork_rng([self.device]), arithmetic:
-                output = self.model(to_input(film.expand(count, -1, -1)))
+                output = self.model(to_input(image.expand(count, -1, -1)))
             output.float().sum().backward()
         finally:
             self.optimizer.zero_grad(set_to_none=True)
@@ -170,11 +170,11 @@ def largest_that_fits(size: int, attempt: Callable[[int], None]) -> int:
         except torch.OutOfMemoryError:
             if size == 1:
                 raise PedfracError(
-                    "not even one film fits into the GPU's memory; choose a smaller network or "
+                    "not even one image fits into the GPU's memory; choose a smaller network or "
                     "size, or runtime.gradient_checkpointing"
                 ) from None
         size = -(-size // 2)
-        logger.info("the batch does not fit into the GPU's memory: trying %d films at once", size)
+        logger.info("the batch does not fit into the GPU's memory: trying %d images at once", size)
 
 
 def _compiles(runtime: RuntimeConfig, device: torch.device) -> bool:

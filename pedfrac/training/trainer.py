@@ -1,6 +1,6 @@
 """The one training engine: age classifier, generalist and specialists all go through it.
 
-It knows films, labels and patients; not where artifacts lie, nor who watches the figures.
+It knows images, labels and patients; not where artifacts lie, nor who watches the metrics.
 """
 
 import json
@@ -23,12 +23,12 @@ from pedfrac.compute.precision import autocast, float32
 from pedfrac.config.runtime import RuntimeConfig
 from pedfrac.config.training import TrainingConfig
 from pedfrac.errors import PedfracError
-from pedfrac.models.classifier import FilmClassifier
+from pedfrac.models.classifier import ImageClassifier
 from pedfrac.models.heads import Head
-from pedfrac.statistics.classification import classification_figures
+from pedfrac.statistics.classification import classification_metrics
 from pedfrac.storage.files import write_json
 from pedfrac.training.checkpoint import CHECKPOINT, MODEL, laid_out_as, save_tensors, tensors_below
-from pedfrac.training.dataset import FilmSet, TrainingData
+from pedfrac.training.dataset import ImageSet, TrainingData
 from pedfrac.training.distributed import ALONE, Ranks, Tell, run_together
 from pedfrac.training.imbalance import epoch_order
 from pedfrac.training.inference import predict_output, probabilities_of
@@ -41,7 +41,7 @@ OnEpoch = Callable[[Epoch], None]
 
 
 def train(
-    model: FilmClassifier,
+    model: ImageClassifier,
     data: TrainingData,
     config: TrainingConfig,
     folder: Path,
@@ -57,7 +57,7 @@ def train(
     (probabilities and, from some heads, ages of the best epoch) and ``summary.json``. ``on_epoch``
     is told of every epoch, those of an earlier try first, and may raise to stop. Where this process
     is one of several ``ranks``, all must be given the same, and the first one writes. Raises
-    PedfracError where the network's output is no number, or where validation cannot give the figure
+    PedfracError where the network's output is no number, or where validation cannot give the metric
     that chooses the epoch.
     """
     if device.type == "cpu":
@@ -73,7 +73,7 @@ def train(
 
 def train_on(
     devices: Sequence[torch.device],
-    build: Callable[[], FilmClassifier],
+    build: Callable[[], ImageClassifier],
     data: TrainingData,
     config: TrainingConfig,
     folder: Path,
@@ -85,7 +85,7 @@ def train_on(
 
     ``build`` makes the network; for several devices it must be something that pickle can name,
     since each process calls it. The batch is shared out, so results differ only as rounding and
-    the draws of augmentation do. Raises PedfracError where a batch has fewer films than there are
+    the draws of augmentation do. Raises PedfracError where a batch has fewer images than there are
     devices, or a process dies.
     """
     if len(devices) == 1:
@@ -102,7 +102,7 @@ def train_on(
 
 
 def _train_share(
-    build: Callable[[], FilmClassifier],
+    build: Callable[[], ImageClassifier],
     data: TrainingData,
     config: TrainingConfig,
     folder: Path,
@@ -128,7 +128,7 @@ class _Run:
 
     def __init__(
         self,
-        model: FilmClassifier,
+        model: ImageClassifier,
         data: TrainingData,
         config: TrainingConfig,
         folder: Path,
@@ -150,7 +150,7 @@ class _Run:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done, or the figure has not improved for too long."""
+        """Whether all epochs are done, or the metric has not improved for too long."""
         if not self.history:
             return False
         waited = self.history[-1]["epoch"] - self.best["epoch"]
@@ -158,11 +158,11 @@ class _Run:
 
     @property
     def best(self) -> Epoch:
-        """The best epoch so far by the configured figure; of equals the one of least loss."""
+        """The best epoch so far by the configured metric; of equals the one of least loss."""
         return max(self.history, key=self._merit)
 
     def train_epoch(self) -> Epoch:
-        """Run one epoch, validate it, save the state and return its figures."""
+        """Run one epoch, validate it, save the state and return its metrics."""
         number = len(self.history) + 1
         rate = self._learning_rate(self.learner.updates)
         epoch: Epoch = {
@@ -190,12 +190,12 @@ class _Run:
         output = self._output()
         if not self.ranks.first:
             return
-        head, films = self.learner.evaluated.head, data.validation
-        frame = pd.DataFrame({"filestem": films.filestems, "truth": films.labels})
+        head, images = self.learner.evaluated.head, data.validation
+        frame = pd.DataFrame({"filestem": images.filestems, "truth": images.labels})
         for k, probability in enumerate(probabilities_of(head, output).T):
             frame[f"p_{k}"] = probability
         if (years := head.years(output)) is not None:
-            frame["age"], frame["age_seen"] = films.years, years.double().cpu().numpy()
+            frame["age"], frame["age_seen"] = images.years, years.double().cpu().numpy()
         frame.to_csv(self.folder / "validation.csv", index=False)
         write_json(self.folder / "history.json", self.history)
         write_json(
@@ -206,7 +206,7 @@ class _Run:
                 "best_epoch": best["epoch"],
                 "epochs": len(self.history),
                 "monitor": self.config.monitor,
-                "figure": best["validation"][self.config.monitor],
+                "metric": best["validation"][self.config.monitor],
                 "train": data.train.summary(len(data.classes)),
                 "validation": data.validation.summary(len(data.classes)),
             },
@@ -222,13 +222,13 @@ class _Run:
         return math.ceil(self._batches / self.config.accumulation)
 
     def _merit(self, epoch: Epoch) -> tuple[float, float]:
-        figures, name = epoch["validation"], self.config.monitor
-        if figures[name] is None:
+        metrics, name = epoch["validation"], self.config.monitor
+        if metrics[name] is None:
             raise PedfracError(
                 f"{self.data.name}: validation has no {name} since classes are missing there; "
                 "choose monitor: loss, or another split"
             )
-        return (-figures["loss"] if name == "loss" else figures[name], -figures["loss"])
+        return (-metrics["loss"] if name == "loss" else metrics[name], -metrics["loss"])
 
     def _learning_rate(self, update: int) -> float:
         """Linear warm-up, then a cosine to zero at the last update (Loshchilov & Hutter 2017)."""
@@ -240,59 +240,59 @@ class _Run:
         return self.config.learning_rate * (1 + math.cos(math.pi * min(1, progress))) / 2
 
     def _fit(self, number: int) -> dict[str, float | None]:
-        """Train one epoch; return the figures on its films as they were augmented."""
+        """Train one epoch; return the metrics on its images as they were augmented."""
         generator = _seeded(self.config.seed, number)
         order = epoch_order(self.labels, self.config, generator)
         if self.ranks.size > 1:
-            # each rank draws for its own films; the place of a rank is never 0, which says nothing
+            # each rank draws for its own images; the place of a rank is never 0, which says nothing
             generator = _seeded(self.config.seed, number, self.ranks.rank + 1)
         batches = list(self._accumulated(len(order)))
         places = [self.ranks.share(batch) for batch, _ in batches]
         feed = self.feed.batches(
             [
-                # a rank that gets no film of a short batch goes along with one that counts nothing
+                # a rank that gets no image of a short batch goes along with one that counts nothing
                 order[own if len(own) else batch[:1]]
                 for own, (batch, _) in zip(places, batches, strict=True)
             ]
         )
         outputs = []
         self.learner.model.train()
-        for films, own, (batch, last) in zip(feed, places, batches, strict=True):
-            output = self.learner.learn(films, order[own], order[batch], generator, now=last)
+        for images, own, (batch, last) in zip(feed, places, batches, strict=True):
+            output = self.learner.learn(images, order[own], order[batch], generator, now=last)
             outputs.append(output[: len(own)])
             if last:
                 self.learner.update(self._learning_rate(self.learner.updates))
         whole = self._gathered(torch.cat(outputs), torch.cat(places), len(order))
-        return _figures(self.learner.model.head, whole, self.data.train, order)
+        return _metrics(self.learner.model.head, whole, self.data.train, order)
 
     def _accumulated(self, count: int) -> Iterator[tuple[Tensor, bool]]:
         """Yield batches of places, each with whether the gradients so far are to be applied."""
         batches = torch.arange(count).split(self.config.batch_size)
         if len(batches) > 1 and len(batches[-1]) == 1:
-            # batch normalisation cannot learn from one film: it joins the batch before
+            # batch normalisation cannot learn from one image: it joins the batch before
             batches = (*batches[:-2], torch.cat(batches[-2:]))
         for k, batch in enumerate(batches, start=1):
             yield batch, k % self.config.accumulation == 0 or k == len(batches)
 
     def _validate(self) -> dict[str, float | None]:
-        films = self.data.validation
+        images = self.data.validation
         with autocast(self.learner.precision, self.device):
             output = self._output(self.learner.compiled_average)
         if self.years is not None:
-            # the training network's head, too, whose figures on training films are made by it
+            # the training network's head, too, whose metrics on training images are made by it
             for network in (self.learner.model, self.learner.evaluated):
-                network.head.fit(output, _years(films).to(self.device))
-        return _figures(self.learner.evaluated.head, output, films, torch.arange(len(films)))
+                network.head.fit(output, _years(images).to(self.device))
+        return _metrics(self.learner.evaluated.head, output, images, torch.arange(len(images)))
 
     def _output(self, compiled: Network | None = None) -> Tensor:
-        """Return the output (n, m) of the validation films, of which each rank does its share."""
-        films = self.data.validation
-        places = self.ranks.share(torch.arange(len(films)))
-        # a rank without a film takes one for the shape of its output
-        asked = films.part(places if len(places) else torch.zeros(1, dtype=torch.long))
+        """Return the output (n, m) of the validation images, of which each rank does its share."""
+        images = self.data.validation
+        places = self.ranks.share(torch.arange(len(images)))
+        # a rank without an image takes one for the shape of its output
+        asked = images.part(places if len(places) else torch.zeros(1, dtype=torch.long))
         model, device = self.learner.evaluated, self.device
         output = predict_output(model, asked, device=device, compiled=compiled)
-        return self._gathered(output[: len(places)], places, len(films))
+        return self._gathered(output[: len(places)], places, len(images))
 
     def _gathered(self, part: Tensor, places: Tensor, count: int) -> Tensor:
         """Return the output (count, m) of which each rank has a part, on this rank's device."""
@@ -340,24 +340,26 @@ def seed_weights(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _years(films: FilmSet) -> Tensor:
-    """Return the recorded ages (n,) of films, for a network that learns them."""
-    if films.years is None:
-        raise PedfracError(f"the {films.name} films have no ages, which the network is to learn")
-    return torch.from_numpy(films.years).float()
+def _years(images: ImageSet) -> Tensor:
+    """Return the recorded ages (n,) of images, for a network that learns them."""
+    if images.years is None:
+        raise PedfracError(f"the {images.name} images have no ages, which the network is to learn")
+    return torch.from_numpy(images.years).float()
 
 
 @torch.inference_mode()
-def _figures(head: Head, output: Tensor, films: FilmSet, order: Tensor) -> dict[str, float | None]:
-    """Return the figures of outputs (n, m) of the films at some positions (n,).
+def _metrics(
+    head: Head, output: Tensor, images: ImageSet, order: Tensor
+) -> dict[str, float | None]:
+    """Return the metrics of outputs (n, m) of the images at some positions (n,).
 
     ``age_error``, the mean absolute error of ages in years, where the head estimates them.
     """
-    labels = films.labels[order.numpy()]
-    figures = classification_figures(labels, probabilities_of(head, output))
+    labels = images.labels[order.numpy()]
+    metrics = classification_metrics(labels, probabilities_of(head, output))
     if (years := head.years(output)) is not None:
-        figures["age_error"] = float((years.cpu() - _years(films)[order]).abs().mean())
-    return figures
+        metrics["age_error"] = float((years.cpu() - _years(images)[order]).abs().mean())
+    return metrics
 
 
 def _seeded(*numbers: int) -> Generator:

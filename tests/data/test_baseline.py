@@ -1,4 +1,4 @@
-"""What the metadata of the real data set predict: the figures known of it."""
+"""What the metadata of the real data set predict: the metrics known of it."""
 
 from pathlib import Path
 
@@ -19,14 +19,14 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def films():
+def images():
     return read_records(DataConfig(root=str(ROOT), images=False)).table
 
 
 @pytest.mark.parametrize(("clinical", "known"), [(False, 0.698), (True, 0.869)])
-def test_metadata_predict_fractures_as_well_as_is_known(films, clinical, known):
-    scores = np.empty(len(films))
+def test_metadata_predict_fractures_as_well_as_is_known(images, clinical, known):
+    scores = np.empty(len(images))
     folds = GroupKFold(5, shuffle=True, random_state=0)
-    for train, test in folds.split(films, groups=films["patient_id"]):
-        scores[test] = baseline_scores(films.iloc[train], films.iloc[test], clinical=clinical)
-    assert roc_auc_score(films["fracture_visible"], scores) == pytest.approx(known, abs=0.01)
+    for train, test in folds.split(images, groups=images["patient_id"]):
+        scores[test] = baseline_scores(images.iloc[train], images.iloc[test], clinical=clinical)
+    assert roc_auc_score(images["fracture_visible"], scores) == pytest.approx(known, abs=0.01)

@@ -1,4 +1,4 @@
-"""The figures known of GRAZPEDWRI-DX, recomputed from its real table and 14 of its real films."""
+"""The metrics known of GRAZPEDWRI-DX, recomputed from its real table and 14 of its real images."""
 
 import ast
 import json
@@ -74,7 +74,7 @@ def test_the_whole_table_survives_saving(records: Records, tmp_path: Path) -> No
 
 
 def test_boxes_agree_with_the_flags(records: Records) -> None:
-    """What the reader checks film by film holds for all published boxes."""
+    """What the reader checks image by image holds for all published boxes."""
     boxes = pd.read_csv(ROOT / "boxes_all.csv", index_col="image_id")["labels"].map(
         ast.literal_eval
     )
@@ -84,7 +84,7 @@ def test_boxes_agree_with_the_flags(records: Records) -> None:
         assert len(boxed) == count
 
 
-def test_the_real_films_are_read_and_the_others_listed_by_name() -> None:
+def test_the_real_images_are_read_and_the_others_listed_by_name() -> None:
     records = read_records(DataConfig(root=str(ROOT), missing="drop"))
     summary = records.summary()
     assert (summary["usable"], summary["dropped"]) == (14, 20_313)
@@ -97,15 +97,15 @@ def test_the_real_films_are_read_and_the_others_listed_by_name() -> None:
     assert set(records.boxes["filestem"]) <= set(records.table["filestem"])
 
 
-def test_missing_films_are_an_error_unless_allowed() -> None:
+def test_missing_images_are_an_error_unless_allowed() -> None:
     with pytest.raises(PedfracError, match="20313 of 20327 images are missing"):
         read_records(DataConfig(root=str(ROOT)))
     read_records(DataConfig(root=str(ROOT), missing_allowed=20_313))
 
 
-def copy_few(folder: Path, films: int = 4) -> list[str]:
-    """Copy table, labels and images of a few real films; return their filestems."""
-    stems = sorted(path.stem for path in (ROOT / "images").glob("*.png"))[:films]
+def copy_few(folder: Path, images: int = 4) -> list[str]:
+    """Copy table, labels and images of a few real images; return their filestems."""
+    stems = sorted(path.stem for path in (ROOT / "images").glob("*.png"))[:images]
     labels = Path("folder_structure/yolov5/labels")
     (folder / "images_part1").mkdir()
     (folder / labels).mkdir(parents=True)
@@ -117,7 +117,7 @@ def copy_few(folder: Path, films: int = 4) -> list[str]:
     return stems
 
 
-def test_a_cut_film_and_an_impossible_age_are_named(tmp_path: Path) -> None:
+def test_a_cut_image_and_an_impossible_age_are_named(tmp_path: Path) -> None:
     stems = copy_few(tmp_path)
     image = tmp_path / "images_part1" / f"{stems[0]}.png"
     image.write_bytes(image.read_bytes()[:100_000])
@@ -168,7 +168,7 @@ def test_metal_is_the_one_default_exclusion(cohort: Cohort) -> None:
     ]
 
 
-def test_the_one_film_of_exactly_nineteen_years_is_in_the_last_group(records: Records) -> None:
+def test_the_one_image_of_exactly_nineteen_years_is_in_the_last_group(records: Records) -> None:
     oldest = records.table[records.table["age"] == 19.0]
     assert AGES.assign(oldest["age"]).tolist() == [4]
 
@@ -181,7 +181,7 @@ def test_some_patients_grow_out_of_their_group(records: Records) -> None:
 # ---- split ------------------------------------------------------------------------------------
 
 
-def test_the_test_set_is_balanced_in_each_year_with_one_film_a_patient(
+def test_the_test_set_is_balanced_in_each_year_with_one_image_a_patient(
     cohort: Cohort, split: tuple[Split, SplitReport]
 ) -> None:
     table = split[0].table.merge(cohort.table[["filestem", "age", "fracture_visible"]])
@@ -192,7 +192,7 @@ def test_the_test_set_is_balanced_in_each_year_with_one_film_a_patient(
     assert (by_year["size"] == 2 * by_year["sum"]).all()
     unfilled = {year["from"]: year["pairs"] for year in split[1]["test_intervals"]["unfilled"]}
     assert by_year["sum"].to_dict() == dict.fromkeys(range(19), 10) | unfilled
-    # So young and so old there are too few films of one kind.
+    # So young and so old there are too few images of one kind.
     assert set(unfilled) == {0, 18}
 
 
@@ -211,13 +211,13 @@ def test_every_age_group_can_be_trained_and_validated(split: tuple[Split, SplitR
             assert group[part]["normal"] > 0
 
 
-def test_five_folds_hold_out_every_film_once_and_can_train_every_age_group(
+def test_five_folds_hold_out_every_image_once_and_can_train_every_age_group(
     cohort: Cohort, split: tuple[Split, SplitReport]
 ) -> None:
     config, held_out = SplitConfig(folds=5), []
     for fold in range(5):
         made, report = cut_fold(split[0], cohort.table, config, AGES, fold)
-        held_out.extend(made.films("test"))
+        held_out.extend(made.images("test"))
         assert set(report["disjoint"]["shared"].values()) == {0}
         for group in report["groups"]:
             for part in ("train", "validation", "test"):
@@ -225,7 +225,7 @@ def test_five_folds_hold_out_every_film_once_and_can_train_every_age_group(
     tested = split[0].table.loc[split[0].table["place"] == "test", "patient_id"]
     rest = cohort.table[~cohort.table["patient_id"].isin(tested)]
     assert sorted(held_out) == sorted(rest["filestem"])
-    # the youngest group has 81 films to judge instead of the test set's few
+    # the youngest group has 81 images to judge instead of the test set's few
     assert (AGES.assign(rest["age"]) == 0).sum() == 81
 
 
@@ -271,12 +271,12 @@ def test_the_split_most_used_in_papers_is_accepted(records: Records, cohort: Coh
     everything = make_cohort(records, CohortConfig(exclude_metal=False)).table
     split, report = make_split(everything, config, AGES)
     published = {"train": 14_204, "validation": 4_094, "test": 2_029}
-    assert report["file"]["films"] == report["file"]["films_in_cohort"] == published
-    assert {part: len(split.films(part)) for part in published} == published
+    assert report["file"]["images"] == report["file"]["images_in_cohort"] == published
+    assert {part: len(split.images(part)) for part in published} == published
     _, report = make_split(cohort.table, config, AGES)
-    assert report["file"]["films"] == published
-    assert report["file"]["films_not_in_cohort"] == 708
-    assert sum(report["file"]["films_in_cohort"].values()) == 19_619
+    assert report["file"]["images"] == published
+    assert report["file"]["images_not_in_cohort"] == 708
+    assert sum(report["file"]["images_in_cohort"].values()) == 19_619
     assert set(report["disjoint"]["shared"].values()) == {0}
 
 
@@ -305,12 +305,12 @@ def test_the_records_command_prints_the_known_counts(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not RUIYANGJU.exists(), reason=f"the split is not at {RUIYANGJU}")
 def test_the_split_command_accepts_the_split_most_used_in_papers(tmp_path: Path) -> None:
-    """It names 708 films with metal, which the cohort leaves out; else its parts are whole."""
+    """It names 708 images with metal, which the cohort leaves out; else its parts are whole."""
     result = printed(tmp_path, "split", "--data", ROOT, "--no-images", "--file", RUIYANGJU)
     file, parts = result["report"]["file"], result["report"]["parts"]
-    assert file["films"] == {"train": 14_204, "validation": 4_094, "test": 2_029}
-    assert file["films_in_cohort"] == {name: parts[name]["images"] for name in file["films"]}
-    assert (file["films_not_in_cohort"], file["cohort_not_named"]) == (708, 0)
+    assert file["images"] == {"train": 14_204, "validation": 4_094, "test": 2_029}
+    assert file["images_in_cohort"] == {name: parts[name]["images"] for name in file["images"]}
+    assert (file["images_not_in_cohort"], file["cohort_not_named"]) == (708, 0)
     assert result["patients_in_two_parts"] == 0
     assert set(result["report"]["disjoint"]["shared"].values()) == {0}
     assert sum(result["report"]["disjoint"]["patients"].values()) == 6_030

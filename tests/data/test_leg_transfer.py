@@ -1,4 +1,4 @@
-"""The benchmark on real leg films: what it writes is what the films are, its areas are by fold."""
+"""The benchmark on real leg radiographs: its layout is right, its AUROC is by fold."""
 
 import importlib.util
 from pathlib import Path
@@ -13,7 +13,7 @@ from pedfrac.data.records import read_records
 from pedfrac.models.classifier import build_model
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "leg_transfer.py"
-FILMS = 150
+IMAGES = 150
 
 
 SMALL = ("fracture.model.size=32", "fracture.training.epochs=1")
@@ -27,12 +27,12 @@ def benchmark():
     return module
 
 
-def test_the_layout_holds_the_films_as_they_are_labelled(benchmark, tmp_path):
+def test_the_layout_holds_the_images_as_they_are_labelled(benchmark, tmp_path):
     if not benchmark.DATA.is_dir():
-        pytest.skip(f"the leg films are not at {benchmark.DATA}")
-    benchmark.write_layout(benchmark.DATA, tmp_path, FILMS)
+        pytest.skip(f"the leg images are not at {benchmark.DATA}")
+    benchmark.write_layout(benchmark.DATA, tmp_path, IMAGES)
     records = read_records(DataConfig(root=str(tmp_path)))
-    known = pd.read_csv(benchmark.DATA / "labels.csv").head(FILMS)
+    known = pd.read_csv(benchmark.DATA / "labels.csv").head(IMAGES)
     table = records.table.sort_values("timehash")
     assert table["fracture_visible"].tolist() == known["fractured"].astype(bool).tolist()
     assert table["metal"].tolist() == known["hardware"].astype(bool).tolist()
@@ -40,16 +40,16 @@ def test_the_layout_holds_the_films_as_they_are_labelled(benchmark, tmp_path):
     for image, name in zip(table["image"], known["filename"], strict=True):
         original = (benchmark.DATA / "images" / name).read_bytes()
         assert (tmp_path / image).read_bytes() == original
-    # These films have no boxes. Nothing else may be wrong with them.
+    # These images have no boxes. Nothing else may be wrong with them.
     assert set(records.issues["kind"]) == {"no-fracture-boxes", "no-metal-boxes"}
 
 
-def test_a_network_is_trained_and_scores_only_the_films_that_its_fold_holds_out(
+def test_a_network_is_trained_and_scores_only_the_images_that_its_fold_holds_out(
     benchmark, tmp_path
 ):
     if not benchmark.DATA.is_dir():
-        pytest.skip(f"the leg films are not at {benchmark.DATA}")
-    benchmark.write_layout(benchmark.DATA, tmp_path / "data", FILMS)
+        pytest.skip(f"the leg images are not at {benchmark.DATA}")
+    benchmark.write_layout(benchmark.DATA, tmp_path / "data", IMAGES)
     folders = (f"data.root={tmp_path / 'data'}", f"artifacts={tmp_path / 'artifacts'}")
     settings = [*benchmark.SETTINGS, *folders, *SMALL]
     jobs = benchmark.make_jobs(settings, {benchmark.RANDOM: "none"}, folds=3, seeds=1)
@@ -74,25 +74,25 @@ def test_the_package_weights_are_a_start_that_the_pipeline_takes(benchmark, tmp_
     assert loaded["bn1.running_var"].std() > 0 == fresh["bn1.running_var"].std()
 
 
-def test_films_are_ranked_within_their_fold_and_differences_are_paired(benchmark):
+def test_images_are_ranked_within_their_fold_and_differences_are_paired(benchmark):
     rng = np.random.default_rng(0)
     truth = rng.random(400) < 0.3
-    films = pd.DataFrame({"filestem": [f"film{k:03d}" for k in range(400)]}).assign(
+    images = pd.DataFrame({"filestem": [f"image{k:03d}" for k in range(400)]}).assign(
         patient_id=np.arange(400) // 2, fold=np.arange(400) // 100, fracture_visible=truth
     )
     good = truth + rng.normal(size=400)
     # A scale of its own for each fold must not matter.
     scores = pd.concat(
-        films[["filestem"]].assign(network=name, seed=0, score=values)
-        for name, values in {"plain": good, "scaled": good + 10 * films["fold"], "none": 0}.items()
+        images[["filestem"]].assign(network=name, seed=0, score=values)
+        for name, values in {"plain": good, "scaled": good + 10 * images["fold"], "none": 0}.items()
     )
-    figures = benchmark.HeldOutFigures(films, scores, resamples=200)
-    plain = figures.area("plain")
-    assert figures.area("scaled") == plain
-    assert figures.area("none")["value"] == 0.5
-    none = figures.difference("plain", "scaled")
+    metrics = benchmark.HeldOutFigures(images, scores, resamples=200)
+    plain = metrics.area("plain")
+    assert metrics.area("scaled") == plain
+    assert metrics.area("none")["value"] == 0.5
+    none = metrics.difference("plain", "scaled")
     assert none["value"] == 0
     assert none["low"] <= 0 <= none["high"]
-    gain = figures.difference("plain", "none")
+    gain = metrics.difference("plain", "none")
     assert gain["value"] == pytest.approx(plain["value"] - 0.5)
     assert 0 < gain["low"] < gain["value"] < gain["high"]

@@ -1,4 +1,4 @@
-"""The comparison with peers: all are given the same films, and the areas are paired by fold."""
+"""The comparison with peers: all are given the same images, and the areas are paired by fold."""
 
 import sys
 from pathlib import Path
@@ -32,8 +32,8 @@ def layout(tmp_path_factory):
     return root
 
 
-def test_peers_get_the_films_of_the_split_with_their_upper_eight_bits(layout, tmp_path):
-    from films import PARTS, cut
+def test_peers_get_the_images_of_the_split_with_their_upper_eight_bits(layout, tmp_path):
+    from images import PARTS, cut
 
     folders = cut(layout, tmp_path, train=16, rest=6)
     table = read_records(DataConfig(root=str(layout))).table.set_index("filestem")
@@ -41,24 +41,24 @@ def test_peers_get_the_films_of_the_split_with_their_upper_eight_bits(layout, tm
     assert (split["split"] == "train").sum() == 16
     patients = split["filestem"].map(table["patient_id"]).groupby(split["split"]).agg(set)
     assert not set.intersection(*patients)
-    for film in split.itertuples():
-        (image,) = (folders.images / PARTS[film.split]).glob(f"*/{film.filestem}.png")
-        fractured = bool(table.loc[film.filestem, "fracture_visible"])
-        assert image.parent.name == ("fractured" if fractured else "normal")
+    for image in split.itertuples():
+        (path,) = (folders.images / PARTS[image.split]).glob(f"*/{image.filestem}.png")
+        fractured = bool(table.loc[image.filestem, "fracture_visible"])
+        assert path.parent.name == ("fractured" if fractured else "normal")
         published = cv2.imread(
-            str(layout / table.loc[film.filestem, "image"]), cv2.IMREAD_UNCHANGED
+            str(layout / table.loc[image.filestem, "image"]), cv2.IMREAD_UNCHANGED
         )
-        given = cv2.imread(str(image), cv2.IMREAD_UNCHANGED)
+        given = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         assert published.dtype == np.uint16 and np.array_equal(given, published >> 8)
 
 
-def test_a_padded_film_lies_whole_in_the_middle_of_a_black_square():
-    from films import _padded
+def test_a_padded_image_lies_whole_in_the_middle_of_a_black_square():
+    from images import _padded
 
-    film = np.arange(1, 36, dtype=np.uint8).reshape(7, 5)
-    square = _padded(film)
+    image = np.arange(1, 36, dtype=np.uint8).reshape(7, 5)
+    square = _padded(image)
     assert square.shape == (7, 7)
-    assert np.array_equal(square[:, 1:6], film) and square.sum() == film.sum()
+    assert np.array_equal(square[:, 1:6], image) and square.sum() == image.sum()
 
 
 def test_an_entry_is_a_system_with_options_and_no_other():
@@ -84,19 +84,19 @@ def test_differences_are_ours_minus_the_peers_on_folds_that_all_have():
 
     random = np.random.default_rng(0)
     truth = random.random(300) < 0.3
-    films = pd.DataFrame({"filestem": [f"film{k:03d}" for k in range(300)]}).assign(
+    images = pd.DataFrame({"filestem": [f"image{k:03d}" for k in range(300)]}).assign(
         patient_id=np.arange(300) // 2, fold=np.arange(300) // 100, fracture_visible=truth
     )
-    ours = films[["filestem", "fold"]].assign(network="pedfrac", score=truth.astype(float))
-    chance = films[["filestem", "fold"]].assign(network="timm", score=0.5)
+    ours = images[["filestem", "fold"]].assign(network="pedfrac", score=truth.astype(float))
+    chance = images[["filestem", "fold"]].assign(network="timm", score=0.5)
     scores = pd.concat([ours, chance[chance["fold"] < 2]])
     runs = pd.DataFrame(
         [("pedfrac", fold, 5, 60.0) for fold in range(3)]
         + [("timm", fold, 4, 58.0) for fold in range(2)],
         columns=["entry", "fold", "epochs", "seconds"],
     )
-    table = area_table(films, scores, runs, resamples=100)
-    assert "200 held-out films of 100 patients" in table and "2 folds" in table
+    table = area_table(images, scores, runs, resamples=100)
+    assert "200 held-out images of 100 patients" in table and "2 folds" in table
     ours, timm = (row.split(" | ") for row in table.splitlines()[-2:])
     assert ours[3].startswith("1.00") and ours[4] == "1.00, 1.00"
     assert timm[3].startswith("0.50") and timm[5].startswith("0.50")

@@ -29,19 +29,19 @@ def table() -> pd.DataFrame:
     return pd.read_csv(ROOT / "dataset.csv", encoding="utf-8-sig")
 
 
-def oracle(films: pd.DataFrame) -> dict[str, int]:
+def oracle(images: pd.DataFrame) -> dict[str, int]:
     """Count the leak from filestem, patient_id and part."""
-    members = {part: set(rows["patient_id"]) for part, rows in films.groupby("part")}
+    members = {part: set(rows["patient_id"]) for part, rows in images.groupby("part")}
     learnt = members["train"] | members["validation"]
     pairs = (("train", "validation"), ("train", "test"), ("validation", "test"))
-    test = films[films["part"] == "test"]
+    test = images[images["part"] == "test"]
     return {
-        "patients": films["patient_id"].nunique(),
+        "patients": images["patient_id"].nunique(),
         "shared_patients": len(set().union(*(members[a] & members[b] for a, b in pairs))),
         "test_patients": len(members["test"]),
         "leaking_patients": len(members["test"] & learnt),
-        "leaking_films": int(test["patient_id"].isin(learnt).sum()),
-        "repeated_films": 0,
+        "leaking_images": int(test["patient_id"].isin(learnt).sum()),
+        "repeated_images": 0,
     }
 
 
@@ -54,16 +54,16 @@ def test_a_split_by_image_leaks_and_is_freed_of_it(table: pd.DataFrame, tmp_path
     part = np.select([drawn < 0.7, drawn < 0.9], ["train", "valid"], "test")
     table.assign(split=part)[["filestem", "split"]].to_csv(tmp_path / "split.csv", index=False)
     leakage = convert_split(tmp_path / "split.csv", tmp_path / "made" / "clean.csv")
-    films = table.assign(part=[FILE_PARTS[name] for name in part])
-    assert counts(leakage) == oracle(films)
-    # most test films have their patient elsewhere: such a split measures memory
-    assert leakage.leaking_films / leakage.given["test"] > 0.8
+    images = table.assign(part=[FILE_PARTS[name] for name in part])
+    assert counts(leakage) == oracle(images)
+    # most test images have their patient elsewhere: such a split measures memory
+    assert leakage.leaking_images / leakage.given["test"] > 0.8
     kept = read_split_file(tmp_path / "made" / "clean.csv")
     Split(kept.merge(table[["filestem", "patient_id"]], on="filestem", validate="1:1"))
-    test = films.loc[films["part"] == "test"]
+    test = images.loc[images["part"] == "test"]
     assert set(kept.loc[kept["part"] == "test", "filestem"]) == set(test["filestem"])
-    # of the others exactly the films of test patients, and of train those of validation patients
-    untested = films[~films["patient_id"].isin(test["patient_id"])]
+    # of the others exactly the images of test patients, and of train those of validation patients
+    untested = images[~images["patient_id"].isin(test["patient_id"])]
     validating = untested.loc[untested["part"] == "validation"]
     training = untested[~untested["patient_id"].isin(validating["patient_id"])]
     assert leakage.kept == {
@@ -76,14 +76,14 @@ def test_the_split_of_ruiyangju_shares_no_patient(table: pd.DataFrame) -> None:
     split = read_published_split(RUIYANGJU)
     kept, leakage = free_of_leakage(split)
     assert counts(leakage) == oracle(split.merge(table[["filestem", "patient_id"]], on="filestem"))
-    assert (leakage.shared_patients, leakage.leaking_films) == (0, 0)
+    assert (leakage.shared_patients, leakage.leaking_images) == (0, 0)
     assert kept.equals(split)
     assert find_protocol("ruiyangju").parts == leakage.given
 
 
 @pytest.mark.skipif(not RUIYANGJU.exists(), reason=f"the published split is not at {RUIYANGJU}")
-def test_the_figures_of_ruiyangju_are_of_validation_films() -> None:
-    """The published table counts 3,740 fracture boxes of 9,613: those of the validation films."""
+def test_the_metrics_of_ruiyangju_are_of_validation_images() -> None:
+    """The published table counts 3,740 fracture boxes of 9,613: those of the validation images."""
     boxes = pd.read_csv(ROOT / "boxes_all.csv")
     kinds = boxes["labels"].map(ast.literal_eval)
     counted = pd.DataFrame(

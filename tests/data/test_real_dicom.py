@@ -12,12 +12,12 @@ from small_bundles import write_small_bundle
 
 from pedfrac.bundle.bundle import Bundle
 from pedfrac.imaging.dicom import read_radiograph
-from pedfrac.serving.images import find_films
+from pedfrac.serving.images import find_images
 from pedfrac.serving.prediction import predict
 
-FILMS = Path(__file__).parents[2].parent / "shared" / "data" / "grazpedwri" / "images"
+IMAGES = Path(__file__).parents[2].parent / "shared" / "data" / "grazpedwri" / "images"
 
-pytestmark = pytest.mark.skipif(not FILMS.is_dir(), reason=f"the real films are not at {FILMS}")
+pytestmark = pytest.mark.skipif(not IMAGES.is_dir(), reason=f"the real images are not at {IMAGES}")
 
 WRAPPINGS = {
     "monochrome2": (ExplicitVRLittleEndian, False),
@@ -30,7 +30,7 @@ WRAPPINGS = {
 
 @pytest.fixture(scope="module")
 def pngs():
-    return sorted(FILMS.glob("*.png"))
+    return sorted(IMAGES.glob("*.png"))
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +40,11 @@ def bundle(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scores(bundle, pngs):
-    return predict(bundle, find_films(pngs, {png.stem: 10.0 for png in pngs}))
+    return predict(bundle, find_images(pngs, {png.stem: 10.0 for png in pngs}))
 
 
 @pytest.mark.parametrize("wrapping", WRAPPINGS)
-def test_wrapped_films_have_the_scores_of_the_pngs(wrapping, bundle, pngs, scores, tmp_path):
+def test_wrapped_images_have_the_scores_of_the_pngs(wrapping, bundle, pngs, scores, tmp_path):
     syntax, inverted = WRAPPINGS[wrapping]
     for png in pngs:
         pixels = cv2.imread(str(png), cv2.IMREAD_UNCHANGED)
@@ -53,7 +53,7 @@ def test_wrapped_films_have_the_scores_of_the_pngs(wrapping, bundle, pngs, score
         path = tmp_path / f"{png.stem}.dcm"
         write_dicom(path, stored, syntax, PhotometricInterpretation=photometric)
         assert np.array_equal(read_radiograph(path).pixels, pixels)
-    found = predict(bundle, find_films([tmp_path]))
+    found = predict(bundle, find_images([tmp_path]))
     assert len(found) == 14
     told = ["probability", "threshold", "call", "age", "age_group_used", "routed_by", "network"]
     pd.testing.assert_frame_equal(found[told], scores[told], check_exact=True)

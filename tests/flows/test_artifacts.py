@@ -18,7 +18,7 @@ def root(request, tmp_path):
 def made(root):
     """A pack and a report made from it."""
     store = ArtifactStore(root)
-    pack = store.produce("pack", lambda folder: (folder / "f").write_text("films"))
+    pack = store.produce("pack", lambda folder: (folder / "f").write_text("images"))
     write = lambda folder: (folder / "report.html").write_text("page")  # noqa: E731
     return pack, store.produce("report", write, config={"n": 1}, parents={"pack": pack})
 
@@ -49,9 +49,9 @@ def test_verify_reads_what_is_kept_and_not_what_is_cached(root, made, s3_server,
     assert json.loads(run(root, "verify", "--json")) == {"verified": 2, "broken": {}}
     if root.startswith("s3://"):
         name = f"some/prefix/{pack.key}/{pack.manifest.place}/f"
-        s3_server.client.put_object(Bucket=bucket, Key=name, Body=b"FILMS")
+        s3_server.client.put_object(Bucket=bucket, Key=name, Body=b"IMAGES")
     else:
-        pack.file("f").write_text("FILMS")
+        pack.file("f").write_text("IMAGES")
     found = json.loads(run(root, "verify", "--json", fails=True))
     assert found == {"verified": 1, "broken": {pack.key: ["f"]}}
     run(root, "verify", "report")

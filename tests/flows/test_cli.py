@@ -17,13 +17,13 @@ from flows.cli.app import app
 from flows.infrastructure.log import is_news
 from pedfrac.errors import PedfracError
 
-CONFIGURED = (
+CONMETRICD = (
     *("records", "split", "pack", "train-age", "train-fracture"),
     *("evaluate", "explain", "retrain", "reproduce"),
 )
 
 
-@pytest.mark.parametrize("command", CONFIGURED)
+@pytest.mark.parametrize("command", CONMETRICD)
 def test_each_command_takes_the_options_of_a_configuration(command):
     shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
     assert shown.exit_code == 0

@@ -48,7 +48,7 @@ def test_a_child_that_is_killed_is_named_and_the_others_are_kept(ended):
 
 
 def test_an_error_of_a_child_is_raised_with_its_reason(ended):
-    assert ended["children"]["fails"] == "no films"
+    assert ended["children"]["fails"] == "no images"
 
 
 def test_each_child_has_a_process_and_its_share_of_the_threads(folder, ended):

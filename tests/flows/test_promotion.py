@@ -66,7 +66,7 @@ def test_a_person_decides_by_commands(versions):
 def test_what_the_gate_refuses_fails_the_command_even_if_approved(versions):
     versions.add(skill=0.6)
     said = run(versions, "promote", "--approve", *WHO, fails=True)
-    assert "Specificity floor (all test films): failed" in said
+    assert "Specificity floor (all test images): failed" in said
     assert [one["event"] for one in run(versions, "promotions")["records"]] == ["refusal"]
 
 
@@ -90,7 +90,7 @@ def test_the_flow_ends_in_a_state_that_says_what_became_of_the_version(versions)
     worse = versions.add(skill=0.6, epochs=4)
     state = promote(automatic, worse, return_state=True)
     assert (state.type.value, state.name) == ("FAILED", "Refused by the gate")
-    assert "AUROC not worse (all common films): failed" in state.message
+    assert "AUROC not worse (all common images): failed" in state.message
     assert run(versions, "promotions")["records"][0]["automatic"] is True
 
 

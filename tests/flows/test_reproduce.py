@@ -33,7 +33,7 @@ def run(*arguments):
     return CliRunner().invoke(app, ["reproduce", *arguments], env={"COLUMNS": "160"})
 
 
-def test_all_protocols_and_figures_are_listed(folder):
+def test_all_protocols_and_metrics_are_listed(folder):
     shown = run("--list")
     assert shown.exit_code == 0
     told = json.loads(run("--list", "--json").stdout)

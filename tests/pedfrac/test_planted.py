@@ -22,7 +22,7 @@ CONFIG = EvaluationConfig(resamples=200, threshold="sensitivity")
 
 @dataclass(frozen=True)
 class World:
-    """What is true of the films: distances are of fractured from normal ones in deviations."""
+    """What is true of the images: distances are of fractured from normal ones in deviations."""
 
     specialists: tuple[float, ...] = (2.5,) * GROUPS
     generalist: float = 2.5
@@ -32,7 +32,7 @@ class World:
     wrong_route: float = 0.0
     same_noise: bool = False  # all networks see the same
 
-    def films(self, count, seed):
+    def images(self, count, seed):
         random = np.random.default_rng(seed)
         patient = random.integers(0, count // 2, count)
         truth = random.random(count) < self.prevalence
@@ -88,8 +88,8 @@ def area(distance):
 
 
 def found_in(world, seed=1, count=3000):
-    """Choose, fit and judge as a retraining does; return the choices and the figures."""
-    validation, test, training = (world.films(count, seed + step) for step in range(3))
+    """Choose, fit and judge as a retraining does; return the choices and the metrics."""
+    validation, test, training = (world.images(count, seed + step) for step in range(3))
     chosen = select_networks(validation, GROUPS, CONFIG)
     scorers = fit_scorers(validation, [one["choice"] for one in chosen], CONFIG)
     return chosen, evaluate(scored(test, scorers), training, AGES, scorers, CONFIG)
@@ -99,12 +99,12 @@ def holds(interval, truth, slack=0.0):
     return interval["low"] - slack <= truth <= interval["high"] + slack
 
 
-def differing(figures):
+def differing(metrics):
     return {
         (row["name"], name)
-        for row in figures["subgroups"]["subgroups"]
-        for name, figure in row["figures"].items()
-        if figure["differs"]
+        for row in metrics["subgroups"]["subgroups"]
+        for name, metric in row["metrics"].items()
+        if metric["differs"]
     }
 
 
@@ -127,21 +127,21 @@ def planted():
 
 
 def test_nothing_is_found_where_nothing_is(nothing):
-    chosen, figures = nothing
-    assert differing(figures) == set()
-    whole = figures["groups"][0]
+    chosen, metrics = nothing
+    assert differing(metrics) == set()
+    whole = metrics["groups"][0]
     assert holds(whole["models"]["bundle"]["auroc"], area(2.5))
-    for row in figures["groups"][1:]:
-        # of films scored alike, even calibration, which is rising, changes no area
+    for row in metrics["groups"][1:]:
+        # of images scored alike, even calibration, which is rising, changes no area
         assert row["differences"]["bundle less generalist"]["auroc"]["value"] == pytest.approx(0)
-    after = figures["calibration"]["groups"][0]["after"]
+    after = metrics["calibration"]["groups"][0]["after"]
     assert holds(after["slope"], 1)
     assert holds(after["intercept"], 0)
     assert after["ece"]["low"] < 0.005
-    assert figures["routing"]["errors"]["all"]["films"] == 0
-    assert figures["routing"]["doubtful_films"] == 0
+    assert metrics["routing"]["errors"]["all"]["images"] == 0
+    assert metrics["routing"]["doubtful_images"] == 0
     for name in ("sensitivity", "specificity", "auroc"):
-        assert figures["routing"]["routes"]["predicted age"]["change"][name]["value"] == 0
+        assert metrics["routing"]["routes"]["predicted age"]["change"][name]["value"] == 0
     # of networks that see the same, none is said to be better or worse
     assert all(one["gain"]["value"] == 0 for one in chosen)
     baseline = whole["baselines"]["age, sex, projection, side"]
@@ -150,8 +150,8 @@ def test_nothing_is_found_where_nothing_is(nothing):
 
 
 def test_prevalence_and_area_are_found(planted):
-    _, figures = planted
-    rows = figures["groups"]
+    _, metrics = planted
+    rows = metrics["groups"]
     assert rows[0]["fractured"] / rows[0]["images"] == pytest.approx(0.65, abs=0.03)
     truths = [area(2.8), area(2.8), area(2.0), area(2.8)]
     for row, truth in zip(rows[1:], truths, strict=True):
@@ -160,7 +160,7 @@ def test_prevalence_and_area_are_found(planted):
 
 
 def test_the_worse_specialist_is_not_taken(planted):
-    chosen, figures = planted
+    chosen, metrics = planted
     assert [one["choice"] for one in chosen] == [
         "specialist",
         "specialist",
@@ -168,58 +168,58 @@ def test_the_worse_specialist_is_not_taken(planted):
         "specialist",
     ]
     assert "shown to be worse" in chosen[2]["why"]
-    own = figures["groups"][3]["differences"]["specialist less generalist"]["auroc"]
+    own = metrics["groups"][3]["differences"]["specialist less generalist"]["auroc"]
     assert own["high"] < 0
     assert holds(own, area(0.8) - area(2.0))
-    assert figures["groups"][1]["differences"]["specialist less generalist"]["auroc"]["low"] > 0
+    assert metrics["groups"][1]["differences"]["specialist less generalist"]["auroc"]["low"] > 0
 
 
 def test_miscalibration_is_found_and_mended(planted):
-    _, figures = planted
-    for row in (figures["calibration"]["groups"][group] for group in (1, 2, 4)):
+    _, metrics = planted
+    for row in (metrics["calibration"]["groups"][group] for group in (1, 2, 4)):
         assert holds(row["before"]["slope"], 1 / 2.5, slack=0.01)
         assert holds(row["after"]["slope"], 1, slack=0.02)
-    whole = figures["calibration"]["groups"][0]
+    whole = metrics["calibration"]["groups"][0]
     assert whole["change"]["brier"]["high"] < 0
     assert whole["before"]["ece"]["low"] > 0.01
     assert whole["after"]["ece"]["value"] < whole["before"]["ece"]["value"] / 2
 
 
 def test_sensitivity_is_what_was_aimed_at(planted):
-    _, figures = planted
-    for level in (figures["groups"], figures["studies"]["groups"]):
+    _, metrics = planted
+    for level in (metrics["groups"], metrics["studies"]["groups"]):
         assert level[0]["models"]["bundle"]["sensitivity"]["value"] == pytest.approx(0.95, abs=0.02)
 
 
-def test_studies_are_more_often_fractured_than_films(planted):
-    films, studies = (part["groups"][0] for part in (planted[1], planted[1]["studies"]))
-    share = [row["fractured"] / row["images"] for row in (films, studies)]
-    assert studies["images"] < films["images"]
+def test_studies_are_more_often_fractured_than_images(planted):
+    images, studies = (part["groups"][0] for part in (planted[1], planted[1]["studies"]))
+    share = [row["fractured"] / row["images"] for row in (images, studies)]
+    assert studies["images"] < images["images"]
     assert share[1] > share[0]
-    assert studies["patients"] == films["patients"]
+    assert studies["patients"] == images["patients"]
 
 
 def test_the_error_of_the_router_is_found_with_its_cost(planted):
     routing = planted[1]["routing"]
     assert holds(routing["errors"]["all"]["share"], 0.2, slack=0.005)
-    assert routing["errors"]["far"]["films"] == 0
-    # A fifth of the films are scored by others' networks, but none of these is blind: it costs
-    # little, and the classifier's figures say as much as the routes'.
+    assert routing["errors"]["far"]["images"] == 0
+    # A fifth of the images are scored by others' networks, but none of these is blind: it costs
+    # little, and the classifier's metrics say as much as the routes'.
     assert planted[1]["age"]["accuracy"]["value"] == pytest.approx(
         1 - routing["errors"]["all"]["share"]["value"]
     )
     assert routing["routes"]["predicted age"]["change"]["auroc"]["high"] < 0
-    assert routing["doubtful_films"] == routing["errors"]["all"]["films"]
+    assert routing["doubtful_images"] == routing["errors"]["all"]["images"]
 
 
 def test_a_subgroup_in_which_the_models_fail_is_found_and_no_other():
-    figures = found_in(World(cast_distance=0.5, same_noise=True), seed=11)[1]
-    found = differing(figures)
+    metrics = found_in(World(cast_distance=0.5, same_noise=True), seed=11)[1]
+    found = differing(metrics)
     assert {("cast", "auroc"), ("no cast", "auroc"), ("cast", "sensitivity")} <= found
     # thresholds, each set for an age group, let age groups truly differ in specificity
-    kinds = {row["name"]: row["attribute"] for row in figures["subgroups"]["subgroups"]}
+    kinds = {row["name"]: row["attribute"] for row in metrics["subgroups"]["subgroups"]}
     assert {kinds[name] for name, _ in found} <= {"cast", "age and sex"}
-    rows = {row["name"]: row["models"]["bundle"] for row in figures["subsets"]}
+    rows = {row["name"]: row["models"]["bundle"] for row in metrics["subsets"]}
     assert rows["cast"]["auroc"]["high"] < rows["no cast"]["auroc"]["low"]
 
 
@@ -229,25 +229,25 @@ def test_a_subgroup_in_which_the_models_fail_is_found_and_no_other():
 )
 def test_perfect_constant_and_random_networks(said, truth):
     world = World()
-    parts = [world.films(400, seed) for seed in range(3)]
+    parts = [world.images(400, seed) for seed in range(3)]
     random = np.random.default_rng(5)
-    for films in parts:
+    for images in parts:
         values = {
-            "truth": films["fracture_visible"].to_numpy(dtype=float),
-            "nothing": np.full(len(films), 0.6),
-            "noise": random.random(len(films)),
+            "truth": images["fracture_visible"].to_numpy(dtype=float),
+            "nothing": np.full(len(images), 0.6),
+            "noise": random.random(len(images)),
         }[said]
-        for name in films.filter(regex="^network_").columns:
-            films[name] = values
+        for name in images.filter(regex="^network_").columns:
+            images[name] = values
     chosen = select_networks(parts[0], GROUPS, CONFIG)
     scorers = fit_scorers(parts[0], [one["choice"] for one in chosen], CONFIG)
-    figures = evaluate(scored(parts[1], scorers), parts[2], AGES, scorers, CONFIG)
-    found = figures["groups"][0]["models"]["bundle"]["auroc"]
+    metrics = evaluate(scored(parts[1], scorers), parts[2], AGES, scorers, CONFIG)
+    found = metrics["groups"][0]["models"]["bundle"]["auroc"]
     assert holds(found, truth) or said != "noise"
     assert found["value"] == pytest.approx(truth, abs=0.1)
     if said == "truth":
         assert found["low"] > 0.96
-        assert differing(figures) == set()
+        assert differing(metrics) == set()
     if said == "nothing":
-        slope = figures["calibration"]["groups"][1]["after"]["slope"]
-        assert (slope["value"], slope["reason"]) == (None, "all films have the same probability")
+        slope = metrics["calibration"]["groups"][1]["after"]["slope"]
+        assert (slope["value"], slope["reason"]) == (None, "all images have the same probability")

@@ -1,7 +1,7 @@
 """A planted shortcut, learnt where side markers stay and out of reach where they are removed.
 
-On these phantoms the marker's style tells the label, as a department's habit may in real films.
-The same training runs with and without removal; then films without the shortcut are scored.
+On these phantoms the marker's style tells the label, as a department's habit may in real images.
+The same training runs with and without removal; then images without the shortcut are scored.
 """
 
 from pathlib import Path
@@ -17,14 +17,14 @@ from pedfrac.config.evaluation import EvaluationConfig
 from pedfrac.config.phantoms import PhantomConfig
 from pedfrac.config.retrain import RetrainConfig
 from pedfrac.data.cohort import load_cohort
-from pedfrac.evaluation.shortcuts import shortcut_figures
+from pedfrac.evaluation.shortcuts import shortcut_metrics
 from pedfrac.models.classifier import build_model
-from pedfrac.models.inputs import to_films
+from pedfrac.models.inputs import to_images
 from pedfrac.packs.pack import TEXT, Pack
 from pedfrac.phantoms.dataset import write_phantoms
-from pedfrac.statistics.classification import classification_figures
+from pedfrac.statistics.classification import classification_metrics
 from pedfrac.training.checkpoint import MODEL, load_weights
-from pedfrac.training.dataset import FilmSet
+from pedfrac.training.dataset import ImageSet
 from pedfrac.training.inference import predict_probabilities
 
 STILL = dict.fromkeys(
@@ -44,11 +44,11 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with films that hold the shortcut, others that do not, and a split of the first."""
+    """A folder with images that hold the shortcut, others that do not, and a split of the first."""
     root = tmp_path_factory.mktemp("shortcut")
-    for name, films, seed in (("shortcut", 480, 2), ("plain", 160, 102)):
+    for name, images, seed in (("shortcut", 480, 2), ("plain", 160, 102)):
         config = PhantomConfig(
-            images=films, seed=seed, scale=0.2, shortcut=name == "shortcut", workers=2
+            images=images, seed=seed, scale=0.2, shortcut=name == "shortcut", workers=2
         )
         write_phantoms(root / name, config)
     table = pd.read_csv(root / "shortcut/dataset.csv", encoding="utf-8-sig")
@@ -57,7 +57,7 @@ def folder(tmp_path_factory):
     return root
 
 
-def configuration(folder: Path, films: str, markers: str) -> RetrainConfig:
+def configuration(folder: Path, images: str, markers: str) -> RetrainConfig:
     """Return a small training; casts, which tell of a fracture too, are left out."""
     model = {
         "backbone": "resnet10t",
@@ -76,7 +76,7 @@ def configuration(folder: Path, films: str, markers: str) -> RetrainConfig:
     }
     return RetrainConfig.model_validate(
         {
-            "data": {"root": str(folder / films)},
+            "data": {"root": str(folder / images)},
             "artifacts": str(folder / "artifacts"),
             "cohort": {"exclude_cast": True},
             "split": {"file": str(folder / "split.csv")},
@@ -91,7 +91,7 @@ def train(config: RetrainConfig) -> str:
     """Take the steps up to a generalist; return its key."""
     records = pipeline.read_records(config)
     cohort = pipeline.select_cohort(config, records)
-    pack = pipeline.pack_films(config, records, config.fracture.model)
+    pack = pipeline.pack_images(config, records, config.fracture.model)
     split = pipeline.split_patients(config, cohort)
     prepared = pipeline.Prepared(
         records=records, cohort=cohort, split=split, fracture_pack=pack, age_pack=pack
@@ -100,29 +100,29 @@ def train(config: RetrainConfig) -> str:
 
 
 def auroc_of(config: RetrainConfig, model: str) -> float:
-    """Return the AUROC of a trained model on all films of a data set."""
+    """Return the AUROC of a trained model on all images of a data set."""
     store = pipeline.store_of(config)
     records = pipeline.read_records(config)
-    films = load_cohort(store.get(pipeline.select_cohort(config, records)).path).table
-    pack = Pack.open(store.get(pipeline.pack_films(config, records, config.fracture.model)).path)
-    labels = films["fracture_visible"].to_numpy().astype("int64")
-    stems = films["filestem"].tolist()
-    whole = FilmSet(
-        "films", pack.images, pack.rows(stems), labels, stems, films["patient_id"].to_numpy()
+    images = load_cohort(store.get(pipeline.select_cohort(config, records)).path).table
+    pack = Pack.open(store.get(pipeline.pack_images(config, records, config.fracture.model)).path)
+    labels = images["fracture_visible"].to_numpy().astype("int64")
+    stems = images["filestem"].tolist()
+    whole = ImageSet(
+        "images", pack.images, pack.rows(stems), labels, stems, images["patient_id"].to_numpy()
     )
     network = build_model(config.fracture.model, len(FRACTURE_CLASSES), load_weights=False)
     load_weights(network, store.get(model).file(MODEL))
     probabilities = predict_probabilities(network, whole, device=CPU)
-    figure = classification_figures(labels, probabilities)["auroc"]
-    assert figure is not None
-    return figure
+    metric = classification_metrics(labels, probabilities)["auroc"]
+    assert metric is not None
+    return metric
 
 
-def figures(folder: Path, markers: str) -> tuple[float, float]:
-    """Return the AUROC on validation films with the shortcut, and on films without it."""
+def metrics(folder: Path, markers: str) -> tuple[float, float]:
+    """Return the AUROC on validation images with the shortcut, and on images without it."""
     config = configuration(folder, "shortcut", markers)
     model = train(config)
-    validation = pipeline.store_of(config).get(model).read_json("summary.json")["figure"]
+    validation = pipeline.store_of(config).get(model).read_json("summary.json")["metric"]
     return validation, auroc_of(configuration(folder, "plain", markers), model)
 
 
@@ -131,20 +131,20 @@ def figures(folder: Path, markers: str) -> tuple[float, float]:
 
 
 def test_markers_left_in_are_learnt_and_fail_where_they_do_not_tell(folder):
-    validation, elsewhere = figures(folder, "off")
+    validation, elsewhere = metrics(folder, "off")
     assert validation > 0.85
     assert elsewhere < 0.7
     assert validation - elsewhere > 0.25
 
 
-def test_without_markers_films_with_the_shortcut_are_no_easier(folder):
-    validation, elsewhere = figures(folder, "fill")
+def test_without_markers_images_with_the_shortcut_are_no_easier(folder):
+    validation, elsewhere = metrics(folder, "fill")
     assert validation < 0.78
     assert abs(validation - elsewhere) < 0.2
 
 
 def check(folder: Path, markers: str):
-    """Return the shortcut figures of the trained model on its validation films."""
+    """Return the shortcut metrics of the trained model on its validation images."""
     config = configuration(folder, "shortcut", markers)
     store = pipeline.store_of(config)
     network = build_model(config.fracture.model, len(FRACTURE_CLASSES), load_weights=False)
@@ -152,20 +152,20 @@ def check(folder: Path, markers: str):
     network.eval()
     records = pipeline.read_records(config)
     cohort = load_cohort(store.get(pipeline.select_cohort(config, records)).path).table
-    films = cohort[cohort["patient_id"] % 4 == 0]
-    pack = Pack.open(store.get(pipeline.pack_films(config, records, config.fracture.model)).path)
-    rows = pack.rows(films["filestem"].tolist())
+    images = cohort[cohort["patient_id"] % 4 == 0]
+    pack = Pack.open(store.get(pipeline.pack_images(config, records, config.fracture.model)).path)
+    rows = pack.rows(images["filestem"].tolist())
 
     @torch.inference_mode()
     def score(some):
-        return network(to_films(some, CPU)).softmax(dim=1)[:, 1].double().numpy()
+        return network(to_images(some, CPU)).softmax(dim=1)[:, 1].double().numpy()
 
-    return shortcut_figures(
+    return shortcut_metrics(
         score,
         pack.images[rows],
         [pack.boxes_of(row, TEXT) for row in rows],
-        films["fracture_visible"].to_numpy(bool),
-        films["patient_id"].to_numpy(),
+        images["fracture_visible"].to_numpy(bool),
+        images["patient_id"].to_numpy(),
         EvaluationConfig(),
     )
 

@@ -56,14 +56,14 @@ def one_thread():
 
 
 def learn(folder, lesion):
-    """Run all steps up to the test figures; return what was selected for each group, and these."""
+    """Run all steps up to the test metrics; return what was selected for each group, and these."""
     write_phantoms(folder / "data", PhantomConfig(images=400, scale=0.1, lesion=lesion, workers=1))
     config = RetrainConfig.model_validate(
         SETTINGS | {"data": {"root": str(folder / "data")}, "artifacts": str(folder / "artifacts")}
     )
     records = pipeline.read_records(config)
     cohort = pipeline.select_cohort(config, records)
-    pack = pipeline.pack_films(config, records, config.fracture.model)
+    pack = pipeline.pack_images(config, records, config.fracture.model)
     split = pipeline.split_patients(config, cohort)
     prepared = pipeline.Prepared(
         records=records, cohort=cohort, split=split, fracture_pack=pack, age_pack=pack
@@ -81,15 +81,15 @@ def learn(folder, lesion):
     evaluation = pipeline.evaluate_bundle(config, prepared, bundle)
     store = pipeline.store_of(config)
     selected = store.get(bundle).read_json("bundle.json")["selection"]
-    return selected, store.get(evaluation).read_json("figures.json")["groups"]
+    return selected, store.get(evaluation).read_json("metrics.json")["groups"]
 
 
 def areas(groups, model):
-    """Return the AUROC of a model on the test films of each age group."""
+    """Return the AUROC of a model on the test images of each age group."""
     return [group["models"][model]["auroc"]["value"] for group in groups[1:]]
 
 
-# Over four seeds of data, on validation films, turned round: gains of .22 to .61, the specialists'
+# Over four seeds of data, on validation images, turned round: gains of .22 to .61, the specialists'
 # AUROC .96 to 1.00, the generalist's mean of both groups .54 to .58; shared: all .99 to 1.00.
 
 

@@ -19,7 +19,7 @@ TINY = {
     "age.model.size": 48,
     "age.training.epochs": 2,
     "evaluation.resamples": 50,
-    "explanation.films_per_group": 3,
+    "explanation.images_per_group": 3,
 }
 
 Done = subprocess.CompletedProcess[str]

@@ -1,11 +1,11 @@
-"""Reading of films, by processes of their own, that some films take down."""
+"""Reading of images, by processes of their own, that some images take down."""
 
 import os
 
-from pedfrac.serving.images import Film, PreparedFilm
+from pedfrac.serving.images import Image, PreparedImage
 
 
-def read_or_crash(film: Film) -> PreparedFilm:
-    if "crash" in film.path.name:
+def read_or_crash(image: Image) -> PreparedImage:
+    if "crash" in image.path.name:
         os._exit(7)
-    return PreparedFilm(film, note=f"read by {os.getpid()}")
+    return PreparedImage(image, note=f"read by {os.getpid()}")

@@ -1,4 +1,4 @@
-"""What a run leaves beside its figures, made up: trainings, films' pictures, figures of others."""
+"""What a run leaves beside its metrics, made up: trainings, images' pictures, metrics of others."""
 
 import cv2
 import numpy as np
@@ -7,12 +7,12 @@ from pedfrac.evaluation.published import published_references
 
 
 def add_what_a_run_leaves(findings):
-    """Return findings with histories, pooled folds, pictures' names and published figures."""
+    """Return findings with histories, pooled folds, pictures' names and published metrics."""
     trainings = {
         name: one | {"history": _history(one["summary"]["best_epoch"])}
         for name, one in findings["training"].items()
     }
-    folds = {"folds": 2, "films": 90, "patients": 80, "held_out": [{"films": 45, "patients": 40}]}
+    folds = {"folds": 2, "images": 90, "patients": 80, "held_out": [{"images": 45, "patients": 40}]}
     return findings | {
         "title": "Paediatric wrist fractures: a made-up retraining",
         "training": trainings,
@@ -32,7 +32,7 @@ def draw_montages(folder, names):
 
 
 def each_interval(tree):
-    """Yield each figure with bounds of a tree of dicts and lists."""
+    """Yield each metric with bounds of a tree of dicts and lists."""
     if isinstance(tree, dict):
         if {"value", "low", "high"} <= tree.keys():
             yield tree

@@ -1,4 +1,4 @@
-"""Versions that never were, as the gate sees them: made-up answers, all figures by pedfrac."""
+"""Versions that never were, as the gate sees them: made-up answers, all metrics by pedfrac."""
 
 from functools import cache
 
@@ -9,14 +9,14 @@ from threadpoolctl import threadpool_limits
 from pedfrac.age_groups import AgeGroups
 from pedfrac.config.evaluation import EvaluationConfig
 from pedfrac.evaluation.evaluation import evaluate
-from pedfrac.explanation.localisation import Localisation, localisation_figures
+from pedfrac.explanation.localisation import Localisation, localisation_metrics
 from pedfrac.promotion.decision import Model
 from pedfrac.scoring.scorer import fit_scorers, scored
 from pedfrac.statistics.patient_bootstrap import PatientBootstrap
 
 AGES = AgeGroups((0, 6, 12, 19))
 CONFIG = EvaluationConfig(resamples=0, selection_patients=2)
-FILMS, TESTED = 420, 320
+IMAGES, TESTED = 420, 320
 SETTINGS = {
     "age bounds": [0, 6, 12, 19],
     "training": {"generalist": {"epochs": 3}},
@@ -26,11 +26,11 @@ SETTINGS = {
 
 
 @cache
-def films():
-    """Return metadata of films, those to be tested first, each patient with two."""
+def images():
+    """Return metadata of images, those to be tested first, each patient with two."""
     random = np.random.default_rng(1)
-    patient = np.arange(FILMS) // 2
-    years = random.uniform(0.2, 19, FILMS).round(1)[patient]
+    patient = np.arange(IMAGES) // 2
+    years = random.uniform(0.2, 19, IMAGES).round(1)[patient]
     return pd.DataFrame(
         {
             "filestem": [f"{p:04d}_{number:04d}" for number, p in enumerate(patient)],
@@ -38,30 +38,30 @@ def films():
             "study_number": 1,
             "age": years,
             "gender": np.where(patient % 2, "M", "F"),
-            "laterality": random.choice(["L", "R"], FILMS),
-            "projection": random.integers(1, 3, FILMS),
-            "pixel_spacing": random.choice([0.143, 0.144], FILMS),
+            "laterality": random.choice(["L", "R"], IMAGES),
+            "projection": random.integers(1, 3, IMAGES),
+            "pixel_spacing": random.choice([0.143, 0.144], IMAGES),
             "ao_classification": "",
-            "cast": random.random(FILMS) < 0.2,
-            "initial_exam": random.random(FILMS) < 0.6,
-            "osteopenia": random.random(FILMS) < 0.1,
+            "cast": random.random(IMAGES) < 0.2,
+            "initial_exam": random.random(IMAGES) < 0.6,
+            "osteopenia": random.random(IMAGES) < 0.1,
             "diagnosis_uncertain": False,
             "metal": False,
-            "fracture_visible": random.random(FILMS) < 0.5,
+            "fracture_visible": random.random(IMAGES) < 0.5,
         }
     )
 
 
 def answers(skill=3.0, seed=2, worse=None, weaker=0.0, jitter=0.0, truth=None):
-    """Return what networks say of all films: log odds that lie ``skill`` apart, with noise.
+    """Return what networks say of all images: log odds that lie ``skill`` apart, with noise.
 
     Where ``worse`` (n,) the distance is ``weaker``; ``jitter`` is noise of this version alone.
     """
-    table = films()
+    table = images()
     truth = table["fracture_visible"].to_numpy() if truth is None else truth
-    noise = np.random.default_rng(2).normal(size=FILMS)
-    noise += jitter * np.random.default_rng(seed).normal(size=FILMS)
-    apart = np.full(FILMS, skill)
+    noise = np.random.default_rng(2).normal(size=IMAGES)
+    noise += jitter * np.random.default_rng(seed).normal(size=IMAGES)
+    apart = np.full(IMAGES, skill)
     if worse is not None:
         apart[worse] = weaker
     odds = apart * (truth - 0.5) + noise
@@ -73,17 +73,17 @@ def answers(skill=3.0, seed=2, worse=None, weaker=0.0, jitter=0.0, truth=None):
 
 
 def make_version(number=1, said=None, pointing=0.7, **changes):
-    """Return a version whose test films are those of all others."""
+    """Return a version whose test images are those of all others."""
     said = answers() if said is None else said
     test, validation = said[:TESTED].reset_index(drop=True), said[TESTED:].reset_index(drop=True)
     scorers = fit_scorers(validation, ["generalist"] * 3, CONFIG)
     predictions = scored(test, scorers)
     with threadpool_limits(1):
-        figures = evaluate(predictions, validation, AGES, scorers, CONFIG)
+        metrics = evaluate(predictions, validation, AGES, scorers, CONFIG)
     given = {
         "version": number,
-        "films": predictions,
-        "figures": figures,
+        "images": predictions,
+        "metrics": metrics,
         "explanation": {
             name: _explained(name, predictions[predictions["group"] == group], pointing)
             for group, name in enumerate(AGES.names)
@@ -97,17 +97,17 @@ def make_version(number=1, said=None, pointing=0.7, **changes):
 
 
 def _explained(name, group, hits):
-    """Return figures of maps whose peak lies in so many of the boxes."""
+    """Return metrics of maps whose peak lies in so many of the boxes."""
     boxed = np.flatnonzero(group["fracture_visible"])
     hit, share = np.arange(len(boxed)) < hits * len(boxed), np.full(len(boxed), 0.1)
     found, centre = (Localisation(boxed, one, share, share, share) for one in (hit, ~hit))
     patients = PatientBootstrap(group["patient_id"].to_numpy()[boxed], 0, 0, "jackknife")
-    figures = localisation_figures(found, centre, patients)
+    metrics = localisation_metrics(found, centre, patients)
     return {
         "group": name,
-        "films": len(group),
+        "images": len(group),
         "with_boxes": len(boxed),
         "method": "gradcam",
-        "pointing": figures["pointing"]["map"],
-        "chance": figures["energy"]["chance"]["value"],
+        "pointing": metrics["pointing"]["map"],
+        "chance": metrics["energy"]["chance"]["value"],
     }

@@ -1,4 +1,4 @@
-"""Bundles of small networks of any two kinds, whose answers differ from film to film."""
+"""Bundles of small networks of any two kinds, whose answers differ from image to image."""
 
 from pathlib import Path
 

@@ -288,7 +288,7 @@ def config(stage: Platform, artifacts: str, epochs: int = 30, **changes) -> dict
                 "training": training,
             },
             "evaluation": {"resamples": 50},
-            "explanation": {"films_per_group": 3},
+            "explanation": {"images_per_group": 3},
             "runtime": {"dispatch": "deployments"},
             **changes,
         }

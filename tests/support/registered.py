@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from made_versions import AGES, TESTED, answers, films, make_version
+from made_versions import AGES, TESTED, answers, images, make_version
 from mlflow.tracking import MlflowClient
 from small_bundles import INFO
 
@@ -55,7 +55,7 @@ class Registered:
     def _keys(self, made, epochs, leak) -> dict[str, str]:
         produce = self.store.produce
         records = produce(
-            "records", lambda f: (f / "r.csv").write_text("films"), config={"root": "films"}
+            "records", lambda f: (f / "r.csv").write_text("images"), config={"root": "images"}
         )
         cohort = produce(
             "cohort",
@@ -90,14 +90,14 @@ class Registered:
         )
         evaluation = produce(
             "evaluation",
-            lambda f: save_evaluation(f, made.films, made.figures),
-            sources={"said": str(made.films["bundle"].sum())},
+            lambda f: save_evaluation(f, made.images, made.metrics),
+            sources={"said": str(made.images["bundle"].sum())},
             parents={"bundle": bundle, "split": split},
         )
 
         def explain(folder):
-            for name, figures in made.explanation.items():
-                write_json(folder / name / "figures.json", figures)
+            for name, metrics in made.explanation.items():
+                write_json(folder / name / "metrics.json", metrics)
 
         below = {"bundle": bundle, "evaluation": evaluation}
         explanation = produce("explanation", explain, parents=below)
@@ -106,7 +106,7 @@ class Registered:
         return {name: one.key for name, one in (kept | below).items()}
 
     def _split(self, cohort, leak):
-        table = films()[["filestem", "patient_id"]].copy()
+        table = images()[["filestem", "patient_id"]].copy()
         tested = (np.arange(len(table)) < TESTED) & ~table["patient_id"].isin(leak)
         table["part"] = np.where(tested, "test", "train")
         table = table.assign(reason="", place=table["part"], fold=-1)

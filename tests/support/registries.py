@@ -39,7 +39,7 @@ def decision(challenger: int, champion: int | None, passed: bool = True) -> Deci
         champion=champion,
         passed=passed,
         criteria=(),
-        films=None,
+        images=None,
         patients=None,
         config=GateConfig(),
     )

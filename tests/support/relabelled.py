@@ -1,4 +1,4 @@
-"""Data sets as they change between retrainings: fewer films, or labels dealt at random."""
+"""Data sets as they change between retrainings: fewer images, or labels dealt at random."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def write_rows(folder: Path, rows: pd.DataFrame) -> None:
 
 
 def shuffle_labels(folder: Path, kept: set[str]) -> None:
-    """Deal the labels of all films anew, but for those of the patients ``kept``; boxes follow.
+    """Deal the labels of all images anew, but for those of the patients ``kept``; boxes follow.
 
     So that fewer than 45 % of them stay: else networks may learn from what is right by chance.
     """
@@ -41,11 +41,13 @@ def shuffle_labels(folder: Path, kept: set[str]) -> None:
 
 
 def mark_fractures(folder: Path) -> None:
-    """Paint a bright bar on each film with a fracture, which tiny networks learn in seconds."""
+    """Paint a bright bar on each image with a fracture, which tiny networks learn in seconds."""
     rows = read_rows(folder).set_index("filestem")
     for path in folder.glob("images*/*.png"):
-        film = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         if rows["fracture_visible"][path.stem]:
-            height, width = film.shape
-            film[int(0.4 * height) : int(0.6 * height), int(0.2 * width) : int(0.8 * width)] = 65535
-            cv2.imwrite(str(path), film)
+            height, width = image.shape
+            image[int(0.4 * height) : int(0.6 * height), int(0.2 * width) : int(0.8 * width)] = (
+                65535
+            )
+            cv2.imwrite(str(path), image)

@@ -42,7 +42,7 @@ class File(NamedTuple):
 def child(name: str) -> str:
     """Leave a file with what the process is like, fail, be killed or stay, as the name says."""
     if name == "fails":
-        raise PedfracError("no films")
+        raise PedfracError("no images")
     if name == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     told = {"process": os.getpid(), "threads": torch.get_num_threads()}

@@ -1,4 +1,4 @@
-"""Bundles of tiny networks with random weights, all different, and films of noise."""
+"""Bundles of tiny networks with random weights, all different, and images of noise."""
 
 import cv2
 import numpy as np
@@ -44,7 +44,7 @@ def write_small_bundle(tmp_path, info=INFO):
 
 
 def write_random_bundle(folder, info, seed=0):
-    """Write a bundle of networks with random weights, whose answers differ from film to film."""
+    """Write a bundle of networks with random weights, whose answers differ from image to image."""
     folder.mkdir(parents=True)
     weights = {}
     for number, name in enumerate(weight_names(info.ages), start=seed):
@@ -64,7 +64,7 @@ def write_random_bundle(folder, info, seed=0):
     return folder
 
 
-def write_film(path, seed=0):
+def write_image(path, seed=0):
     rng = np.random.default_rng(seed)
     cv2.imwrite(str(path), rng.integers(0, 65536, (60, 40), dtype=np.uint16))
     return path

@@ -1,11 +1,11 @@
-"""Small networks whose answers are known or whose weights are random, and films for them."""
+"""Small networks whose answers are known or whose weights are random, and images for them."""
 
 import numpy as np
 import torch
 from torch import nn
 
 from pedfrac.config.training import ModelConfig
-from pedfrac.models.classifier import FilmClassifier, build_model
+from pedfrac.models.classifier import ImageClassifier, build_model
 from pedfrac.models.heads import Classes
 
 CPU = torch.device("cpu")
@@ -18,7 +18,7 @@ SWIN = (
 NETWORKS = [CONVNEXT, SWIN, ("resnet10t", 64, {}), ("tf_efficientnet_lite0", 64, {})]
 
 
-def build(backbone: str, size: int, options: dict) -> FilmClassifier:
+def build(backbone: str, size: int, options: dict) -> ImageClassifier:
     torch.manual_seed(0)
     config = ModelConfig(backbone=backbone, size=size, options=options, weights="none")
     return build_model(config, 2)
@@ -29,7 +29,7 @@ def noise(n: int, size: int):
 
 
 class Brightness(nn.Module):
-    """Calls a film fractured for what shines in it: feature 0 is brightness, 1 is darkness."""
+    """Calls an image fractured for what shines in it: feature 0 is brightness, 1 is darkness."""
 
     def __init__(self, sign: float = 1, channels_last: bool = False):
         super().__init__()
@@ -56,11 +56,11 @@ class _Stage(nn.Module):
         return out.permute(0, 2, 3, 1) if self.channels_last else out
 
 
-def brightness(**options) -> FilmClassifier:
-    return FilmClassifier(Brightness(**options), 0.0, 1.0, Classes(2))
+def brightness(**options) -> ImageClassifier:
+    return ImageClassifier(Brightness(**options), 0.0, 1.0, Classes(2))
 
 
 def square(size: int, x: int, y: int, side: int):
-    film = np.full((size, size), 30, np.uint8)
-    film[y : y + side, x : x + side] = 250
-    return film
+    image = np.full((size, size), 30, np.uint8)
+    image[y : y + side, x : x + side] = 250
+    return image

@@ -137,8 +137,8 @@ def test_a_split_with_an_unknown_word(original):
     )
 
 
-def test_a_split_that_does_not_fit_the_films(original):
-    """Films that only one of the two knows are counted and named, and the rest is split."""
+def test_a_split_that_does_not_fit_the_images(original):
+    """Images that only one of the two knows are counted and named, and the rest is split."""
     stranger = "9999_0000000001_01_WRI-L1_M010"
     table = read_table(original)
     unnamed = next(row["filestem"] for row in table if not row["metal"])
@@ -151,17 +151,17 @@ def test_a_split_that_does_not_fit_the_films(original):
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads(done.stdout)
     told = result["report"]["file"]
-    assert (told["films_not_in_cohort"], told["not_in_cohort_such_as"]) == (1, [stranger])
+    assert (told["images_not_in_cohort"], told["not_in_cohort_such_as"]) == (1, [stranger])
     assert (told["cohort_not_named"], told["not_named_such_as"]) == (1, [unnamed])
     parts = {name: part["images"] for name, part in result["report"]["parts"].items()}
     assert parts["left_out"] == 1 and sum(parts.values()) == len(table)
     assert result["patients_in_two_parts"] == 0
 
 
-# ---- single films -----------------------------------------------------------------------------
+# ---- single images -----------------------------------------------------------------------------
 
 
-def test_films_that_cannot_be_used_are_named_and_the_rest_is_packed(folder):
+def test_images_that_cannot_be_used_are_named_and_the_rest_is_packed(folder):
     table = read_table(folder)
     old = next(row for row in table if row["age"] == "10" or float(row["age"]) > 10)
     was = old["age"]

@@ -1,6 +1,6 @@
 """Whole retrainings that differ by configuration alone: other ages, losses, networks and splits.
 
-The data set has one film of each fault, so each run also goes on without what cannot be used.
+The data set has one image of each fault, so each run also goes on without what cannot be used.
 """
 
 import csv
@@ -56,14 +56,14 @@ def read(folder, key: str, name: str):
     return json.loads((folder / "artifacts" / key / name).read_text())
 
 
-def test_faulty_films_are_named_and_the_run_goes_on(folder, result):
+def test_faulty_images_are_named_and_the_run_goes_on(folder, result):
     records = read(folder, result["prepared"]["records"], "summary.json")
     assert records["dropped"] == len(FAULTS) and records["usable"] == 240 - len(FAULTS) + 1
     assert "image-truncated" in (folder / result["report"]).read_text()
 
 
 def test_age_groups_are_those_of_the_bounds_everywhere(folder, result):
-    assert [group["name"] for group in result["figures"]["groups"]][:4] == ["all", *GROUPS]
+    assert [group["name"] for group in result["metrics"]["groups"]][:4] == ["all", *GROUPS]
     assert {path.name for path in (folder / "results/gradcam_results").glob("*y")} == set(GROUPS)
     bundle = json.loads((folder / "results/bundle/bundle.json").read_text())
     assert bundle["age_bounds"] == [0, 6, 12, 19]
@@ -81,7 +81,7 @@ def test_networks_and_pixels_are_as_configured(folder, result):
 
 
 def test_the_age_is_estimated_in_years(result):
-    error = result["figures"]["age"]["mean_absolute_error"]
+    error = result["metrics"]["age"]["mean_absolute_error"]
     assert 0 < error["low"] <= error["value"] <= error["high"] < 19
 
 
@@ -112,33 +112,33 @@ def test_the_split_is_one_of_three_folds(folder, result):
     assert set(report["disjoint"]["shared"].values()) == {0}
 
 
-def test_training_has_as_many_fractured_as_normal_films_in_each_year(folder, result):
+def test_training_has_as_many_fractured_as_normal_images_in_each_year(folder, result):
     with (folder / "artifacts" / result["prepared"]["split"] / "split.csv").open() as file:
         parts = {row["filestem"]: row["part"] for row in csv.DictReader(file)}
     with (folder / "artifacts" / result["prepared"]["cohort"] / "cohort.csv").open() as file:
-        films = [row for row in csv.DictReader(file) if parts[row["filestem"]] == "train"]
-    years = {int(float(film["age"])) for film in films}
+        images = [row for row in csv.DictReader(file) if parts[row["filestem"]] == "train"]
+    years = {int(float(image["age"])) for image in images}
     for year in years:
-        labels = [f["fracture_visible"] for f in films if int(float(f["age"])) == year]
+        labels = [f["fracture_visible"] for f in images if int(float(f["age"])) == year]
         assert labels.count("True") == labels.count("False") > 0
     summary = read(folder, result["trained"]["generalist"], "summary.json")
-    assert summary["train"]["classes"] == [len(films) // 2] * 2
+    assert summary["train"]["classes"] == [len(images) // 2] * 2
 
 
-def test_the_bundle_scores_films(folder, result):
+def test_the_bundle_scores_images(folder, result):
     table = (folder / "data/dataset.csv").read_text(encoding="utf-8-sig")
     (folder / "ages.csv").write_text(table.replace(",190,", ",,"))  # the planted age
-    films = ["data/images_part1", "--bundle=results/bundle", "--ages=ages.csv"]
-    done = pedfrac(folder, "predict", *films, "--json")
+    images = ["data/images_part1", "--bundle=results/bundle", "--ages=ages.csv"]
+    done = pedfrac(folder, "predict", *images, "--json")
     assert done.returncode == 0, done.stderr[-3000:]
-    scored = [film for film in json.loads(done.stdout)["films"] if not film["error"]]
-    assert {film["age_group_used"] for film in scored} == set(GROUPS)
-    assert {film["markers"] for film in scored} == {"kept"}
-    assert all(0 <= film["probability"] <= 1 for film in scored)
+    scored = [image for image in json.loads(done.stdout)["images"] if not image["error"]]
+    assert {image["age_group_used"] for image in scored} == set(GROUPS)
+    assert {image["markers"] for image in scored} == {"kept"}
+    assert all(0 <= image["probability"] <= 1 for image in scored)
 
 
 def test_another_fold_keeps_the_test_set(folder, result):
-    """The folds of one split share its test films, and each validates on its own patients."""
+    """The folds of one split share its test images, and each validates on its own patients."""
     done = tiny(folder, "split", "--json", **OTHER | {"split.fold": 2})
     assert done.returncode == 0, done.stderr[-3000:]
     other = json.loads(done.stdout)["artifact"]

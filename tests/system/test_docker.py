@@ -224,13 +224,13 @@ def test_browser_is_told_where_the_api_is(stack):
 
 
 def test_artifacts_of_mlflow_end_in_the_bucket(stack, tmp_path):
-    (tmp_path / "figure.txt").write_text("0.98")
+    (tmp_path / "metric.txt").write_text("0.98")
     client = mlflow.MlflowClient(stack.environment("init")["MLFLOW_TRACKING_URI"])
     run = client.create_run(client.create_experiment("proxied"))
     assert run.info.artifact_uri.startswith("mlflow-artifacts:")
-    client.log_artifact(run.info.run_id, str(tmp_path / "figure.txt"))
+    client.log_artifact(run.info.run_id, str(tmp_path / "metric.txt"))
     keys = [o["Key"] for o in stack.s3().list_objects_v2(Bucket="pedfrac")["Contents"]]
-    assert any(key.startswith("mlflow/") and key.endswith("/figure.txt") for key in keys)
+    assert any(key.startswith("mlflow/") and key.endswith("/metric.txt") for key in keys)
 
 
 @pytest.mark.parametrize("kind", ["process", "docker", "kubernetes"])

@@ -21,7 +21,7 @@ from pedfrac.storage.lineage import Lineage
 from pedfrac.storage.store import ArtifactStore
 
 FOLDS = 2
-FOLDED = {"split.folds": FOLDS, "explanation.films_per_group": 1}
+FOLDED = {"split.folds": FOLDS, "explanation.images_per_group": 1}
 MODELS = ("age-model", "fracture-model")
 
 
@@ -93,10 +93,10 @@ def test_a_killed_run_trains_only_what_is_missing(folder, killed, result):
     assert {key: after[key] for key in killed} == killed
 
 
-def test_pooled_figures_stand_beside_those_of_the_test_set(result, pooled):
-    folds, table = result["figures"]["folds"], pooled[0]
-    assert (folds["folds"], folds["films"]) == (FOLDS, len(table))
-    rows, tested = folds["groups"], result["figures"]["groups"]
+def test_pooled_metrics_stand_beside_those_of_the_test_set(result, pooled):
+    folds, table = result["metrics"]["folds"], pooled[0]
+    assert (folds["folds"], folds["images"]) == (FOLDS, len(table))
+    rows, tested = folds["groups"], result["metrics"]["groups"]
     assert [row["name"] for row in rows] == [row["name"] for row in tested]
     assert [row.keys() for row in rows] == [row.keys() for row in tested]
     assert sum(row["images"] for row in rows[1:]) == len(table) > 3 * tested[0]["images"]
@@ -105,7 +105,7 @@ def test_pooled_figures_stand_beside_those_of_the_test_set(result, pooled):
         assert area["low"] <= area["value"] <= area["high"]
 
 
-def test_each_film_outside_the_test_set_is_held_out_once(store, result, pooled):
+def test_each_image_outside_the_test_set_is_held_out_once(store, result, pooled):
     (artifact,) = store.of_kind("split")
     whole = load_split(artifact.path)
     tested = patients(whole, "test")
@@ -143,8 +143,8 @@ def test_the_networks_of_the_bundle_are_those_of_a_run_without_folds(folder, res
         records=records,
         cohort=cohort,
         split=pipeline.split_patients(config, cohort),
-        fracture_pack=pipeline.pack_films(config, records, config.fracture.model),
-        age_pack=pipeline.pack_films(config, records, config.age.model),
+        fracture_pack=pipeline.pack_images(config, records, config.fracture.model),
+        age_pack=pipeline.pack_images(config, records, config.age.model),
     )
     generalist = pipeline.fracture_training(config, prepared)
     specialists = [

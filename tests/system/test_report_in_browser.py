@@ -137,7 +137,7 @@ def test_a_table_is_copied_as_rows_of_a_spreadsheet(visit):
     page.locator("header .copy").click()
     page.locator("header .copy", has_text="Copied").wait_for()
     rows = page.evaluate("navigator.clipboard.readText()").split("\n")
-    assert [row.split("\t")[0] for row in rows[:3]] == ["Films of", "All test films", "No cast"]
+    assert [row.split("\t")[0] for row in rows[:3]] == ["Images of", "All test images", "No cast"]
     assert len({len(row.split("\t")) for row in rows}) == 1
     assert re.fullmatch(r"0\.\d{3} \(0\.\d{3}–[01]\.\d{3}\)", rows[1].split("\t")[4])
 

@@ -26,8 +26,8 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def films(folder):
-    """The films as published, with their part."""
+def images(folder):
+    """The images as published, with their part."""
     return pd.concat(
         pd.read_csv(path, dtype={"filestem": "str"}).assign(part=path.stem.split("_")[0])
         for path in (folder / "published").iterdir()
@@ -40,35 +40,35 @@ def done(folder):
     return tiny(folder, "reproduce", "ruiyangju", "--split=published", "--json")
 
 
-def test_the_leak_is_counted_and_every_test_film_scored(folder, films, done):
+def test_the_leak_is_counted_and_every_test_image_scored(folder, images, done):
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads(done.stdout)
-    test = films[films["part"] == "test"]
-    learnt = films.loc[films["part"] != "test", "patient_id"]
+    test = images[images["part"] == "test"]
+    learnt = images.loc[images["part"] != "test", "patient_id"]
     leaking = test[test["patient_id"].isin(learnt)]
-    assert result["split"]["leaking_films"] == len(leaking) > 0
+    assert result["split"]["leaking_images"] == len(leaking) > 0
     assert result["split"]["leaking_patients"] == leaking["patient_id"].nunique()
-    assert any(f"{len(leaking)} of {len(test)} test films" in line for line in result["said"])
+    assert any(f"{len(leaking)} of {len(test)} test images" in line for line in result["said"])
     assert any("not the published one" in line for line in result["said"])
     key = result["evaluated"]["evaluation"]
     scored = pd.read_parquet(folder / "artifacts" / key / "predictions.parquet")
     assert set(scored["filestem"]) == set(test["filestem"])
 
 
-def test_no_patient_of_a_test_film_was_learnt_from(folder, films, done):
+def test_no_patient_of_a_test_image_was_learnt_from(folder, images, done):
     key = json.loads(done.stdout)["prepared"]["split"]
     split = pd.read_csv(folder / "artifacts" / key / "split.csv")
     used = split[split["part"] != "left_out"]
     assert used.groupby("patient_id")["part"].nunique().max() == 1
-    assert len(used) < len(films)
+    assert len(used) < len(images)
 
 
-def test_published_figures_stand_beside_those_here(done):
+def test_published_metrics_stand_beside_those_here(done):
     result = json.loads(done.stdout)
-    rows = {(row["figure"], row["of"]): row for row in result["side_by_side"]}
+    rows = {(row["metric"], row["of"]): row for row in result["side_by_side"]}
     assert rows["AP50 of class fracture", "boxes"]["published"]["value"] == 0.947
     assert rows["AP50 of class fracture", "boxes"]["here"] is None
-    assert 0 <= rows["AUROC", "films"]["here"]["value"] <= 1
+    assert 0 <= rows["AUROC", "images"]["here"]["value"] <= 1
     assert rows["AUROC", "studies"]["published"] is None
     assert result["protocol"]["split"] == "by patient"
     assert result["protocol"]["url"].startswith("https://doi.org/")

@@ -25,7 +25,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def first(folder):
-    """A retraining in which one group fails, since it has no films."""
+    """A retraining in which one group fails, since it has no images."""
     return tiny(folder, "retrain", "--json", **{"cohort.age_bounds": "0,0.3,10,19"})
 
 
@@ -37,7 +37,7 @@ def done(folder, first):
 
 def test_a_failing_group_is_named_and_the_others_are_kept(folder, first):
     assert first.returncode == 1
-    assert "1 of 5 trainings failed (0-0.3y: no training film" in first.stderr
+    assert "1 of 5 trainings failed (0-0.3y: no training image" in first.stderr
     assert "Traceback" not in first.stderr
     names = {
         json.loads(path.read_text())["name"]
@@ -51,7 +51,7 @@ def test_the_log_tells_news_only(first):
         assert re.search(news, first.stderr)
     assert "Finished in state" not in first.stderr
     assert (
-        first.stderr.count("0-0.3y: no training film; at least one") == 3
+        first.stderr.count("0-0.3y: no training image; at least one") == 3
     )  # where, and at the end
 
 
@@ -71,8 +71,8 @@ def test_results_lie_where_people_look(folder, done):
     for page in ("model_card.md", "checklist.md", "metrics.schema.json"):
         assert (folder / "results" / page).stat().st_size > 5_000
     found = read_findings(folder / "results/metrics.json")
-    for figures in (result["figures"], found):
-        assert [group["name"] for group in figures["groups"]] == ["all", "0-10y", "10-19y"]
+    for metrics in (result["metrics"], found):
+        assert [group["name"] for group in metrics["groups"]] == ["all", "0-10y", "10-19y"]
 
 
 def test_mlflow_holds_the_run_and_its_models(folder, done):
@@ -114,16 +114,16 @@ def test_a_second_run_trains_nothing(folder, done):
     assert after["version"] == before["version"]
 
 
-def test_films_are_predicted_with_and_without_ages(folder, done):
+def test_images_are_predicted_with_and_without_ages(folder, done):
     ages = folder / "data/dataset.csv"
     arguments = ["predict", "data/images_part1", "--bundle=results/bundle", "--json"]
     known = pedfrac(folder, *arguments, f"--ages={ages}", f"--output={folder}/scores.csv")
     assert known.returncode == 0, known.stderr[-3000:]
-    assert {film["routed_by"] for film in json.loads(known.stdout)["films"]} == {"age"}
+    assert {image["routed_by"] for image in json.loads(known.stdout)["images"]} == {"age"}
     assert (folder / "scores.csv").exists()
-    hidden = json.loads(pedfrac(folder, *arguments).stdout)["films"]
-    assert {film["routed_by"] for film in hidden} == {"film"}
-    assert all(0 <= film["probability"] <= 1 for film in hidden)
+    hidden = json.loads(pedfrac(folder, *arguments).stdout)["images"]
+    assert {image["routed_by"] for image in hidden} == {"image"}
+    assert all(0 <= image["probability"] <= 1 for image in hidden)
 
 
 def test_a_wrong_value_is_refused_before_anything_runs(folder):

@@ -18,12 +18,12 @@ from pedfrac.phantoms.dataset import write_phantoms
 @pytest.fixture(scope="module")
 def remote(s3_server, tmp_path_factory):
     """A proxy before a server that holds a data set of phantoms in the bucket ``retrain``."""
-    films = tmp_path_factory.mktemp("films")
-    write_phantoms(films, PhantomConfig(images=220, scale=0.2, workers=1))
+    images = tmp_path_factory.mktemp("images")
+    write_phantoms(images, PhantomConfig(images=220, scale=0.2, workers=1))
     s3_server.client.create_bucket(Bucket="retrain")
-    for path in films.rglob("*"):
+    for path in images.rglob("*"):
         if path.is_file():
-            name = f"data/{path.relative_to(films).as_posix()}"
+            name = f"data/{path.relative_to(images).as_posix()}"
             s3_server.client.upload_file(str(path), "retrain", name)
     with proxy(s3_server.endpoint) as before:
         yield before
@@ -61,7 +61,7 @@ def test_results_and_tracking_are_local_and_artifacts_are_not(first, s3_server):
     assert not [name for name in names if ".partial" in name or ".probes" in name]
 
 
-def test_another_node_trains_from_the_pack_without_the_films(first, remote, tmp_path):
+def test_another_node_trains_from_the_pack_without_the_images(first, remote, tmp_path):
     _, result = first
     remote.requests.clear()
     changed = {"fracture.training.epochs": 1}

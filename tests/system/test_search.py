@@ -62,14 +62,14 @@ def test_a_killed_search_goes_on_and_writes_the_best(folder, left):
     trials = found["trials"]
     assert [one["trial"] for one in trials] == [0, 1, 2, 3]
     assert {one["state"] for one in trials} == {"finished"}
-    assert found["figure"] == max(one["figure"] for one in trials)
+    assert found["metric"] == max(one["metric"] for one in trials)
     assert len({one["fracture.training.learning_rate"] for one in trials}) == 4
     kept = {path.parent.name for path in (folder / "artifacts/trial").glob("*/manifest.json")}
     assert left < kept and len(kept) == 4
     best = yaml.safe_load((folder / "results/search/best.yaml").read_text())
     rate = best["fracture"]["training"]["learning_rate"]
     assert rate == trials[found["trial"]]["fracture.training.learning_rate"]
-    # no test film was scored for it
+    # no test image was scored for it
     assert not (folder / "artifacts/evaluation").exists()
 
 

@@ -20,7 +20,7 @@ import pytest
 import torch
 from packaging.requirements import Requirement
 from servers import free_ports
-from small_bundles import write_film, write_small_bundle
+from small_bundles import write_image, write_small_bundle
 from typer.testing import CliRunner
 
 from flows.cli.app import app
@@ -45,10 +45,10 @@ finally:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with films, a bundle, and a registry that holds it as the challenger."""
+    """A folder with images, a bundle, and a registry that holds it as the challenger."""
     folder = tmp_path_factory.mktemp("serving")
     for number in range(2):
-        write_film(folder / f"{number}.png", number)
+        write_image(folder / f"{number}.png", number)
     bundle = write_small_bundle(folder)
     with start_run(TrackingConfig(), folder, "retrain", {}) as run:
         registry = Registry.of(TrackingConfig(), folder)
@@ -109,17 +109,17 @@ def _wait_until_up(process, url, log):
 
 @pytest.fixture(scope="module")
 def predicted(folder):
-    """What `pedfrac predict` says of the films, whose age is known of one."""
+    """What `pedfrac predict` says of the images, whose age is known of one."""
     (folder / "ages.csv").write_text("filestem,age\n0,7\n")
-    films = [str(folder / f"{number}.png") for number in range(2)]
+    images = [str(folder / f"{number}.png") for number in range(2)]
     known = ["--bundle", str(folder / "bundle"), "--ages", str(folder / "ages.csv")]
-    done = CliRunner().invoke(app, ["predict", *films, *known, "--json"])
+    done = CliRunner().invoke(app, ["predict", *images, *known, "--json"])
     assert done.exit_code == 0, done.output
-    return json.loads(done.stdout)["films"]
+    return json.loads(done.stdout)["images"]
 
 
 def said(rows):
-    """Return the scores alone: what a film is called depends on how it came."""
+    """Return the scores alone: what an image is called depends on how it came."""
     left = ("file", "left_to_reader", "bundle", "heat_map")
     return [{name: value for name, value in row.items() if name not in left} for row in rows]
 
@@ -128,18 +128,18 @@ def coded(path):
     return base64.b64encode(path.read_bytes()).decode()
 
 
-def test_a_request_with_films_in_it_is_answered_as_by_pedfrac_predict(folder, ask, predicted):
-    request = [{"film": coded(folder / "0.png"), "age": 7}, {"film": coded(folder / "1.png")}]
+def test_a_request_with_images_in_it_is_answered_as_by_pedfrac_predict(folder, ask, predicted):
+    request = [{"image": coded(folder / "0.png"), "age": 7}, {"image": coded(folder / "1.png")}]
     answers = ask({"dataframe_records": request})["predictions"]
     assert said(answers) == said(predicted)
-    assert [row["routed_by"] for row in answers] == ["age", "film"]
+    assert [row["routed_by"] for row in answers] == ["age", "image"]
     assert [row["left_to_reader"] for row in answers] == [
         row["call"] == "left to a reader" for row in predicted
     ]
 
 
-def test_a_heat_map_comes_on_request_and_a_bad_film_costs_nobody_else(folder, ask):
-    request = [{"path": str(folder / "1.png"), "age": 3}, {"film": coded(folder / "ages.csv")}]
+def test_a_heat_map_comes_on_request_and_a_bad_image_costs_nobody_else(folder, ask):
+    request = [{"path": str(folder / "1.png"), "age": 3}, {"image": coded(folder / "ages.csv")}]
     good, bad = ask({"dataframe_records": request, "params": {"heat_map": True}})["predictions"]
     drawn = np.frombuffer(base64.b64decode(good["heat_map"]), np.uint8)
     assert cv2.imdecode(drawn, cv2.IMREAD_UNCHANGED).shape == (60, 40, 4)
@@ -156,8 +156,8 @@ def test_a_wrong_request_is_refused_and_says_why(ask):
 def test_the_predict_command_needs_what_is_required_and_nothing_else(
     folder, environment, predicted
 ):
-    films = [{"path": "0.png", "age": 7}, {"path": "1.png"}]
-    request = {"dataframe_records": films, "params": {"heat_map": True}}
+    images = [{"path": "0.png", "age": 7}, {"path": "1.png"}]
+    request = {"dataframe_records": images, "params": {"heat_map": True}}
     (folder / "request.json").write_text(json.dumps(request))
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     others = {Requirement(one).name for one in project["dependencies"]} - _with_theirs(REQUIREMENTS)

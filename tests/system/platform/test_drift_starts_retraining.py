@@ -1,10 +1,10 @@
-"""A change of films at work, as deployed monitoring sees it, starts one retraining, no second."""
+"""A change of images at work, as deployed monitoring sees it, starts one retraining, no second."""
 
 import subprocess
 import sys
 
 import pytest
-from made_profiles import made_films
+from made_profiles import made_images
 from platforms import wait_for
 from small_bundles import write_small_bundle
 
@@ -25,15 +25,15 @@ def settings(stage, tmp_path_factory):
     """What monitoring is given: a bundle with a profile, and scores of older children."""
     folder = tmp_path_factory.mktemp("drift")
     bundle = write_small_bundle(folder)
-    films = made_films(0)
-    features = [name for name in films if name.startswith("feature_")]
-    about = {"films": len(films), "patients": 120, "markers": "off", "films_are": "made up"}
-    basis = Basis.of(films[features].to_numpy()[:30])
+    images = made_images(0)
+    features = [name for name in images if name.startswith("feature_")]
+    about = {"images": len(images), "patients": 120, "markers": "off", "images_are": "made up"}
+    basis = Basis.of(images[features].to_numpy()[:30])
     save_profile(
         bundle,
-        Profile(films.drop(columns=features), Basis(basis.mean, basis.components[:0]), about),
+        Profile(images.drop(columns=features), Basis(basis.mean, basis.components[:0]), about),
     )
-    rows = made_films(1, age=14.0).assign(
+    rows = made_images(1, age=14.0).assign(
         file="-", error="", bundle=bundle_digest(bundle)[:16], scored="2025-03-03T08:00:00+00:00"
     )
     rows["key"], rows["patient"] = rows.index.astype(str), rows["patient"].astype(str)

@@ -14,7 +14,7 @@ from pedfrac.storage.store import ArtifactStore
 MODELS = ("age-model", "fracture-model")
 
 
-def test_faults_on_the_way_change_no_figure(stage, first, s3, store):
+def test_faults_on_the_way_change_no_metric(stage, first, s3, store):
     """A training killed, S3 away, a worker lost with its run, Prefect and MLflow away."""
     begun = time.time()
     parent = stage.begin("retrain/retrain", config(stage, "second"))

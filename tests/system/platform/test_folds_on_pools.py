@@ -30,11 +30,11 @@ def test_every_fold_is_trained_and_scored_by_the_gpu_pool(stage, folded):
     assert {run["work_pool_name"] for run in runs} == {"gpu"}
 
 
-def test_pooled_figures_are_in_the_evaluation(store, folded):
+def test_pooled_metrics_are_in_the_evaluation(store, folded):
     kept = store("folded")
     (pooled,) = kept.of_kind("folds")
     evaluation = next(one for one in kept.of_kind("evaluation") if "folds" in one.manifest.parents)
     assert evaluation.manifest.parents["folds"].key == pooled.key
-    figures = kept.get(evaluation.key).read_json("figures.json")["folds"]
-    assert figures == kept.get(pooled.key).read_json("figures.json")
-    assert [row["name"] for row in figures["groups"]] == ["all", "0-10y", "10-19y"]
+    metrics = kept.get(evaluation.key).read_json("metrics.json")["folds"]
+    assert metrics == kept.get(pooled.key).read_json("metrics.json")
+    assert [row["name"] for row in metrics["groups"]] == ["all", "0-10y", "10-19y"]

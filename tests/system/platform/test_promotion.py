@@ -20,7 +20,7 @@ LEARNING = {"epochs": 6, "batch_size": 16, "learning_rate": 0.005, "warmup_epoch
 LEARNING |= {"ema_decay": 0, "augment": NOTHING | {"erasing": 0, "flip": 0}}
 NETWORK = {"backbone": "resnet10t", "weights": "none", "size": 48}
 GATE = {
-    # wide: some thirty test films tell no more
+    # wide: some thirty test images tell no more
     "margins": {"auroc": 0.35, "auroc_of_group": 0.5, "sensitivity": 0.4, "specificity": 0.4},
     "floors": {
         **{"sensitivity": 0.3, "specificity": 0.3},
@@ -66,8 +66,8 @@ def settings(stage, folder):
             "training": LEARNING | {"epochs": 1},
         },
         evaluation={"resamples": 0},
-        robustness={"films": 0},
-        explanation={"films_per_group": 2, "checked_films": 0},
+        robustness={"images": 0},
+        explanation={"images_per_group": 2, "checked_images": 0},
         promotion={"after_retraining": True, "gate": GATE},
         runtime={"dispatch": "local"},
     )["config"]
@@ -76,7 +76,7 @@ def settings(stage, folder):
 
 @pytest.fixture(scope="module")
 def waiting(stage, settings, folder, promoted):
-    """Three retrainings: few films, all films, and all films with labels dealt at random.
+    """Three retrainings: few images, all images, and all images with labels dealt at random.
 
     Returns the promotions that they began. The first is decided by the form's interface, the
     second is left waiting, the third meets the gate.
@@ -160,7 +160,7 @@ def test_bad_forms_are_refused_and_the_run_goes_on_waiting(waiting):
 def test_the_gate_refuses_the_worse_one_by_name(stage, waiting):
     state = stage.finish(waiting[0][2])
     assert (state["type"], state["name"]) == ("FAILED", "Refused by the gate")
-    assert "AUROC not worse (all common films): failed" in state["message"]
+    assert "AUROC not worse (all common images): failed" in state["message"]
 
 
 def test_a_person_approves_in_the_browser(stage, waiting, browser, tmp_path_factory):
@@ -187,7 +187,7 @@ def test_a_person_approves_in_the_browser(stage, waiting, browser, tmp_path_fact
 
 
 def _fill_in(page, form):
-    for place, text in enumerate(("more films, as good everywhere", "Grace Hopper")):
+    for place, text in enumerate(("more images, as good everywhere", "Grace Hopper")):
         form.locator("textarea").nth(place).fill(text)
     form.locator("fieldset button").first.press("Space")
     page.get_by_text("approve", exact=True).last.click()

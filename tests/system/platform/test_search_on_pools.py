@@ -32,7 +32,7 @@ def test_the_best_is_kept_as_yaml(store, searched):
     kept = store("searched").get(kept.key)
     trials = kept.read_json("trials.json")
     assert {one["state"] for one in trials} == {"finished"} and len(trials) == TRIALS
-    best = max(trials, key=lambda one: one["figure"])
+    best = max(trials, key=lambda one: one["metric"])
     found = yaml.safe_load(kept.file("best.yaml").read_text())
     wanted = best["fracture.training.learning_rate"]
     assert found["fracture"]["training"]["learning_rate"] == pytest.approx(wanted)

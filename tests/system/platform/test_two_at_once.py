@@ -5,7 +5,7 @@ from collections import Counter
 
 from platforms import GROUPS, children, config
 
-FIGURES = ("age-model", "fracture-model", "evaluation")
+METRICS = ("age-model", "fracture-model", "evaluation")
 
 
 def test_two_retrainings_share_what_is_equal_and_spoil_nothing(stage, first, store):
@@ -22,7 +22,7 @@ def test_two_retrainings_share_what_is_equal_and_spoil_nothing(stage, first, sto
 
     alone = stage.begin("retrain/retrain", _config(stage, "first", "fresh"))
     assert stage.finish(alone)["type"] == "COMPLETED"
-    both, undisturbed = _figures(store("both")), _figures(store("first"))
+    both, undisturbed = _metrics(store("both")), _metrics(store("first"))
     assert both == {key: undisturbed.get(key) for key in both}
 
 
@@ -35,5 +35,5 @@ def _config(stage, artifacts: str, start: str) -> dict:
     return settings
 
 
-def _figures(store) -> dict[str, str]:
-    return {a.key: a.digest for kind in FIGURES for a in store.of_kind(kind)}
+def _metrics(store) -> dict[str, str]:
+    return {a.key: a.digest for kind in METRICS for a in store.of_kind(kind)}
