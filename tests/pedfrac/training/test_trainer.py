@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from toy_training import CPU, Stop, config, data, images, run, same, stop_after
+from toy_training import CPU, SIZE, Stop, config, data, images, run, same, stop_after
 
 from pedfrac.config.training import AugmentConfig, ModelConfig
 from pedfrac.errors import PedfracError
@@ -121,9 +121,7 @@ def test_accumulated_batches_update_as_one_large_batch_does(tmp_path):
         folder.mkdir()
         seed_weights(7)
         model = build_model(
-            ModelConfig(
-                backbone="convnextv2_atto", size=toy_training.SIZE, weights="none", options=options
-            ),
+            ModelConfig(backbone="convnextv2_atto", size=SIZE, weights="none", options=options),
             2,
         )
         settings = config(**plain, batch_size=size, accumulation=steps)
