@@ -47,7 +47,6 @@ class Variant:
     fixed_batch: bool = False
     precision: str = "auto"
     channels_last: bool = True
-    own_convolutions: bool = True
     compile: str = "off"
     graphs: bool = False
     keep_memory: bool = True
@@ -92,7 +91,6 @@ def _variants(compiled: bool, device: torch.device) -> list[Variant]:
         *(Variant(other, precision=other) for other in others),
     ]
     if not gpu:
-        found.append(Variant("torch's convolutions", own_convolutions=False))
         found.append(Variant("freed memory given back", keep_memory=False))
     if not compiled:
         return found
@@ -103,7 +101,6 @@ def _variants(compiled: bool, device: torch.device) -> list[Variant]:
     ]
     if gpu:
         return [*found, Variant("compiled, CUDA graphs", compile="on", graphs=True)]
-    found.append(Variant("compiled, torch's convolutions", compile="on", own_convolutions=False))
     found += [
         Variant(f"compiled, {other}, fixed batch", True, other, compile="on") for other in others
     ]
@@ -119,11 +116,7 @@ def _epoch_of(
     seed_weights(0)
     model = build_model(ModelConfig(backbone=given.backbone, size=given.size, weights="none"), 2)
     runtime = RuntimeConfig(compile=variant.compile)
-    with (
-        memory_layout(variant.channels_last),
-        convolutions(own=variant.own_convolutions),
-        _graphs(variant.graphs),
-    ):
+    with memory_layout(variant.channels_last), _graphs(variant.graphs):
         run = _Run(model, _data(given.images, given.size), config, folder, device, runtime, ALONE)
     numbers = count(1)
     return lambda: _epoch(run, variant, device, next(numbers))
@@ -160,16 +153,6 @@ def memory_layout(channels_last: bool):
     """Let tensors lie as they do by default, where channels_last is off."""
     kept = torch.channels_last if channels_last else torch.contiguous_format
     with mock.patch.object(torch, "channels_last", kept):
-        yield
-
-
-@contextmanager
-def convolutions(*, own: bool):
-    """Let convolutions learn by matrix products as they do, or as torch has them."""
-    if own:
-        yield
-        return
-    with mock.patch.object(learner, "by_matrix_products", lambda network: None):
         yield
 
 

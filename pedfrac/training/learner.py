@@ -19,7 +19,6 @@ from pedfrac.errors import PedfracError
 from pedfrac.models.classifier import ImageClassifier
 from pedfrac.models.inputs import to_device, to_input
 from pedfrac.training.augmentation import augment, change_images
-from pedfrac.training.convolutions import by_matrix_products
 from pedfrac.training.distributed import Ranks
 from pedfrac.training.imbalance import image_weights, make_loss
 
@@ -48,8 +47,6 @@ class Learner:
         if runtime.gradient_checkpointing:
             model.keep_few_activations()
         self.precision = chosen(config.precision, device, model)
-        if device.type == "cpu" and self.precision == "fp32":
-            by_matrix_products(model)
         model = model.to(device).to(memory_format=torch.channels_last)
         self.model = cast(ImageClassifier, ranks.with_batch_norm(model))
         self.average = ModelEmaV3(self.model, config.ema_decay, use_warmup=True)

@@ -12,7 +12,6 @@ from pedfrac.config.runtime import RuntimeConfig
 from pedfrac.config.training import ModelConfig
 from pedfrac.errors import PedfracError
 from pedfrac.models.classifier import build_model
-from pedfrac.training import learner
 from pedfrac.training.checkpoint import MODEL
 from pedfrac.training.learner import largest_that_fits
 from pedfrac.training.trainer import seed_weights, train
@@ -83,10 +82,3 @@ def test_the_fused_optimiser_learns_what_the_plain_one_does(tmp_path, monkeypatc
     plain = functools.partial(torch.optim.AdamW, foreach=False)
     monkeypatch.setattr(torch.optim, "AdamW", lambda *given, fused, **more: plain(*given, **more))
     assert_alike(fused, learned(tmp_path / "plain"))
-
-
-def test_convolutions_by_matrix_products_learn_what_torchs_do(tmp_path, monkeypatch):
-    ours, replaced = learned(tmp_path / "ours"), []
-    monkeypatch.setattr(learner, "by_matrix_products", replaced.append)
-    assert_alike(ours, learned(tmp_path / "torchs"))
-    assert len(replaced) == 1

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy import stats
-from training_speed import Variant, convolutions, memory_layout
+from training_speed import Variant, memory_layout
 from turns import machine
 
 from pedfrac import pipeline
@@ -61,7 +61,6 @@ def _variants(device: torch.device) -> list[Variant]:
     return [
         DEFAULT,
         Variant("without channels_last", channels_last=False),
-        Variant("torch's convolutions", own_convolutions=False),
         Variant(SLOWER),
         Variant("compiled", compile="on"),
         *(
@@ -100,7 +99,6 @@ def _train(
     )
     with ExitStack() as stack:
         stack.enter_context(memory_layout(variant.channels_last))
-        stack.enter_context(convolutions(own=variant.own_convolutions))
         if variant.name == SLOWER:
             stack.enter_context(_several_passes())
         key = pipeline.fracture_training(config, prepared).run()
