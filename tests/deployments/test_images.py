@@ -11,8 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-PACKAGES = PROJECT["tool"]["setuptools"]["packages"]
-ROOMS = [name for name in PACKAGES if "." not in name]
+PACKAGES = PROJECT["tool"]["setuptools"]["packages"]["find"]["include"]
+ROOMS = [name.removesuffix("*") for name in PACKAGES]
 
 
 def install(project: Path, target: Path) -> None:

@@ -32,7 +32,7 @@ def run(root, *words, fails=False):
 def test_list_show_and_lineage(root, made):
     pack, report = made
     listed = json.loads(run(root, "list", "--json"))["artifacts"]
-    assert {row["key"]: row["size"] for row in listed} == {pack.key: 5, report.key: 4}
+    assert {row["key"]: row["size"] for row in listed} == {pack.key: 6, report.key: 4}
     assert pack.key in run(root, "list", "--kind", "pack")
     shown = json.loads(run(root, "show", report.key[:12], "--json"))
     assert shown["parents"]["pack"]["key"] == pack.key

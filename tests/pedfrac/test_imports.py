@@ -7,7 +7,7 @@ BLOCK = """
 import sys
 for name in ("prefect", "mlflow", "boto3"):
     sys.modules[name] = None
-import pedfrac.training, pedfrac.prediction, pedfrac.steps
+import pedfrac.training.trainer, pedfrac.serving.prediction, pedfrac.pipeline
 """
 
 

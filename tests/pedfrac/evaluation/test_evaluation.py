@@ -285,7 +285,7 @@ def test_saved_evaluations_read_back(tmp_path, predictions, metrics):
 
 def test_summary_in_rows_and_words(metrics):
     row = summary_rows(metrics)[0]
-    assert (row["images"], row["images"]) == ("all", 300)
+    assert (row["group"], row["images"]) == ("all", 300)
     assert row["bundle AUROC"].endswith(")")
     words = in_words(metrics)
     assert "bundle by seen age 0." in words

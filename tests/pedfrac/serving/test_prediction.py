@@ -20,8 +20,8 @@ from pedfrac.config.data import Preparation
 from pedfrac.config.serving import PredictionConfig
 from pedfrac.errors import PedfracError
 from pedfrac.imaging.preprocessing import prepare
-from pedfrac.pipeline import prediction
 from pedfrac.pipeline.prediction import predict_images
+from pedfrac.serving import prediction
 from pedfrac.serving.images import TEXT, Image, find_images, prepare_image, text_boxes
 from pedfrac.serving.prediction import NUMBERS, predict, predict_to
 from pedfrac.serving.score_table import ScoreFile, read_scores
