@@ -44,7 +44,11 @@ def _keep_order(schema: dict[str, Any]) -> None:
 class Section(BaseModel):
     """Base of all configuration: immutable, and a field that nobody reads is an error."""
 
-    # a name may look like a number, which YAML makes of it
+    # a name may look like a number, which YAML makes of it; NaN passes every bound
     model_config = ConfigDict(
-        frozen=True, extra="forbid", coerce_numbers_to_str=True, json_schema_extra=_keep_order
+        frozen=True,
+        extra="forbid",
+        coerce_numbers_to_str=True,
+        allow_inf_nan=False,
+        json_schema_extra=_keep_order,
     )

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pedfrac.config.promotion import PromoteConfig
 from pedfrac.config.retrain import RetrainConfig
 from pedfrac.config.search import SearchConfig
+from pedfrac.config.strict_yaml import RepeatedKey, load_yaml
 from pedfrac.errors import PedfracError
 
 Read = TypeVar("Read", bound=BaseModel)
@@ -109,11 +110,13 @@ def _section(model: type[BaseModel], names: Sequence[Any]) -> type[BaseModel]:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(path.read_text()) or {}
+        tree = load_yaml(path.read_text(encoding="utf-8-sig")) or {}
     except OSError as error:
         raise PedfracError(f"{path}: cannot be read ({error.strerror})") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise PedfracError(f"{path}: is not YAML ({_in_one_line(error)})") from None
+    except RepeatedKey as error:
+        raise PedfracError(f"{path}: {error}") from None
     if not isinstance(tree, dict):
         raise PedfracError(f"{path}: must hold fields, found {type(tree).__name__}")
     return tree
@@ -124,9 +127,11 @@ def _set(tree: dict[str, Any], override: str) -> None:
     if not equals or not name:
         raise PedfracError(f"--set {override}: must look like key.sub=value")
     try:
-        _put(tree, name, yaml.safe_load(text))
+        _put(tree, name, load_yaml(text))
     except yaml.YAMLError as error:
         raise PedfracError(f"--set {override}: is not YAML ({_in_one_line(error)})") from None
+    except RepeatedKey as error:
+        raise PedfracError(f"--set {override}: {error}") from None
     except _NoSection as error:
         raise PedfracError(f"--set {override}: {error} is a value and has no fields") from None
 

@@ -1,13 +1,30 @@
 """Configuration of networks and their training."""
 
+import math
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pedfrac.config.base import Fraction, NoneOrCount, NoneOrNumber, Section
 
 Precision = Literal["auto", "fp32", "tf32", "bf16"]
 """Arithmetic; tf32 is fp32 whose products a GPU rounds, and the same as fp32 on a CPU."""
+
+
+_SET_ELSEWHERE = {
+    "num_classes": "the head sets it (age.head, and two classes for fractures)",
+    "in_chans": "images have one grey channel",
+    "img_size": "set size instead",
+    "pretrained": "set weights instead",
+    "checkpoint_path": "set weights instead",
+    "pretrained_cfg": "set backbone and weights instead",
+    "pretrained_cfg_overlay": "set backbone and weights instead",
+    "model_name": "set backbone instead",
+    "features_only": "a classifier is needed",
+    "scriptable": "training compiles by itself (runtime.compile)",
+    "exportable": "pedfrac export makes ONNX of any network",
+}
+"""Options of timm.create_model that this project sets: given as options they would overrule it."""
 
 
 class ModelConfig(Section):
@@ -21,6 +38,23 @@ class ModelConfig(Section):
         "hub", description="'hub' (timm's pretrained weights), 'none', or a local weights file"
     )
     size: int = Field(ge=16, le=2048, description="Side of the square input, in pixels")
+
+    @field_validator("options")
+    @classmethod
+    def _options_overrule_nothing(cls, options: dict[str, Any]) -> dict[str, Any]:
+        for name, value in options.items():
+            if name in _SET_ELSEWHERE:
+                raise ValueError(f"{name} is not an option: {_SET_ELSEWHERE[name]}")
+            _refuse_not_finite(name, value)
+        return options
+
+
+def _refuse_not_finite(name: str, value: object) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name}: {value} is not a finite number")
+    if isinstance(value, list | tuple | dict):
+        for one in value.values() if isinstance(value, dict) else value:
+            _refuse_not_finite(name, one)
 
 
 class AugmentConfig(Section):

@@ -86,10 +86,10 @@ def _refuse_unknown(backbone: str) -> None:
 
 
 def _create(config: ModelConfig, classes: int, *, pretrained: bool) -> nn.Module:
-    options: dict[str, Any] = {"in_chans": 1, "num_classes": classes, **config.options}
+    options: dict[str, Any] = {**config.options, "in_chans": 1, "num_classes": classes}
     published = get_pretrained_cfg(config.backbone)
     if published is not None and published.fixed_input_size:
-        options.setdefault("img_size", config.size)
+        options["img_size"] = config.size
     try:
         return timm.create_model(config.backbone, pretrained=pretrained, **options)
     except OSError as error:

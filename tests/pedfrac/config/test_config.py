@@ -2,7 +2,7 @@
 
 import pytest
 
-from pedfrac.config.loading import load_config, load_promotion
+from pedfrac.config.loading import load_config, load_promotion, load_search
 from pedfrac.errors import PedfracError
 
 
@@ -28,6 +28,20 @@ def test_flags_come_after_the_file(tmp_path):
         ("cohort.age_bounds=0", "cohort.age_bounds.*at least 2"),
         ("split.folds=1", "split.folds.*found 1"),
         ("split.fold=1", "split.*fold 1 is one of folds, which must be given"),
+        ("fracture.training.learning_rate=.inf", "learning_rate: Input should be a finite"),
+        ("fracture.training.learning_rate=1e999", "learning_rate: Input should be a finite"),
+        ("cohort.age_bounds=[0, .nan, 19]", "age_bounds.1: Input should be a finite"),
+        ("cohort.age_bounds='0,nan,19'", "age_bounds.1: Input should be a finite"),
+        ("split.validation_fraction=.nan", "validation_fraction: Input should be a finite"),
+        ("evaluation.fixed=.nan", "evaluation.fixed: Input should be a finite"),
+        ("robustness.rotation=5,inf", "rotation.1: Input should be a finite"),
+        ("fracture.model.options={drop_path_rate: .nan}", "drop_path_rate: nan is not a finite"),
+        ("fracture.model.options={dims: [8, .inf]}", "dims: inf is not a finite"),
+        ("fracture.model.options={num_classes: 5}", "num_classes is not an option: the head"),
+        ("age.model.options={in_chans: 3}", "in_chans is not an option: images have one grey"),
+        ("age.model.options={img_size: 64}", "img_size is not an option: set size instead"),
+        ("age.model.options={pretrained: true}", "pretrained is not an option: set weights"),
+        ("fracture.model.options={a: 1, a: 2}", "'a' is given twice, on line 1 and line 1"),
         ("epochs", "must look like"),
         ("data.root.x=1", "data.root|root is a value"),
     ],
@@ -44,6 +58,34 @@ def test_a_broken_file_is_named(tmp_path):
         load_config(str(path), [])
     with pytest.raises(PedfracError, match="nowhere.yaml: cannot be read"):
         load_config(str(tmp_path / "nowhere.yaml"), [])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("data: {root: a}\ndata: {root: b}\n", "key 'data' is given twice, on line 1 and line 2"),
+        ("data:\n  root: a\n  root: b\n", "key 'root' is given twice, on line 2 and line 3"),
+        ('data: {root: a, "root": b}\n', "key 'root' is given twice"),
+    ],
+)
+def test_a_key_that_is_given_twice_is_refused(tmp_path, text, message):
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    for read in (lambda: load_config(str(path), []), lambda: load_promotion(str(path), [])):
+        with pytest.raises(PedfracError, match=f"c.yaml: {message}"):
+            read()
+    with pytest.raises(PedfracError, match=message):
+        load_search(str(path))
+
+
+def test_merged_keys_may_be_overridden(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "data: {root: a}\nfracture: {training: &t {epochs: 4, batch_size: 2}}\n"
+        "age: {training: {<<: *t, epochs: 5}}\n"
+    )
+    config = load_config(str(path), [])
+    assert (config.age.training.epochs, config.age.training.batch_size) == (5, 2)
 
 
 def test_what_must_be_given_is_named():
