@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pedfrac.age_groups import AgeGroups
+from pedfrac.bundle.checksums import seal, verify
 from pedfrac.config.base import Section
 from pedfrac.config.data import Preparation
 from pedfrac.config.evaluation import Views
@@ -29,7 +30,7 @@ from pedfrac.models.heads import Classes, Head, make_head
 from pedfrac.models.inputs import to_images
 from pedfrac.packs.pack import Pack
 from pedfrac.scoring.scorer import GENERALIST, SPECIALIST, Scorer, scored
-from pedfrac.storage.files import content_hash, file_hash, write_json
+from pedfrac.storage.files import content_hash, write_json
 
 INFO = "bundle.json"
 BATCH = 64  # images that go through a network together
@@ -72,25 +73,27 @@ def weight_names(ages: AgeGroups) -> list[str]:
 
 def write_bundle(folder: Path, info: BundleInfo, weights: Mapping[str, Path]) -> None:
     """Write a bundle from its description and a file of weights for each network."""
-    for name in weight_names(info.ages):
+    names = weight_names(info.ages)
+    for name in names:
         shutil.copyfile(weights[name], folder / f"{name}.safetensors")
+    seal(folder, [f"{name}.safetensors" for name in names])
     write_info(folder, info)
 
 
 def write_info(folder: Path, info: BundleInfo) -> None:
-    """Write the description of a bundle whose networks are in the folder."""
+    """Write the description of a bundle whose networks are in the folder, and seal it."""
     write_json(folder / INFO, info.model_dump(mode="json"))
+    seal(folder, [INFO])
 
 
 def bundle_digest(folder: Path) -> str:
-    """Return the SHA-256 over the description and all weights of a bundle, exported or not."""
+    """Return the SHA-256 over the description and all weights of a bundle, exported or not.
+
+    Raises PedfracError where one of these files is not the one that was sealed.
+    """
     names = weight_names(read_info(folder).ages)
     suffix = "onnx" if (folder / f"{names[0]}.onnx").is_file() else "safetensors"
-    files = [INFO, *(f"{name}.{suffix}" for name in names)]
-    try:
-        return content_hash({name: file_hash(folder / name) for name in files})
-    except OSError as error:
-        raise PedfracError(f"{error.filename}: cannot be read ({error.strerror})") from None
+    return content_hash(verify(folder, [INFO, *(f"{name}.{suffix}" for name in names)]))
 
 
 class Answering(Protocol):
@@ -114,7 +117,8 @@ class Bundle:
     ) -> Self:
         """Read a bundle; with the runtime ``onnx`` one that was exported, for the CPU alone.
 
-        Raises PedfracError where a file is missing or does not fit.
+        Raises PedfracError where a file is missing, is not the one that was sealed, or does not
+        fit.
         """
         info = read_info(folder)
         heads: dict[str, Head] = {"age": make_head(info.age_head, info.ages)}
@@ -310,20 +314,25 @@ def _mean(answers: list[Tensor]) -> NDArray[np.float64]:
 
 
 def read_info(folder: Path) -> BundleInfo:
-    """Return the description of the bundle in a folder; raise PedfracError where there is none."""
+    """Return the description of the bundle in a folder.
+
+    Raises PedfracError where there is none, or where it is not the one that was sealed.
+    """
     path = folder / INFO
+    if not path.is_file():
+        raise PedfracError(f"{folder}: is no bundle, it holds no {INFO}")
+    verify(folder, [INFO])
     try:
         return BundleInfo.model_validate_json(path.read_text())
-    except OSError:
-        raise PedfracError(f"{folder}: is no bundle, it holds no {INFO}") from None
     except ValidationError as error:
         raise PedfracError(f"{path}: {explain_invalid(error, BundleInfo)}") from None
 
 
 def _load_network(path: Path, config: ModelConfig, head: Head) -> ImageClassifier:
+    verify(path.parent, [path.name])
     model = build_model(config, head, load_weights=False)
     try:
         model.load_state_dict(load_file(path))
-    except Exception as error:  # missing, cut short or of another network: each its own type
+    except Exception as error:  # cut short or of another network when sealed: each its own type
         raise PedfracError(f"{path}: cannot be loaded as {config.backbone} ({error})") from error
     return model.eval()

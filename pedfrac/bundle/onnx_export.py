@@ -24,6 +24,7 @@ from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 from torch import Tensor, nn
 
 from pedfrac.bundle.bundle import INFO, Bundle, BundleInfo
+from pedfrac.bundle.checksums import seal
 from pedfrac.bundle.onnx_runtime import (
     EXPORT,
     IMAGES,
@@ -42,7 +43,7 @@ from pedfrac.models.inputs import to_images
 from pedfrac.packs.build import build_pack
 from pedfrac.packs.pack import Pack
 from pedfrac.statistics.patient_bootstrap import PatientBootstrap
-from pedfrac.storage.files import file_hash, write_json
+from pedfrac.storage.files import write_json
 from pedfrac.storage.local_backend import partial_folder
 
 logger = logging.getLogger(__name__)
@@ -124,26 +125,31 @@ def export_onnx(
             checks[name] = export_network(model, traced[kind], shown, part / f"{name}.onnx", int8)
             report(f"{name}: {_in_words(checks[name])}")
         shutil.copyfile(folder / INFO, part / INFO)
+        seal(part, [INFO, *(f"{name}.onnx" for name in checks)])
         if has_profile(folder):
             save_profile(part, load_profile(folder))
         info = ExportInfo(
             precision="int8" if int8 else "float32",
             opset=OPSET,
             versions={name: version(name) for name in ("torch", "timm", "onnx", "onnxruntime")},
-            files={path.name: file_hash(path) for path in sorted(part.glob("*.onnx"))},
             checks=checks,
             images={"reason": UNMEASURED},
         )
-        write_json(part / EXPORT, info.model_dump(mode="json"))
+        _write_export(part, info)
         if images is not None:
             info = info.model_copy(update={"images": _image_metrics(bundle, part, images, int8)})
-            write_json(part / EXPORT, info.model_dump(mode="json"))
+            _write_export(part, info)
         if target.exists():
             target.rmdir()
         part.replace(target)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return info
+
+
+def _write_export(folder: Path, info: ExportInfo) -> None:
+    write_json(folder / EXPORT, info.model_dump(mode="json"))
+    seal(folder, [EXPORT])
 
 
 class _Answers(nn.Module):

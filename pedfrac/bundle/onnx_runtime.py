@@ -13,12 +13,12 @@ import torch
 from pydantic import Field, ValidationError
 from torch import Tensor
 
+from pedfrac.bundle.checksums import verify
 from pedfrac.config.base import Section
 from pedfrac.config.loading import explain_invalid
 from pedfrac.config.training import ModelConfig
 from pedfrac.errors import PedfracError
 from pedfrac.models.heads import Head
-from pedfrac.storage.files import file_hash
 
 EXPORT = "export.json"
 IMAGES, PROBABILITIES, YEARS = "images", "probabilities", "years"  # what goes in, what comes out
@@ -31,7 +31,6 @@ class ExportInfo(Section):
     precision: Literal["float32", "int8"]
     opset: int
     versions: dict[str, str] = Field(description="Of the libraries that exported")
-    files: dict[str, str] = Field(description="SHA-256 of each network's file")
     checks: dict[str, dict[str, Any]] = Field(
         description="Of each network against PyTorch; on random images where none were given"
     )
@@ -89,16 +88,12 @@ def load_networks(
     """
     if torch.device(device).type != "cpu":
         raise PedfracError(f"device {str(device)!r}: exported networks run on the CPU alone")
-    files = read_export(folder).files
-    networks = {}
-    for name, (model, head) in parts.items():
-        path = folder / f"{name}.onnx"
-        if not path.is_file():
-            raise PedfracError(f"{path}: no such file; {EXPORT} there says that it was exported")
-        if files.get(path.name) != file_hash(path):
-            raise PedfracError(f"{path}: is broken or foreign: not the file that {EXPORT} names")
-        networks[name] = OnnxNetwork(path, model.size, head.classes, head.tells_age)
-    return networks
+    read_export(folder)
+    verify(folder, [f"{name}.onnx" for name in parts])
+    return {
+        name: OnnxNetwork(folder / f"{name}.onnx", model.size, head.classes, head.tells_age)
+        for name, (model, head) in parts.items()
+    }
 
 
 def read_export(folder: Path) -> ExportInfo:
@@ -107,11 +102,12 @@ def read_export(folder: Path) -> ExportInfo:
     Raises PedfracError where there are none.
     """
     path = folder / EXPORT
-    try:
-        return ExportInfo.model_validate_json(path.read_text())
-    except OSError:
+    if not path.is_file():
         raise PedfracError(
             f"{folder}: holds no {EXPORT}; `pedfrac export` makes of a bundle what runs by ONNX"
-        ) from None
+        )
+    verify(folder, [EXPORT])
+    try:
+        return ExportInfo.model_validate_json(path.read_text())
     except ValidationError as error:
         raise PedfracError(f"{path}: {explain_invalid(error, ExportInfo)}") from None

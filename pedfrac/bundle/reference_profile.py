@@ -15,6 +15,7 @@ import pandas as pd
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from pedfrac.bundle.checksums import seal, verify
 from pedfrac.bundle.embedding import Basis
 from pedfrac.errors import PedfracError
 from pedfrac.imaging.image_statistics import STATISTICS
@@ -81,6 +82,7 @@ def save_profile(folder: Path, profile: Profile) -> None:
     write_json(
         folder / ABOUT, {"schema_version": SCHEMA_VERSION, "names": names, "about": profile.about}
     )
+    seal(folder, [NUMBERS, ABOUT])
 
 
 def has_profile(folder: Path) -> bool:
@@ -95,6 +97,7 @@ def load_profile(folder: Path) -> Profile:
             f"{folder}: holds no {ABOUT}: the bundle was made without a reference profile, so "
             "nothing can be compared with it; retraining makes one"
         )
+    verify(folder, [NUMBERS, ABOUT])
     try:
         told = json.loads((folder / ABOUT).read_text())
         if told["schema_version"] != SCHEMA_VERSION:

@@ -5,6 +5,7 @@ import pytest
 from small_bundles import INFO, write_image, write_small_bundle
 
 from pedfrac.bundle.bundle import Bundle
+from pedfrac.bundle.checksums import seal
 from pedfrac.config.data import Preparation
 from pedfrac.errors import PedfracError
 from pedfrac.serving.images import Image, find_images, read_ages
@@ -137,6 +138,9 @@ def test_missing_parts_are_named(folder, tmp_path):
     with pytest.raises(PedfracError, match="is no bundle"):
         Bundle.load(tmp_path)
     (folder / "generalist.safetensors").write_bytes(b"broken")
+    with pytest.raises(PedfracError, match="generalist.safetensors: is not the file of this"):
+        Bundle.load(folder)
+    seal(folder, ["generalist.safetensors"])
     with pytest.raises(PedfracError, match="generalist.safetensors: cannot be loaded"):
         Bundle.load(folder)
     with pytest.raises(PedfracError, match="no such file or folder"):

@@ -15,6 +15,7 @@ from dicom_files import SECRETS, write_dicom
 from small_bundles import INFO, write_image, write_small_bundle
 
 from pedfrac.bundle.bundle import Bundle, bundle_digest
+from pedfrac.bundle.checksums import seal
 from pedfrac.bundle.reference_profile import IMAGE
 from pedfrac.config.data import Preparation
 from pedfrac.config.serving import PredictionConfig
@@ -298,6 +299,9 @@ def test_the_digest_of_a_bundle_is_that_of_all_its_files(bundle, tmp_path):
     assert bundle_digest(copy) == bundle_digest(bundle)
     with (copy / "age.safetensors").open("ab") as file:
         file.write(b"\0")
+    with pytest.raises(PedfracError, match="age.safetensors: is not the file of this bundle"):
+        bundle_digest(copy)
+    seal(copy, ["age.safetensors"])
     assert bundle_digest(copy) != bundle_digest(bundle)
 
 
