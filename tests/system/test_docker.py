@@ -26,12 +26,22 @@ ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
 SERVERS = {"prefect": 4200, "mlflow": 5000, "s3": 8333}
 ENTRYPOINTS = {"s3": ["weed"]}  # of images that are not ours
+ONCE = {"secrets", "prefect-database", "mlflow-database", "init"}
+MADE = ("HOME", "PREFECT_HOME", "TORCHINDUCTOR_CACHE_DIR", "HF_HOME")  # as start.sh wants them
 START = 150  # seconds, on a busy machine; 20 on an idle one
 
 
 def example_settings() -> dict[str, str]:
     lines = (DOCKER / "example.env").read_text().splitlines()
     return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+def settings_of_a_user() -> dict[str, str]:
+    """Return the example with its secrets filled in, as its first line asks."""
+    secrets = {
+        name: f"user:{name.lower()}" for name, value in example_settings().items() if not value
+    }
+    return example_settings() | secrets
 
 
 def interpolated(settings: dict[str, str]) -> str:
@@ -61,7 +71,7 @@ class Stack:
         self.services: dict[str, Any] = yaml.safe_load(self._on_loopback())["services"]
 
     def _on_loopback(self) -> str:
-        text = interpolated(example_settings())
+        text = interpolated(settings_of_a_user())
         for name, port in SERVERS.items():
             text = text.replace(f"http://{name}:{port}", f"http://127.0.0.1:{port}")
         # all at once, since a new port may look like another service's old one
@@ -178,11 +188,37 @@ def stack(tmp_path_factory):
 
 
 def test_services_are_pinned_watched_and_on_loopback():
-    services = yaml.safe_load(interpolated(example_settings()))["services"]
+    services = yaml.safe_load(interpolated(settings_of_a_user()))["services"]
     for name, service in services.items():
         assert re.search(r":(\d+\.\d+|cpu$|gpu$)", service["image"])
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
-        assert name == "init" or (service["healthcheck"]["test"] and service["restart"] != "no")
+        once = service["restart"] == "no"
+        assert once == (name in ONCE)
+        assert once or service["healthcheck"]["test"]
+
+
+def test_everything_waits_for_what_it_needs():
+    services = yaml.safe_load(interpolated(settings_of_a_user()))["services"]
+    done, up = "service_completed_successfully", "service_healthy"
+    for name, needed in {
+        "postgres": {"secrets": done},
+        "s3": {"secrets": done},
+        "prefect-database": {"postgres": up},
+        "mlflow-database": {"postgres": up},
+        "prefect": {"prefect-database": done},
+        "mlflow": {"mlflow-database": done, "s3": up},
+        "init": {"prefect": up, "mlflow": up, "s3": up},
+        **dict.fromkeys(("worker-cpu", "worker-gpu", "worker-no-gpu"), {"init": done}),
+    }.items():
+        waits = services[name]["depends_on"]
+        assert {other: how["condition"] for other, how in waits.items()} == needed, name
+
+
+def test_our_containers_have_a_read_only_root():
+    services = yaml.safe_load(interpolated(settings_of_a_user()))["services"]
+    ours = {name for name, one in services.items() if one["image"].startswith("pedfrac:")}
+    assert ours == services.keys() - {"postgres", "s3"}
+    assert all(services[name]["read_only"] and services[name]["tmpfs"] for name in ours)
 
 
 def test_no_secret_has_a_value_of_its_own():
@@ -193,7 +229,49 @@ def test_no_secret_has_a_value_of_its_own():
     for name, value in secrets:
         assert re.fullmatch(r"\$\{\w+:\?set it in docker/.env\}", value), name
     examples = {v for k, v in example_settings().items() if re.search("PASSWORD|SECRET|AUTH", k)}
-    assert examples == {"change-me", "admin:change-me"}
+    assert examples == {""}
+
+
+@pytest.mark.parametrize("name", ["POSTGRES_PASSWORD", "PREFECT_AUTH", "S3_SECRET_ACCESS_KEY"])
+def test_nothing_starts_on_the_secret_of_an_example(tmp_path, name):
+    """The container's first command, without a container."""
+    assert "change-me" not in str(settings_of_a_user())
+    refused = begun(tmp_path, settings_of_a_user() | {name: "admin:change-me"})
+    assert refused.returncode == 1
+    assert refused.stderr.startswith(f"{name}: 'change-me' is an example")
+    assert len(refused.stderr.splitlines()) == 1 and not refused.stdout
+    assert begun(tmp_path, settings_of_a_user()).stdout == "started\n"
+
+
+def begun(folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run start.sh as the image does, with its own place for the scripts."""
+    script = (DOCKER / "start.sh").read_text()
+    assert "/opt/pedfrac/" in script
+    (folder / "start.sh").write_text(script.replace("/opt/pedfrac/", f"{DOCKER}/"))
+    made = {name: str(folder / name) for name in MADE}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return subprocess.run(
+        ["sh", folder / "start.sh", "echo", "started"],
+        env=environment | made | {"PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_what_has_no_volume_goes_where_every_container_can_write(tmp_path):
+    """The folders that the image names, none of which can be made."""
+    script = (DOCKER / "start.sh").read_text().replace("/opt/pedfrac/", f"{DOCKER}/")
+    (tmp_path / "start.sh").write_text(script)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["sh", tmp_path / "start.sh", "python", "-c", "import torch._inductor.utils"],
+        env=dict.fromkeys(MADE, "/proc/nowhere") | {"PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_servers_refuse_strangers(stack):
