@@ -8,6 +8,6 @@ EXAMPLE = "change-me"
 if __name__ == "__main__":
     if found := sorted(name for name, value in os.environ.items() if EXAMPLE in value):
         sys.exit(
-            f"{', '.join(found)}: {EXAMPLE!r} is an example, not a secret. Set a secret of your own "
+            f"{', '.join(found)}: {EXAMPLE!r} is an example, not a secret. Set one of your own "
             "(openssl rand -hex 24) and start again."
         )

@@ -208,7 +208,9 @@ def test_everything_waits_for_what_it_needs():
         "prefect": {"prefect-database": done},
         "mlflow": {"mlflow-database": done, "s3": up},
         "init": {"prefect": up, "mlflow": up, "s3": up},
-        **dict.fromkeys(("worker-cpu", "worker-gpu", "worker-no-gpu"), {"init": done}),
+        "worker-cpu": {"init": done},
+        "worker-gpu": {"init": done},
+        "worker-no-gpu": {"init": done},
     }.items():
         waits = services[name]["depends_on"]
         assert {other: how["condition"] for other, how in waits.items()} == needed, name
