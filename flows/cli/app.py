@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from flows.cli.artifacts import artifacts
+from flows.cli.deployment import deploy
 from flows.cli.export import export
 from flows.cli.monitoring import monitor
 from flows.cli.output import as_table as _table
@@ -46,7 +47,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object; log
 app.add_typer(artifacts, name="artifacts")
 app.add_typer(registry, name="registry")
 app.command()(export)
-for command in (monitor, promote, rollback, promotions):
+for command in (monitor, promote, rollback, promotions, deploy):
     app.command()(command)
 
 

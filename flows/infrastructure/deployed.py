@@ -86,7 +86,7 @@ def _submit(name: str, child: Flow[..., str], given: dict[str, Any], key: str) -
     except ObjectNotFound:
         raise PedfracError(
             f"runtime.dispatch is 'deployments', but the server has no deployment {deployment}; "
-            "run 'prefect deploy --all --prefect-file deployments/prefect.yaml'"
+            "'pedfrac deploy' makes it"
         ) from None
 
 

@@ -14,6 +14,7 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
 from pydantic import ValidationError
 
+from pedfrac.config.operator import refuse_example_secrets
 from pedfrac.errors import PedfracError
 
 # what an automation tells is of a run, or of a pool
@@ -29,6 +30,7 @@ def prepare_server(folder: Path, kind: str, notify: str | None) -> list[dict[str
     notification block, such as ``slack-webhook/alerts``, or ``none``; left out, alerts go where
     they went before. Returns a row for each thing made.
     """
+    refuse_example_secrets()
     pools = _read(folder / "pools.yaml")["pools"]
     automations = _read(folder / "automations.yaml")["automations"]
     made = []

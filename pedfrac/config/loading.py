@@ -20,7 +20,7 @@ Read = TypeVar("Read", bound=BaseModel)
 
 def load_search(path: str | None) -> SearchConfig:
     """Read a search from YAML; none: the default. Raises PedfracError as ``load_config`` does."""
-    return validated(SearchConfig, _read_yaml(Path(path)) if path else {}, path)
+    return validated(SearchConfig, read_yaml(Path(path)) if path else {}, path)
 
 
 def changed_config(config: RetrainConfig, values: Mapping[str, object]) -> RetrainConfig:
@@ -46,7 +46,7 @@ def load_config(path: str | None, overrides: list[str]) -> RetrainConfig:
 
     Raises PedfracError that names the file or flag, the field, the value found and what is allowed.
     """
-    tree = _read_yaml(Path(path)) if path else {}
+    tree = read_yaml(Path(path)) if path else {}
     for override in overrides:
         _set(tree, override)
     tree.setdefault("data", {})  # so that its field is named where nothing is given
@@ -59,7 +59,7 @@ def load_promotion(path: str | None, overrides: list[str]) -> PromoteConfig:
     Of a retraining's sections those that a promotion knows count. Raises PedfracError as
     ``load_config`` does.
     """
-    tree = _read_yaml(Path(path)) if path else {}
+    tree = read_yaml(Path(path)) if path else {}
     of_retraining = RetrainConfig.model_fields.keys() - PromoteConfig.model_fields.keys()
     tree = {name: value for name, value in tree.items() if name not in of_retraining}
     for override in overrides:
@@ -108,7 +108,8 @@ def _section(model: type[BaseModel], names: Sequence[Any]) -> type[BaseModel]:
     return found
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the fields of a YAML file; raise PedfracError where it cannot be read as such."""
     try:
         tree = load_yaml(path.read_text(encoding="utf-8-sig")) or {}
     except OSError as error:

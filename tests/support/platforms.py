@@ -120,9 +120,8 @@ class Platform:
         return done.stdout
 
     def deploy(self, *which: str) -> None:
-        """Deploy all flows, or those that are named, as the README says."""
-        file = ("--prefect-file", "deployments/prefect.yaml")
-        self.command("prefect", "--no-prompt", "deploy", *(which or ("--all",)), *file)
+        """Deploy all flows, or those that are named, as an operator does."""
+        self.command("flows.cli", "deploy", *which)
 
     # ---- the server's interface, as its UI uses it --------------------------------------------
 
