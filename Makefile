@@ -6,7 +6,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export PREFECT_SERVER_UI_V2_ENABLED = false
 export DO_NOT_TRACK = 1
 
-.PHONY: help demo test test-system lint ui lock browser clean
+.PHONY: help demo test test-system lint docs ui lock browser clean
 .DEFAULT_GOAL := help
 
 help:  ## Show the commands
@@ -41,6 +41,9 @@ test-system: $(VENV)/.installed browser  ## Run the tests of the platform: real 
 
 lint: $(VENV)/.installed  ## Check style, types and import contracts
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+docs: $(VENV)/.installed  ## Build the documentation in build/docs
+	$(BIN)/python -m mkdocs build --strict
 
 # The report is looked at in a real browser; where none can be installed, that test says so.
 browser:

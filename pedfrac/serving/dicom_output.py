@@ -18,7 +18,7 @@ from highdicom.sr import CodedConcept
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.sr.codedict import codes
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
 from pedfrac.bundle.bundle import Bundle
 from pedfrac.config.evaluation import ExplanationConfig
@@ -120,34 +120,8 @@ class DicomFolder:
 def report(source: Dataset, row: dict[Any, Any], digest: str) -> Dataset:
     """Return the structured report (TID 1500) of a score, in the study of its source image."""
     uids = _uids(source, row, digest, "report")
-    algorithm = hd.sr.AlgorithmIdentification(
-        name="pedfrac",
-        version=code_version(),
-        parameters=[f"bundle sha256 {digest}", f"network {row['network']}", DISCLAIMER],
-    )
-    group = hd.sr.MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=hd.sr.TrackingIdentifier(
-            uid=generate_uid(entropy_srcs=[uids[1], "finding"]), identifier="fracture"
-        ),
-        finding_type=FRACTURE,
-        algorithm_id=algorithm,
-        finding_sites=[hd.sr.FindingSite(WRIST, laterality=SIDES.get(row["laterality"]))],
-        measurements=[
-            hd.sr.Measurement(name=name, value=float(row[column]), unit=codes.UCUM.NoUnits)
-            for name, column in ((PROBABILITY, "probability"), (THRESHOLD, "threshold"))
-        ],
-        qualitative_evaluations=[
-            hd.sr.QualitativeEvaluation(name=FRACTURE, value=VERDICTS[row["call"]]),
-            hd.sr.QualitativeEvaluation(name=INTENDED_USE, value=RESEARCH),
-            hd.sr.QualitativeEvaluation(
-                name=MARKERS,
-                value=CodedConcept(row["markers"], SCHEME, f"Side markers {row['markers']}"),
-            ),
-        ],
-        source_images=[
-            hd.sr.SourceImageForMeasurementGroup(source.SOPClassUID, source.SOPInstanceUID)
-        ],
-    )
+    finding = generate_uid(entropy_srcs=[uids[1], "finding"])
+    group = _measurements(source, row, digest, finding)
     device = hd.sr.DeviceObserverIdentifyingAttributes(
         uid=generate_uid(entropy_srcs=["pedfrac", digest]),
         name="pedfrac",
@@ -179,6 +153,38 @@ def report(source: Dataset, row: dict[Any, Any], digest: str) -> Dataset:
     scheme.CodingSchemeResponsibleOrganization = "pedfrac"
     made.CodingSchemeIdentificationSequence = [scheme]
     return made
+
+
+def _measurements(
+    source: Dataset, row: dict[Any, Any], digest: str, finding: UID
+) -> hd.sr.MeasurementsAndQualitativeEvaluations:
+    """Return the measurement group of a score: probability, threshold and verdict."""
+    algorithm = hd.sr.AlgorithmIdentification(
+        name="pedfrac",
+        version=code_version(),
+        parameters=[f"bundle sha256 {digest}", f"network {row['network']}", DISCLAIMER],
+    )
+    return hd.sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=hd.sr.TrackingIdentifier(uid=finding, identifier="fracture"),
+        finding_type=FRACTURE,
+        algorithm_id=algorithm,
+        finding_sites=[hd.sr.FindingSite(WRIST, laterality=SIDES.get(row["laterality"]))],
+        measurements=[
+            hd.sr.Measurement(name=name, value=float(row[column]), unit=codes.UCUM.NoUnits)
+            for name, column in ((PROBABILITY, "probability"), (THRESHOLD, "threshold"))
+        ],
+        qualitative_evaluations=[
+            hd.sr.QualitativeEvaluation(name=FRACTURE, value=VERDICTS[row["call"]]),
+            hd.sr.QualitativeEvaluation(name=INTENDED_USE, value=RESEARCH),
+            hd.sr.QualitativeEvaluation(
+                name=MARKERS,
+                value=CodedConcept(row["markers"], SCHEME, f"Side markers {row['markers']}"),
+            ),
+        ],
+        source_images=[
+            hd.sr.SourceImageForMeasurementGroup(source.SOPClassUID, source.SOPInstanceUID)
+        ],
+    )
 
 
 def picture(
