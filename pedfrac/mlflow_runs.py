@@ -79,7 +79,7 @@ def tracking_uri(config: TrackingConfig, artifacts: Path) -> str:
 
 
 def missing_store(config: TrackingConfig, artifacts: Path) -> Path | None:
-    """Return the SQLite file that ought to keep runs and models but is not there, or None."""
+    """Return the SQLite file that should hold runs and models but does not exist, else None."""
     scheme, _, path = tracking_uri(config, artifacts).partition(":///")
     file = Path(path)
     return file if scheme == "sqlite" and not file.is_file() else None

@@ -16,7 +16,7 @@ _LINE = re.compile(r"([0-9a-f]{64})  (\S.*)")
 
 
 def seal(folder: Path, names: Iterable[str]) -> None:
-    """Write the checksums of some files of a bundle, beside those of others that are known."""
+    """Write the checksums of some files of a bundle, keeping known checksums of the others."""
     known = _read(folder) if (folder / SUMS).is_file() else {}
     sums = known | {name: file_hash(folder / name) for name in names}
     (folder / SUMS).write_text("".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))

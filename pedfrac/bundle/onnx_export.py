@@ -153,7 +153,7 @@ def _write_export(folder: Path, info: ExportInfo) -> None:
 
 
 class _Answers(nn.Module):
-    """What an exported network holds: image to probabilities, and to years if its head does."""
+    """The exported module: images to probabilities and, if the head estimates age, years."""
 
     def __init__(self, model: ImageClassifier):
         super().__init__()
@@ -213,11 +213,11 @@ def export_network(
 
 
 def _quantise(path: Path) -> float:
-    """Turn a file's linear layers to 8 bits in place; return the share of its weights they hold.
+    """Quantise the linear layers of a file to 8 bits in place; return their share of the weights.
 
-    Activations are scaled anew for each batch, so no images teach it. Convolutions stay: ONNX
-    Runtime runs them slower in 8 bits. Weights use 7 of the bits, since processors without VNNI
-    would clip sums of 8, and answers should not depend on the processor.
+    Quantisation is dynamic: activations are scaled per batch, so no calibration images are needed.
+    Convolutions stay in fp32, because ONNX Runtime runs them slower in 8 bits. Weights use 7 bits,
+    since processors without VNNI would saturate sums of 8-bit products.
     """
     quantize_dynamic(
         _folded(path),

@@ -25,7 +25,7 @@ IMAGES, PROBABILITIES, YEARS = "images", "probabilities", "years"  # what goes i
 
 
 class ExportInfo(Section):
-    """What stands beside exported networks: their files, and how well they say what they said."""
+    """Description of exported networks: their files and how closely they agree with PyTorch."""
 
     schema_version: Literal[1] = 1
     precision: Literal["float32", "int8"]
@@ -40,8 +40,9 @@ class ExportInfo(Section):
 class OnnxNetwork:
     """A network of a bundle in ONNX Runtime, with as many threads as PyTorch would take.
 
-    ``path`` of the file. Raises PedfracError where it is none, or does not take images (n, 1,
-    ``size``, ``size``) to probabilities (n, ``classes``) and, if ``tells_age``, to years (n,).
+    ``path`` of the file. Raises PedfracError where it is not an ONNX file, or does not map images
+    (n, 1, ``size``, ``size``) to probabilities (n, ``classes``) and, if ``tells_age``, to years
+    (n,).
     """
 
     def __init__(self, path: Path, size: int, classes: int, tells_age: bool):
@@ -82,7 +83,7 @@ def load_networks(
     parts: Mapping[str, tuple[ModelConfig, Head]],
     device: str | torch.device = "cpu",
 ) -> dict[str, OnnxNetwork]:
-    """Return the exported networks of a folder, each as its model and head say.
+    """Return the exported networks of a folder, by name.
 
     Raises PedfracError where a file is missing, broken, or not the one that was exported.
     """

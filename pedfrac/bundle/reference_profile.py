@@ -54,7 +54,7 @@ class Profile:
 
 
 def feature_names(count: int) -> list[str]:
-    """Return the names of so many columns of features."""
+    """Return the names of ``count`` feature columns."""
     return [f"feature_{number:02d}" for number in range(count)]
 
 
@@ -91,7 +91,7 @@ def has_profile(folder: Path) -> bool:
 
 
 def load_profile(folder: Path) -> Profile:
-    """Read the profile of a bundle; raise PedfracError where there is none or it is damaged."""
+    """Read the profile of a bundle; raise PedfracError where it is missing or damaged."""
     if not has_profile(folder):
         raise PedfracError(
             f"{folder}: holds no {ABOUT}: the bundle was made without a reference profile, so "

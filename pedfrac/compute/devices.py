@@ -21,8 +21,8 @@ def resolve_device(name: str) -> torch.device:
 def resolve_devices(name: str, devices: str) -> list[torch.device]:
     """Return the devices of one training: ``one``, ``all`` GPUs here, or a number of them.
 
-    Without a GPU a number is one of processes on the CPU, and all is one. Raises PedfracError
-    where the name is unknown or so many GPUs are not visible.
+    Without a GPU a number means processes on the CPU, and ``all`` means one. Raises PedfracError
+    where the name is unknown or fewer GPUs are visible.
     """
     device = resolve_device(name)
     if devices == "one":

@@ -101,12 +101,12 @@ class SplitConfig(Section):
 
     @property
     def held_out(self) -> int:
-        """How many folds are held out in turn; 0: none."""
+        """Number of folds that are held out in turn; 0 for none."""
         return self.folds or 0 if self.fold is None else 0
 
     @property
     def of_the_bundle(self) -> Self:
-        """The split of the networks that go into the bundle: folds held out in turn are no part."""
+        """The split settings of the bundle itself, without folds that are held out in turn."""
         return self.model_copy(update={"folds": None}) if self.held_out else self
 
 

@@ -54,10 +54,9 @@ def load_config(path: str | None, overrides: list[str]) -> RetrainConfig:
 
 
 def load_promotion(path: str | None, overrides: list[str]) -> PromoteConfig:
-    """Read a promotion's configuration, from the YAML file of a retraining or one of its own.
+    """Read a promotion's configuration from a YAML file, of a retraining or of promotion alone.
 
-    Of a retraining's sections those that a promotion knows count. Raises PedfracError as
-    ``load_config`` does.
+    Sections that promotion does not use are ignored. Raises PedfracError as ``load_config`` does.
     """
     tree = read_yaml(Path(path)) if path else {}
     of_retraining = RetrainConfig.model_fields.keys() - PromoteConfig.model_fields.keys()

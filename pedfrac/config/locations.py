@@ -12,7 +12,7 @@ DEFAULT_MODEL = "pedfrac"
 
 
 class TrackingConfig(Section):
-    """Where MLflow keeps the runs, and the models that came of them."""
+    """Where MLflow keeps runs and models."""
 
     uri: str | None = Field(
         None,

@@ -40,7 +40,7 @@ class MarginsConfig(Section):
 
 
 class FloorsConfig(Section):
-    """What any model in use must reach; held where the lower bound is not below the floor."""
+    """What a model in use must reach; the lower bound of the interval counts."""
 
     sensitivity: Fraction = Field(0.8, description="Sensitivity on all test images")
     specificity: Fraction = Field(0.7, description="Specificity on all test images")

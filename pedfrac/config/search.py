@@ -8,7 +8,7 @@ from pedfrac.config.base import NoneOrNumber, Section
 
 
 class Range(Section):
-    """Values that a search may give one field: from low to high, or one of some choices."""
+    """Search space of one field: a range from low to high, or a list of choices."""
 
     low: float | None = Field(None, description="Least value")
     high: float | None = Field(None, description="Greatest value")

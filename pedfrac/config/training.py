@@ -156,7 +156,7 @@ HeadKind = Literal["classes", "ordinal", "regression"]
 
 
 class AgeConfig(Section):
-    """The classifier that tells the age group from the image."""
+    """The classifier that estimates the age group from the image."""
 
     head: HeadKind = Field(
         "classes",

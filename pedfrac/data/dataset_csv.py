@@ -129,7 +129,7 @@ def _drop_duplicates(raw: pd.DataFrame, ledger: IssueLog) -> None:
 
 
 def _parse(raw: pd.DataFrame) -> pd.DataFrame:
-    """Return numbers for text (NaN where it is none); an empty flag is 0, an empty spacing 1."""
+    """Return numbers for text (NaN if not a number); an empty flag is 0, an empty spacing 1."""
     numbers = {name: pd.to_numeric(raw[name], errors="coerce") for name in (*INTEGERS, "age")}
     for name, empty in {**dict.fromkeys(FLAGS, "0"), "pixel_spacing": "1"}.items():
         numbers[name] = pd.to_numeric(raw[name].where(raw[name] != "", empty), errors="coerce")
@@ -146,7 +146,7 @@ def _drop_disallowed(parsed: pd.DataFrame, raw: pd.DataFrame, ledger: IssueLog) 
 
 
 def _drop_mismatched(parsed: pd.DataFrame, raw: pd.DataFrame, ledger: IssueLog) -> None:
-    """Drop rows whose filestem is malformed or says something else than a column."""
+    """Drop rows whose filestem is malformed or contradicts a column."""
     parts = parsed["filestem"].str.extract(STEM_PATTERN)
     parts.columns = pd.Index(STEM_PARTS)
     for line, stem in parsed.loc[parts["age"].isna(), "filestem"].items():

@@ -28,7 +28,7 @@ Progress = Callable[[int, int], None]
 
 # ---- images -----------------------------------------------------------------------------------
 class ImageFacts(NamedTuple):
-    """What an image file tells without being decoded."""
+    """What is known of an image file without decoding it."""
 
     width: int
     height: int
@@ -108,7 +108,7 @@ def _jpeg_size(content: bytes) -> tuple[int, int]:
 
 
 def add_paths(rows: pd.DataFrame, config: DataConfig, ledger: IssueLog) -> pd.DataFrame:
-    """Return the rows whose image is there, with its path."""
+    """Return the rows whose image exists, with its path."""
     files = find_image_files(Path(config.root))
     for stem in sorted(set(files).difference(ledger.stems)):
         reason = f"no row of {CSV_NAME} names this file"
@@ -152,7 +152,7 @@ def inspect_files(
 def _facts_of(
     images: pd.Series, root: Path, ledger: IssueLog, workers: int, progress: Progress | None
 ) -> Iterator[ImageFacts]:
-    """Yield what the images that can be used tell; the others go into the ledger."""
+    """Yield the facts of usable images; the others are recorded as issues."""
     results = _inspect_all(images, root, workers, progress)
     for (line, image), result in zip(images.items(), results, strict=True):
         if isinstance(result, ImageFault):

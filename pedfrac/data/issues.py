@@ -64,7 +64,7 @@ def examples_of(issues: pd.DataFrame) -> str:
 
 
 def repeated_values(values: pd.Series) -> pd.Series:
-    """Return which values are there more than once."""
+    """Return which values occur more than once."""
     # not duplicated(), which makes a Python object of each text
     counts = values.value_counts(sort=False)
     return values.isin(counts.index[counts > 1])

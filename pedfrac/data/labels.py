@@ -48,7 +48,7 @@ def _boxes_of(
 
 
 def _read_labels(path: Path, row: Any, ledger: IssueLog) -> list[tuple[Any, ...]]:
-    """Return a label file's boxes with their row; a bad line drops that, by an issue of its own."""
+    """Return a label file's boxes with their row; a bad line drops the row, as an issue."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

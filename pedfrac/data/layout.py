@@ -14,7 +14,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def fingerprint(config: DataConfig) -> dict[str, str]:
-    """Return what tells one state of the data set from another, without opening its images.
+    """Return the fingerprint of the dataset, without opening its images.
 
     The hash of dataset.csv and, with images, of the names, sizes and times of images and labels.
     """

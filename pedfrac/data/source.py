@@ -46,10 +46,10 @@ class InputFile:
 
     @property
     def _time(self) -> int:
-        """Nanoseconds since 1970: the second of the change, and a fraction told by the identity.
+        """Nanoseconds since 1970: the second of the last change, and a fraction from the identity.
 
-        Servers tell whole seconds, and within one an object may be overwritten by one of its size.
-        In microseconds, since not every file system keeps less.
+        Servers report whole seconds, in which an object may be replaced by one of equal size. The
+        fraction is in microseconds, because some file systems keep no finer times.
         """
         fraction = crc32(self.identity.encode()) * _MICROSECOND % _SECOND
         return int(self.modified.timestamp()) * _SECOND + fraction
@@ -61,7 +61,7 @@ def origin(config: DataConfig) -> str:
 
 
 def fingerprint(config: DataConfig) -> dict[str, str]:
-    """Return what tells one state of the data set from another, without fetching or opening it."""
+    """Return the fingerprint of the dataset, without fetching or opening its files."""
     if not is_remote(config.root):
         return layout.fingerprint(config)
     files = _listing(config)

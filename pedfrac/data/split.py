@@ -34,7 +34,7 @@ SplitReport = dict[str, Any]
 
 @dataclass(frozen=True)
 class Split:
-    """A part for every image. It cannot be made where two parts share a patient.
+    """A part for every image. It cannot be created where two parts share a patient.
 
     ``table``, sorted by filestem: filestem, patient_id, ``part`` (one of PARTS), ``reason`` (why
     left out, else ""), ``place`` (the part that the patient belongs to, or "": so that a patient
@@ -72,7 +72,7 @@ def load_split(folder: Path) -> Split:
 
 
 def read_split_table(path: Path) -> pd.DataFrame:
-    """Read a split.csv, such as the previous split's. Raises PedfracError where it is none."""
+    """Read a split.csv, such as the previous split's. Raises PedfracError where it is not one."""
     table = read_table(path, SPLIT_TYPES)
     if missing := [name for name in SPLIT_TYPES if name not in table.columns]:
         raise PedfracError(f"{path}: column {', '.join(missing)} is missing; is it a split.csv?")

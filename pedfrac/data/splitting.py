@@ -41,12 +41,13 @@ def make_split(
 ) -> tuple[Split, SplitReport]:
     """Place every patient of a cohort, by rule or by ``config.file``; return split and report.
 
-    ``cohort``: filestem, patient_id, age (years), fracture_visible; the order of rows is of no
-    account, the same images and seed give the same split. ``previous``, an earlier ``Split.table``,
-    keeps each of its patients where it was; without it a new patient may displace a few others,
-    since a test set of fixed size depends on who else is there. A split file overrules both.
-    Folds count where one is chosen; those held out in turn are cut from this split (``cut_fold``).
-    Raises PedfracError where training or validation would be empty or a patient be shared.
+    ``cohort``: filestem, patient_id, age (years), fracture_visible; the order of rows does
+    not matter: the same images and seed give the same split. ``previous``, an earlier
+    ``Split.table``, keeps each of its patients where it was; without it a new patient may displace
+    a few others, since a test set of fixed size depends on who else is there. A split file
+    overrules both. Folds count where one is chosen; those held out in turn are cut from this split
+    (``cut_fold``). Raises PedfracError where training or validation would be empty or a patient be
+    shared.
     """
     config = config.of_the_bundle
     images = _prepare(cohort, config, ages)

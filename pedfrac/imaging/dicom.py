@@ -295,7 +295,7 @@ def _padding(header: Dataset, stored: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _age(header: Dataset) -> tuple[float, bool, str]:
-    """Return years, whether they are whole ones, and a note where they were not to be had.
+    """Return the age in years, whether it is given in whole years, and a note where it is unknown.
 
     Dates come first, since an age in whole years may be too low by nearly one. They are cut to
     tenths: no bound in tenths is crossed, and no birth date can be told from age and study date.

@@ -1,7 +1,6 @@
-"""Image statistics: what can be measured of a prepared image that tells how it was taken.
+"""Image statistics: numbers of a prepared image that depend on how it was acquired.
 
-Numbers that a change of scanner, exposure or processing moves. Not here: what they are compared
-with (drift) and anything that a network sees.
+A change of scanner, exposure or processing changes them. They are compared in monitoring.
 """
 
 import cv2

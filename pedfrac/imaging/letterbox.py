@@ -23,7 +23,7 @@ class Placement:
 
     @classmethod
     def of(cls, height: int, width: int, size: int) -> Self:
-        """Return the centred placement that keeps the aspect of an image of so many pixels."""
+        """Return the centred placement that keeps the aspect ratio of an image (height, width)."""
         scale = size / max(height, width)
         inner_h, inner_w = inner_size(height, width, scale)
         return cls(scale, (size - inner_w) // 2, (size - inner_h) // 2, size, (height, width))

@@ -1,7 +1,6 @@
-"""The one way in for pixels: decode, remove side markers, letterbox; uint8 arrays leave.
+"""Side markers and other burnt-in text: removed by filling or inpainting their boxes.
 
-Training, evaluation, explanation and prediction all come through ``prepare``. Not here:
-normalisation to float and augmentation, which happen on the training device.
+Training, evaluation, explanation and prediction use the same code, through ``prepare``.
 """
 
 import math
@@ -93,7 +92,7 @@ def _drawn(regions: Sequence[_Region], window: _Region) -> NDArray[np.uint8]:
 
 
 def _fill(image: Image, regions: Sequence[_Region]) -> None:
-    """Give the regions, those that touch as one, the median of the ring around, in place.
+    """Fill each region with the median of the ring around it, in place; touching regions are one.
 
     One grey per region holds no trace of the letter, and the ring's median is the region's
     surroundings: no dark or bright patch tells the network where a marker was.

@@ -16,7 +16,7 @@ _LEFT = 1  # the filter "Sub": each byte is the difference to that of the pixel 
 
 
 class PngFault(Exception):
-    """Bytes that are no whole PNG; the message says what was found."""
+    """Raised for bytes that are not a complete PNG; the message says what was found."""
 
 
 class Chunk(NamedTuple):
@@ -49,8 +49,8 @@ def chunks(data: bytes) -> list[Chunk]:
 def high_bytes(parts: list[Chunk]) -> NDArray[np.uint8] | None:
     """Return the high byte of each pixel (height,width) of grey of 8 or 16 bits.
 
-    None where the PNG is of another kind, holds anything beside its pixels, or does not unpack
-    without fault: what it is then, or what is wrong with it, is for another decoder to say.
+    None where the PNG is of another kind, contains more than pixels, or does not decompress: the
+    general decoder then handles it or reports the fault.
     """
     kinds = [part.kind for part in parts]
     if kinds[0] != b"IHDR" or set(kinds[1:-1]) != {b"IDAT"} or len(parts[0].data) != 13:
@@ -66,7 +66,7 @@ def high_bytes(parts: list[Chunk]) -> NDArray[np.uint8] | None:
 
 
 def _unpacked(data: bytes, height: int, row: int) -> NDArray[np.uint8] | None:
-    """Return the filtered rows (height,row), or None unless there are so many and all is well."""
+    """Return the filtered rows (height,row), or None if any is missing or damaged."""
     stream = isal_zlib.decompressobj()
     try:
         # One byte more than there may be, so that the end and its checksum are reached.

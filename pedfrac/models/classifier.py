@@ -61,11 +61,11 @@ class ImageClassifier(nn.Module):
 def build_model(
     config: ModelConfig, head: Head | int, *, load_weights: bool = True
 ) -> ImageClassifier:
-    """Return the configured network with a head, on the CPU; a number is one of classes.
+    """Return the configured network with a head (or a number of classes), on the CPU.
 
-    With ``load_weights`` off its weights are random, for a caller who brings trained ones.
-    Raises PedfracError for an unknown backbone, options it does not take, weights that cannot
-    be had or do not fit.
+    With ``load_weights`` off its weights are random, for a caller who loads trained ones.
+    Raises PedfracError for an unknown backbone, options it does not accept, and weights that are
+    not available or do not fit.
     """
     _refuse_unknown(config.backbone)
     pretrained = load_weights and config.weights == "hub"

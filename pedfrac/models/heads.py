@@ -42,7 +42,7 @@ class Head(nn.Module):
         raise NotImplementedError
 
     def fit(self, output: Tensor, years: Tensor) -> None:
-        """Learn from validation images what training cannot tell, if there is such a thing."""
+        """Fit on validation images what training cannot determine, if anything."""
 
 
 class Classes(Head):

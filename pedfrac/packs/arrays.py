@@ -1,7 +1,7 @@
-"""The array files of a pack: one in the order of its rows, or parts with a list of places.
+"""The array files of a pack: one array in row order, or several parts with a list of places.
 
-Parts come from re-packing: an earlier pack's files are linked, and only what is new is written.
-Not here: what else a pack is (packing.py) and which images an earlier one has (repacking.py).
+Parts come from re-packing: an earlier pack's files are linked, and only new rows are written.
+The rest of a pack is in build.py, the choice of rows to reuse in reuse.py.
 """
 
 import os
@@ -42,7 +42,7 @@ class ImageArrays:
 
     @property
     def plain(self) -> bool:
-        """Whether one array holds the images in the order of the rows."""
+        """Whether a single array holds the images in row order."""
         return len(self.parts) == 1 and self.parts[0].name == IMAGES
 
     def open(self) -> Images:
@@ -62,7 +62,7 @@ def mapped(path: Path) -> NDArray[np.uint8]:
 
 
 def start_of(path: Path) -> int:
-    """Return at which byte the rows of an array file begin."""
+    """Return the byte offset of the first row of an array file."""
     return int(mapped(path).offset)  # type: ignore[attr-defined]
 
 
@@ -81,9 +81,9 @@ def allocate(path: Path, n: int, size: int) -> None:
 
 
 def link_parts(folder: Path, parts: Sequence[Path], places: Places) -> bool:
-    """Have a folder share array files of another; return whether its file system allows that.
+    """Hard-link array files of another folder; return False where the file system cannot.
 
-    ``places`` are those of all images; a part beyond those given is for the caller to make.
+    ``places`` covers all images; the caller writes any part that is not among the given ones.
     """
     rows = np.arange(len(places))
     plain = len(parts) == 1 and len(mapped(parts[0])) == len(rows)

@@ -139,10 +139,10 @@ def _jobs(
 
 
 class _Ledger:
-    """What each image of a pack is made of, and the checksum of its pixels once they are written.
+    """The source of each image of a pack, and the checksum of its pixels once written.
 
-    It is a file of the pack in the end, and which rows are written while there is no end. Another
-    build of the same images goes on from it, and one of other images does not.
+    It becomes a file of the pack. Until then it records which rows are written, so that an
+    interrupted build of the same images can continue.
     """
 
     def __init__(self, folder: Path, images: NDArray[np.void]):
@@ -196,7 +196,7 @@ class _Ledger:
         return np.flatnonzero(self._left)
 
     def mark(self, rows: Sequence[int] | NDArray[np.int64], checksums: Any) -> None:
-        """Note that rows are written, as soon as they are on the disk; work goes on meanwhile."""
+        """Record rows as written once they are on disk, without blocking."""
         self._left[rows] = False
         self._written.put((rows, checksums))
         if self._marking is None or self._marking.done():
@@ -219,7 +219,7 @@ class _Ledger:
 def _lay_out(
     folder: Path, sources: NDArray[np.bytes_], size: int, earlier: EarlierPack | None
 ) -> NDArray[np.void]:
-    """Make the arrays of a pack, shared ones or new ones; return the ledger to begin with."""
+    """Create the arrays of a pack, linked or new; return the initial ledger."""
     images = np.zeros(len(sources), ENTRY)
     images["source"], images["checksum"] = sources, -1
     known = np.full(len(sources), -1) if earlier is None else earlier.rows_of(sources)
@@ -238,7 +238,7 @@ def _lay_out(
 
 @dataclass(frozen=True)
 class _Markers:
-    """The marker boxes of each image, xyxy in its own pixels: one row's follow the others'."""
+    """The marker boxes of all images, xyxy in the pixels of each, concatenated by row."""
 
     corners: NDArray[np.float64]
     starts: NDArray[np.int64]
@@ -282,9 +282,9 @@ def _place_boxes(boxes: pd.DataFrame, shapes: NDArray[np.int64], size: int) -> p
 def _sources(
     table: pd.DataFrame, markers: _Markers, preparation: Preparation
 ) -> NDArray[np.bytes_]:
-    """Return what an image's pixels come from (n,), hashed: its file, size, markers, preparation.
+    """Return the hash (n,) of each image's sources: file, size, markers and preparation.
 
-    A file whose SHA-256 is not on record is told by its name.
+    A file without a recorded SHA-256 is identified by its name.
     """
     begun = hashlib.blake2b(content_hash(preparation.model_dump()).encode(), digest_size=16)
     named = table["image"]

@@ -1,6 +1,6 @@
-"""Rows of a pack's array: images decoded by threads or processes, each of which writes its own.
+"""Decode images in parallel; each worker writes its rows of the packed array.
 
-Light to import, since every process begins with it. Not here: what a pack is (packing.py).
+Kept light to import, because every worker process imports it.
 """
 
 import multiprocessing
@@ -35,9 +35,9 @@ FEW = 512  # below this, starting processes costs more than threads lose by wait
 
 @dataclass(frozen=True)
 class ImageRow:
-    """One image to prepare: its row in the pack, and its place in the file that is written.
+    """One image to prepare: its row in the pack and its place in the array file.
 
-    ``path`` is its own file, ``shape`` (height, width) on record, ``text`` its marker boxes.
+    ``path``: the image file; ``shape``: its recorded (height, width); ``text``: its marker boxes.
     """
 
     row: int
@@ -49,7 +49,7 @@ class ImageRow:
 
 @dataclass(frozen=True)
 class Job:
-    """Images whose pixels are written at once into a file whose rows begin at ``start``."""
+    """Images written together into an array file whose first row is at byte ``start``."""
 
     array: Path
     start: int

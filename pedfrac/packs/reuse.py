@@ -1,7 +1,6 @@
-"""Re-packing: which images an earlier pack holds already, and sharing or copying their pixels.
+"""Re-packing: find the images that an earlier pack already holds, and link or copy their pixels.
 
-Not here: how images are told apart (packing.py) and who looks for the earlier pack, which must have
-been verified: there is no pixel to see to.
+The earlier pack must have been verified by the caller: pixels are not checked here.
 """
 
 from collections.abc import Iterator
@@ -31,7 +30,7 @@ class EarlierPack:
         return cls(ImageArrays.of(folder), np.load(folder / images, allow_pickle=False))
 
     def rows_of(self, sources: NDArray[np.bytes_]) -> NDArray[np.int64]:
-        """Return for each source the row (n,) that holds its pixels already, or -1."""
+        """Return for each source the row (n,) of the earlier pack that holds its pixels, or -1."""
         own = self.images["source"]
         order = np.argsort(own, kind="stable")
         at = np.searchsorted(own, sources, sorter=order)

@@ -49,7 +49,7 @@ class Calibrator(Section):
 
 
 class Calibrators(Section):
-    """The maps of all age groups, the pooled map, and how far each group follows its own images.
+    """Calibrators of all age groups, the pooled one, and the weight of each group's own.
 
     ``weights``: 0 where a group's map is the pooled one, near 1 where it is nearly its own.
     """
@@ -75,8 +75,8 @@ def fit_calibrator(
 ) -> Calibrator:
     """Return the map that fits validation images best by log loss: truth (n,), probability (n,).
 
-    Truth is taken for slightly less sure than 0 and 1 (Platt 1999), so that images which are told
-    apart without an error do not ask for infinite sureness. No map where images are of one kind.
+    Targets are slightly inside 0 and 1 (Platt 1999), so that perfectly separated images do not
+    drive the map to infinity. The identity where all images have one label.
     """
     truth, scores = np.asarray(truth, bool), np.asarray(probability, np.float64)
     if method == "none" or truth.all() or not truth.any():

@@ -1,4 +1,4 @@
-"""Selection: which network scores an age group, decided on its validation images and said in words.
+"""Selection: which network scores an age group, decided on its validation images, with the reason.
 
 Not here: test images, which must not choose, and thresholds, which come after (operating).
 """
@@ -23,7 +23,7 @@ def select_model(
     generalist: ArrayLike,
     config: EvaluationConfig,
 ) -> dict[str, Any]:
-    """Return which network should score a group: ``choice``, ``why`` in words, and the metrics.
+    """Return which network should score a group: ``choice``, the reason ``why``, and the metrics.
 
     ``patients``, ``truth`` and the networks' probabilities of fracture, (n,) each, of the group's
     validation images. ``gain`` is how much larger the specialist's AUROC is than the generalist's,

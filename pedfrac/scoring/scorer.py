@@ -141,7 +141,7 @@ def fit_scorer(
 
 
 def scored(images: pd.DataFrame, scorers: Mapping[str, Scorer]) -> pd.DataFrame:
-    """Return images with the probabilities that are made of what the networks say.
+    """Return images with the probabilities made from the network outputs.
 
     ``images``: group, group_seen, age_0…, network_generalist and network_0…. Added: ``bundle``,
     ``specialist`` and ``generalist``, by the recorded group, NaN where there is none (but for the

@@ -169,7 +169,7 @@ def _first_reaching(
     *,
     strictly: bool = False,
 ) -> float | None:
-    """Return the lowest bound from which on enough images are of a kind; None if there is none."""
+    """Return the lowest bound from which enough images have one label, else None."""
     order = np.argsort(scores)
     starts = np.searchsorted(scores[order], bounds, side="right" if strictly else "left")
     hits = np.append(np.cumsum(kind[order][::-1])[::-1], 0)[starts]

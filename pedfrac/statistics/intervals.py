@@ -224,7 +224,7 @@ def _resampled(estimate: Estimate, method: Method) -> Interval:
 
 
 def bca_shares(value: float, samples: Floats, deviations: Floats) -> Floats:
-    """Return which quantiles of the resamples are the bounds: those of Efron's BCa, (2,).
+    """Return the quantiles (2,) of the resamples that are the bounds by Efron's BCa.
 
     ``samples`` (r,) of a metric that is ``value``, ``deviations`` (n,) from the jackknife.
     """

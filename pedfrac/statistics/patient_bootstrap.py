@@ -1,7 +1,6 @@
-"""Metrics: metrics of classifiers and their uncertainty over patients.
+"""Metrics with their uncertainty over patients: jackknife and bootstrap by patient.
 
-Not here: which images and models are compared (evaluation), how bounds are made of estimates
-(intervals) and where images begin to be called (operating). Arrays in, plain numbers out.
+Arrays in, plain numbers out. How bounds are made of estimates is in intervals.py.
 """
 
 from collections.abc import Callable, Iterator

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def export(source: Path, target: Path) -> None:
-    """Copy a file or folder to where a person looks for it, replacing what is there at once."""
+    """Copy a file or folder to a path for people to open, replacing the old one atomically."""
     temporary = target.with_name(f".{target.name}.new")
     if temporary.is_dir():
         shutil.rmtree(temporary)

@@ -1,4 +1,4 @@
-"""What artifacts were made from, told by their manifests. No file of an artifact is read here."""
+"""What artifacts were made from, read from their manifests alone."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -47,7 +47,7 @@ class Lineage:
         return found
 
     def tree(self, key: str) -> dict[str, Any]:
-        """Return an artifact with its ancestors, nested; one that is gone says so."""
+        """Return an artifact with its ancestors, nested; a removed one is marked as missing."""
         manifest = self.manifests.get(key)
         return {
             "key": key,

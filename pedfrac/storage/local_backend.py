@@ -46,7 +46,7 @@ class LocalFolder:
         return parse_manifest(path.read_bytes(), str(path)) if path.exists() else None
 
     def exists(self, key: str) -> bool:
-        """Return whether a manifest is there."""
+        """Return whether a manifest exists."""
         return (self.root / key / MANIFEST).exists()
 
     def manifests(self, kind: str | None) -> Iterator[Manifest]:
@@ -116,7 +116,7 @@ class LocalFolder:
 
 
 def partial_folder(folder: Path, keep: bool) -> Path:
-    """Return a folder that is there: with what it held, or empty."""
+    """Return an existing folder, with its content if ``resumable``, else emptied."""
     if folder.exists() and not keep:
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Manifests: what an artifact is, what it holds and what it was made from."""
+"""Manifests: kind, files, settings and parents of an artifact."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -31,14 +31,14 @@ class FileEntry(BaseModel):
         return self.sha256
 
     def fits(self, path: Path) -> bool:
-        """Return whether a file is there with this size and content."""
+        """Return whether a file exists with this size and content."""
         return (
             path.is_file() and path.stat().st_size == self.size and file_hash(path) == self.sha256
         )
 
 
 class Parent(BaseModel):
-    """An artifact that went into another: where it lies and what it held."""
+    """A parent artifact: its key and the digest of its content."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     key: str
@@ -46,7 +46,7 @@ class Parent(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What an artifact is, what it holds and what it was made from."""
+    """Kind, files, settings and parents of an artifact."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     kind: str
@@ -66,7 +66,7 @@ class Manifest(BaseModel):
 
 @dataclass(frozen=True)
 class Leftover:
-    """What a writer left that was lost before it published: a file or folder, and its bytes."""
+    """A file or folder left by a writer that died before publishing, and its size in bytes."""
 
     name: str
     size: int
@@ -93,7 +93,8 @@ class Artifact:
     def digest(self) -> str:
         """SHA-256 over names and contents of its files: equal contents have equal digests.
 
-        Where files tell all that others hold, however it is laid out, it is over those that tell.
+        Where some files describe the whole content however it is laid out (``told_by``), only
+        those count.
         """
         manifest = self.manifest
         names = manifest.told_by or manifest.files
@@ -111,13 +112,13 @@ class Artifact:
 
 
 class Backend(Protocol):
-    """Where artifacts are kept. Manifests travel alone; files come to this machine on demand."""
+    """Where artifacts are kept. Manifests are read alone; files are fetched on demand."""
 
     def address(self, key: str) -> str:
-        """Return where an artifact lies, as people are told."""
+        """Return the location of an artifact as shown to people."""
 
     def place(self, manifest: Manifest) -> str:
-        """Return where the files of an artifact lie, as people are told."""
+        """Return the location of the files of an artifact as shown to people."""
 
     def lock(self, key: str) -> AbstractContextManager[Any]:
         """Return a lock that keeps other makers of a key on this machine waiting."""
@@ -135,15 +136,15 @@ class Backend(Protocol):
         """Return the local folder of an artifact's files, and the files that do not verify."""
 
     def partial(self, key: str, resumable: bool) -> AbstractContextManager[Path]:
-        """Return the folder to make an artifact in; empty, or as far as an earlier try came."""
+        """Return the folder to make an artifact in: empty, or with what an earlier attempt left."""
 
     def checkpoint(self, folder: Path) -> None:
-        """Let another machine go on from what lies in a partial folder now."""
+        """Save the content of a partial folder so that another machine can continue from it."""
 
     def publish(self, folder: Path, manifest: Manifest, broken: Manifest | None) -> Artifact:
         """Move a finished folder in, manifest last, in place of a ``broken`` one.
 
-        Returns the artifact that is there then: another writer's where that one was faster.
+        Returns the published artifact: another writer's where that writer was faster.
         """
 
     def verify(self, manifest: Manifest) -> list[str]:

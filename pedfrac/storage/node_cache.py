@@ -1,7 +1,7 @@
-"""The node-local cache of what lies in object storage: fetched once a node, verified, bounded.
+"""The node-local cache of object storage: fetched once per node, verified, bounded.
 
-It knows names, sizes and hashes of files; where they come from is the caller's affair. Safe for
-several processes at once, each of which may be killed at any moment.
+It knows names, sizes and hashes of files; the caller knows where they come from. Safe for several
+processes at once, each of which may be killed at any time.
 """
 
 import fcntl
@@ -46,10 +46,10 @@ class Cache:
         return self.root / "work" / name
 
     def fetch(self, name: str, files: Mapping[str, Expected], download: Download) -> list[str]:
-        """Make an entry hold these files; return those that do not verify even when fetched anew.
+        """Fill an entry with these files; return those that fail verification twice.
 
-        What is there and verified is not fetched again, nor hashed again while its size and time
-        stay; what the entry held besides is removed. Of several processes that ask at once, one
+        Verified files are neither fetched nor hashed again while their size and time are
+        unchanged; other files of the entry are removed. When several processes ask at once, one
         fetches and the others wait.
         """
         with _readable_errors(self.root):
@@ -117,7 +117,7 @@ class Cache:
     def _receive(
         self, name: str, incoming: Path, files: Mapping[str, Expected], download: Download
     ) -> list[str]:
-        """Download files; put those that verify in their place and return their names."""
+        """Download files, move those that verify into place and return their names."""
         received = []
 
         def place(file: str) -> None:
@@ -141,7 +141,7 @@ class Cache:
                 file.unlink()
 
     def _evict(self, name: str) -> bool:
-        """Remove an entry unless a living process holds it; return whether it is gone."""
+        """Remove an entry unless a live process holds it; return whether it was removed."""
         with self._lock_file(name, "use").open("a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,7 +1,7 @@
-"""Artifacts in object storage: manifests are read there, files are worked on in the node's cache.
+"""Artifacts in object storage: manifests are read there, files through the node's cache.
 
-A writer uploads its files to a place of its own and then tries to put the manifest that names it;
-of several writers of one key the store lets one through.
+A writer uploads its files under a prefix of its own and then puts the manifest that names the
+prefix, conditionally: of several writers of one key, one succeeds.
 """
 
 import logging
@@ -59,7 +59,7 @@ class ObjectStorage:
         return None if data is None else parse_manifest(data, self.objects.url(name))
 
     def exists(self, key: str) -> bool:
-        """Return whether a manifest is there."""
+        """Return whether a manifest exists."""
         return self.objects.exists(f"{key}/{MANIFEST}")
 
     def manifests(self, kind: str | None) -> Iterator[Manifest]:
@@ -88,7 +88,7 @@ class ObjectStorage:
 
     @contextmanager
     def partial(self, key: str, resumable: bool) -> Iterator[Path]:
-        """Yield the folder to make an artifact in, as far as any node came with it."""
+        """Yield the folder to make an artifact in, with the latest state that any node saved."""
         work = self.cache.work(f"partial/{self.name}/{key}")
         remote = RemotePartial(self.objects, key, self.cache.work(f"snapshots/{self.name}/{key}"))
         folder = partial_folder(work, resumable)
@@ -105,7 +105,7 @@ class ObjectStorage:
             remote.close()
 
     def checkpoint(self, folder: Path) -> None:
-        """Upload what lies in a partial folder now, beside the work that goes on."""
+        """Upload the content of a partial folder in the background."""
         self._partials[folder].save(folder)
 
     def publish(self, folder: Path, manifest: Manifest, broken: Manifest | None) -> Artifact:
@@ -167,7 +167,7 @@ class ObjectStorage:
                 self.objects.abort_upload(*name.split(_UPLOAD))
 
     def _put_manifest(self, manifest: Manifest, broken: Manifest | None) -> Manifest:
-        """Put a manifest if there is none, or a broken one; return the one that is there then."""
+        """Put a manifest where there is none or a broken one; return the one then in place."""
         name = f"{manifest.key}/{MANIFEST}"
         if broken is not None and self.manifest(manifest.key) == broken:
             self.objects.delete([name])

@@ -1,7 +1,7 @@
-"""The copy of an unfinished artifact in object storage, from which another node can go on.
+"""The copy of an unfinished artifact in object storage, from which another node can continue.
 
-Files lie under their hashes and a manifest of them is put last: half a copy does not count. What
-is being made, and when it is consistent, is the maker's affair.
+Files are stored under their hashes and a manifest is put last, so an incomplete copy is never used.
+The maker decides when its folder is consistent.
 """
 
 import logging
@@ -48,9 +48,9 @@ class RemotePartial:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
 
     def save(self, folder: Path) -> None:
-        """Keep what lies in a folder now; upload it in the background unless one was just sent.
+        """Take a snapshot of a folder; upload it in the background unless one was sent just before.
 
-        Files may be replaced meanwhile, but not written into: the snapshot holds them by links.
+        Files may be replaced meanwhile but not modified in place: the snapshot is hard links.
         """
         self._drop_pending()
         self._pending = _linked(folder, self.scratch / str(next(self._numbers)))
@@ -61,7 +61,7 @@ class RemotePartial:
             self._pending = None
 
     def save_last(self) -> None:
-        """Upload the newest snapshot if it is not, and wait until it is there."""
+        """Upload the newest snapshot if needed, and wait for it to finish."""
         if self._pending is not None:
             self._running = self._pool.submit(self._upload, self._pending)
             self._pending = None
@@ -171,5 +171,5 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _newest(folder: Path) -> float:
-    """Return the time of the newest file of a folder, minus infinity where there is none."""
+    """Return the modification time of the newest file of a folder, minus infinity if empty."""
     return max((path.stat().st_mtime for path in _files(folder)), default=-float("inf"))

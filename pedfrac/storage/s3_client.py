@@ -1,7 +1,7 @@
-"""Objects below ``s3://bucket/prefix``: put, get, list and delete, patiently and with checksums.
+"""Objects below ``s3://bucket/prefix``: put, get, list and delete, with retries and checksums.
 
-The only module that knows boto3. Credentials, endpoint and region come from the environment as
-boto3 reads them. What an object means is not known here.
+The only module that imports boto3. Credentials, endpoint and region come from the environment as
+boto3 reads them.
 """
 
 import base64
@@ -88,7 +88,7 @@ class Objects:
         return str(_client().meta.endpoint_url)
 
     def get(self, name: str) -> bytes | None:
-        """Return the content of an object, or None where there is none."""
+        """Return the content of an object, or None if it does not exist."""
 
         def get() -> bytes | None:
             try:
@@ -116,13 +116,13 @@ class Objects:
         return self._patiently(name, head)
 
     def put(self, name: str, data: bytes) -> None:
-        """Write an object, replacing what is there."""
+        """Write an object, replacing an existing one."""
         self._patiently(name, lambda: self._put(name, data))
 
     def put_new(self, name: str, data: bytes) -> bool:
-        """Write an object if there is none of this name yet; return whether it is ours now.
+        """Write an object if none of this name exists; return whether ours was written.
 
-        Where the store does not honour conditional puts, another writer may replace it still.
+        Where the store does not honour conditional puts, another writer may still replace it.
         """
         if not _honours_conditional_puts(self.url(), *_surroundings()):
             if (there := self.get(name)) is not None:
@@ -181,9 +181,9 @@ class Objects:
     def download(
         self, files: Mapping[str, Path], done: Callable[[str], None] = lambda name: None
     ) -> list[str]:
-        """Download objects by name to files side by side; return the names that do not exist.
+        """Download objects by name to files, in parallel; return the names that do not exist.
 
-        ``done(name)`` hears of each file that is there. Nothing is verified here but transport.
+        ``done(name)`` is called for each downloaded file. Only the transport is verified here.
         """
 
         def start(manager: Any, item: tuple[str, Path]) -> Any:
@@ -192,7 +192,7 @@ class Objects:
         return self._transfer({name: (name, path) for name, path in files.items()}, start, done)
 
     def sha256(self, name: str) -> str | None:
-        """Return the SHA-256 of an object as read now, or None where there is none."""
+        """Return the SHA-256 of an object as read now, or None if it does not exist."""
 
         def read() -> str | None:
             try:
@@ -209,7 +209,7 @@ class Objects:
         return self._patiently(name, read)
 
     def open_uploads(self, begun_before: datetime) -> list[tuple[str, str]]:
-        """Return names and ids of uploads in parts that were begun before a time and never done."""
+        """Return names and ids of multipart uploads begun before a time and not completed."""
         asked = {"Bucket": self.bucket, "Prefix": self._prefix}
 
         def list_uploads() -> dict[str, Any]:
@@ -266,9 +266,9 @@ class Objects:
         start: Callable[[Any, T], Any],
         done: Callable[[str], None] = lambda name: None,
     ) -> list[str]:
-        """Run transfers side by side, again those that an outage stopped; return what is missing.
+        """Run transfers in parallel, retrying those that an outage stopped; return what is missing.
 
-        An outage counts only where nothing came through, so that patience begins anew else.
+        The time limit restarts whenever a transfer succeeds.
         """
         waiting, missing = dict(items), list[str]()
 

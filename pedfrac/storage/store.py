@@ -100,7 +100,7 @@ class ArtifactStore:
         return self._backend.exists(key)
 
     def find(self, key: str) -> Artifact | None:
-        """Return the artifact of a key if it is there and every file verifies, else None."""
+        """Return the artifact of a key if it exists and every file verifies, else None."""
         manifest = self._backend.manifest(key)
         return None if manifest is None else self._verified(manifest)
 
@@ -126,10 +126,10 @@ class ArtifactStore:
         return self._backend.place(self.peek(key).manifest)
 
     def checkpoint(self, folder: Path) -> None:
-        """Let another machine go on from what a resumable maker has in its folder now.
+        """Save the folder of a resumable maker so that another machine can continue from it.
 
-        What lies there must be of one moment; files may be replaced later, but not written into.
-        Where artifacts are kept in a local folder there is nothing to do.
+        Its files must be consistent; they may be replaced later, but not modified in place.
+        A local store has nothing to do.
         """
         self._backend.checkpoint(folder)
 

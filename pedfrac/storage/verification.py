@@ -28,12 +28,12 @@ class Expected(Protocol):
         """What another content would have otherwise."""
 
     def fits(self, path: Path) -> bool:
-        """Return whether a file is there and is this."""
+        """Return whether a file exists and is this one."""
 
 
 @dataclass(frozen=True)
 class Note:
-    """What a stamp says of a folder: its bytes, when it was used, and its verified files."""
+    """Content of a stamp: size of a folder, last use, and its verified files."""
 
     name: str
     size: int
@@ -42,7 +42,7 @@ class Note:
 
 
 class Stamp:
-    """The note of one folder, in a file of its own elsewhere; missing or torn, it notes nothing."""
+    """The stamp of one folder, in a separate file; if missing or damaged it is empty."""
 
     def __init__(self, path: Path, folder: Path):
         self.path, self._folder = path, folder
@@ -57,7 +57,7 @@ class Stamp:
         )
 
     def sound(self, files: Mapping[str, Expected]) -> set[str]:
-        """Return the files that are there and verify; only those not noted so are looked into."""
+        """Return the files that verify; only those without a stamp are hashed."""
         note = read_note(self.path)
         noted = {} if note is None else note.files
         return {
@@ -91,7 +91,7 @@ class Stamp:
 
 
 def read_note(path: Path) -> Note | None:
-    """Return what a stamp says, or None."""
+    """Return the content of a stamp, or None."""
     try:
         content = json.loads(path.read_text())
         return Note(content["name"], content["size"], content["files"], path.stat().st_mtime)

@@ -33,7 +33,7 @@ def augment(
 
 
 def draw_changes(count: int, config: AugmentConfig, generator: Generator) -> Tensor:
-    """Return what is to be done to so many images (count, 15), as ``change_images`` reads it.
+    """Return the random changes of ``count`` images (count, 15), as ``change_images`` reads them.
 
     One table on the CPU, so that it reaches a device in one copy.
     """

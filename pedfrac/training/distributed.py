@@ -43,7 +43,7 @@ Work = Callable[["Ranks", torch.device, Tell], None]
 
 @dataclass(frozen=True)
 class Ranks:
-    """The processes of one training, as one of them sees them; one alone does everything itself."""
+    """The ranks of one training as seen by one of them; a single rank needs no communication."""
 
     rank: int = 0
     size: int = 1
@@ -72,7 +72,7 @@ class Ranks:
     def with_batch_norm(self, model: nn.Module) -> nn.Module:
         """Return the model with batch normalisation, if it has any, over the whole batch.
 
-        Raises PedfracError where that cannot be had: torch has it for GPUs only.
+        Raises PedfracError on a CPU: torch synchronises batch normalisation on GPUs only.
         """
         if self.size == 1 or not any(isinstance(m, _BatchNorm) for m in model.modules()):
             return model
@@ -101,7 +101,7 @@ class Ranks:
         return joined.no_sync()
 
     def wait(self) -> None:
-        """Wait until all ranks have come here."""
+        """Wait for all ranks."""
         if self.size > 1:
             dist.all_reduce(torch.zeros(1))
 
@@ -130,10 +130,10 @@ def run_together(
 ) -> None:
     """Run ``work(ranks, device, tell)`` in a process for each device until all are done.
 
-    What the first process tells reaches ``on_message`` here, and that process waits until it
-    returns; where it raises, all end. They also end with the caller, however that ends. ``work``
-    is sent by pickle between these processes of one program. Raises the PedfracError that one
-    raises, a PedfracError with ``name`` where one dies, and RuntimeError for any other error.
+    Messages of the first process reach ``on_message`` here, and that process waits until it
+    returns; if it raises, all processes end. They also end with the caller, however it ends.
+    ``work`` is pickled between these processes of one program. Raises the PedfracError of a
+    process, a PedfracError with ``name`` where one dies, and RuntimeError for any other error.
     """
     processes: list[_Process] = []
     with tempfile.TemporaryDirectory(prefix="pedfrac-") as meeting:
@@ -192,7 +192,7 @@ class _Message:
 
 
 def _hear(one: _Process) -> _Message | _Failure | logging.LogRecord | None:
-    """Return what a process says, or how it ended: None where all was done."""
+    """Return the message of a process or how it ended; None where it finished."""
     try:
         return one.connection.recv()
     except (EOFError, OSError):
@@ -209,7 +209,7 @@ def _hear(one: _Process) -> _Message | _Failure | logging.LogRecord | None:
 def _take_part(
     work: Work, ranks: Ranks, device: torch.device, store: Path, caller: Connection, level: int
 ) -> None:
-    """Be one of the processes: the body of each."""
+    """Body of each process."""
     end_with_caller()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # sent to a whole group: the caller decides
@@ -239,7 +239,7 @@ def _end(code: int) -> None:
 
 
 def end_with_caller() -> None:
-    """End this process, once begun by another, at once when that one ends, however it does."""
+    """End this child process as soon as its parent ends, however that happens."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 

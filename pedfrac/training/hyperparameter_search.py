@@ -50,9 +50,9 @@ class Trial:
 
 
 class Search:
-    """A study of Optuna, which another process may go on with.
+    """An Optuna study that another process can continue.
 
-    ``monitor`` is the validation metric; of a loss the least is best.
+    ``monitor`` is the validation metric; a loss is minimised, others are maximised.
     """
 
     def __init__(self, search: SearchConfig, base: RetrainConfig, monitor: str, storage: str):
@@ -82,13 +82,13 @@ class Search:
 
     @property
     def exhausted(self) -> bool:
-        """Whether no further trial may begin."""
+        """Whether no further trial may start."""
         budget = self.search.gpu_hours
         spent = budget is not None and self.hours_spent >= budget
         return spent or len(self._trials) >= self.search.trials
 
     def unfinished(self) -> list[Trial]:
-        """Return the trials that an earlier process began and did not end."""
+        """Return the trials that an earlier process started and did not finish."""
         return [self._trial(one.number, one.params) for one in self._of(TrialState.RUNNING)]
 
     def ask(self) -> Trial:
@@ -114,7 +114,7 @@ class Search:
         self._study.tell(number, state=TrialState.FAIL)
 
     def best(self) -> tuple[int, float, RetrainConfig]:
-        """Return number, metric and configuration of the best trial that was trained to its end.
+        """Return number, metric and configuration of the best completed trial.
 
         Raises PedfracError where there is none.
         """
@@ -142,8 +142,8 @@ class Search:
     def _floor(self) -> Floor:
         """Return the median of the finished trials' best metrics up to each epoch.
 
-        The rule of Optuna's MedianPruner, told at a trial's begin so that a training on another
-        node needs no database. Signs are turned so that more is better.
+        The rule of Optuna's MedianPruner, fixed when a trial starts so that a training on another
+        node needs no database. Losses are negated so that higher is better.
         """
         finished = self._of(TrialState.COMPLETE)
         if not self.search.pruning or len(finished) < self.search.pruning_after:

@@ -1,6 +1,6 @@
-"""The one correction of class imbalance: which images an epoch draws, and which loss it takes.
+"""The one correction of class imbalance: which images an epoch draws, and its loss.
 
-Sampler and loss are never both corrected, so each choice makes only one of them unusual.
+Sampler and loss are never corrected together.
 """
 
 from collections.abc import Callable

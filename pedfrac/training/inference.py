@@ -1,4 +1,4 @@
-"""Inference: what a network says of the images of a set."""
+"""Inference: network outputs for a set of images."""
 
 import numpy as np
 import torch

@@ -1,7 +1,6 @@
-"""The learner: a network and its average, and how a batch of images changes them, at what speed.
+"""The learner: one optimisation step of a network and its weight average.
 
-Not here: epochs, validation and what is kept of a training (training), nor where images come from
-(feed). On a GPU no step waits for the device.
+Epochs, validation and checkpoints are in trainer.py. On a GPU no step waits for the device.
 """
 
 import logging
@@ -132,9 +131,9 @@ class Learner:
         return torch.compile(function, dynamic=False) if self._compiles else function
 
     def _fitting(self, images: Tensor) -> int:
-        """Return how many images of a batch fit through the network at once: all, or a half of it…
+        """Return how many images of a batch fit into memory at once: all, a half, a quarter, …
 
-        Only a lone GPU is tried; elsewhere memory tells too late, or others would have to wait.
+        Tried on a single GPU only; on a CPU memory runs out too late to notice.
         """
         size = self.config.batch_size
         if self.device.type != "cuda" or self.ranks.size > 1:
@@ -142,7 +141,7 @@ class Learner:
         return largest_that_fits(size, lambda count: self._try(images[:1], count))
 
     def _try(self, image: Tensor, count: int) -> None:
-        """Send copies of an image forth and back, and leave no trace of it."""
+        """Run copies of an image forward and backward, and restore all state."""
         buffers = {name: value.clone() for name, value in self.model.named_buffers()}
         try:
             arithmetic = autocast(self.precision, self.device)

@@ -51,14 +51,14 @@ def train(
     on_epoch: OnEpoch = lambda epoch: None,
     ranks: Ranks = ALONE,
 ) -> None:
-    """Train a model and leave its best epoch in a folder, going on where an earlier try stopped.
+    """Train a model and write its best epoch to a folder, resuming from a checkpoint if any.
 
     Writes ``model.safetensors`` (weights of the best epoch), ``history.json``, ``validation.csv``
     (probabilities and, from some heads, ages of the best epoch) and ``summary.json``. ``on_epoch``
-    is told of every epoch, those of an earlier try first, and may raise to stop. Where this process
-    is one of several ``ranks``, all must be given the same, and the first one writes. Raises
-    PedfracError where the network's output is no number, or where validation cannot give the metric
-    that chooses the epoch.
+    is called with every epoch, those before a resume first, and may raise to stop. With several
+    ``ranks``, all get the same arguments and the first one writes. Raises PedfracError where the
+    network's output is not finite, or where validation cannot give the metric that chooses the
+    epoch.
     """
     if device.type == "cpu":
         keep_freed_memory()
@@ -111,7 +111,7 @@ def _train_share(
     device: torch.device,
     tell: Tell,
 ) -> None:
-    """Be one process of a training; the first one tells of the epochs."""
+    """Run one rank of a training; the first reports the epochs."""
     seed_weights(config.seed)
     on_epoch = tell if ranks.first else lambda epoch: None
     shared: Any = {"device": device, "runtime": runtime, "ranks": ranks}
@@ -158,7 +158,7 @@ class _Run:
 
     @property
     def best(self) -> Epoch:
-        """The best epoch so far by the configured metric; of equals the one of least loss."""
+        """The best epoch so far by the configured metric; ties go to the lowest loss."""
         return max(self.history, key=self._merit)
 
     def train_epoch(self) -> Epoch:
@@ -363,7 +363,7 @@ def _metrics(
 
 
 def _seeded(*numbers: int) -> Generator:
-    """Return the generator of a seed, epoch and rank, and seed the one that dropout draws from."""
+    """Return the generator of a seed, epoch and rank, and seed the one that dropout uses."""
     number = int(np.random.SeedSequence(numbers).generate_state(1)[0])
     torch.manual_seed(number)
     return Generator().manual_seed(number)
