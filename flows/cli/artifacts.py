@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 from rich.tree import Tree
 
 from flows.cli.output import as_table, out, print_result
@@ -159,7 +160,7 @@ def _row(manifest: Any) -> dict[str, Any]:
 
 def _drawn(tree: dict[str, Any], role: str = "") -> Tree:
     label = f"{role} " if role else ""
-    drawn = Tree(f"{label}[bold]{tree['key']}[/] {tree['created'] or 'removed'}")
+    drawn = Tree(Text.assemble(label, (tree["key"], "bold"), f" {tree['created'] or 'removed'}"))
     for name, parent in tree["parents"].items():
         drawn.children.append(_drawn(parent, name))
     return drawn

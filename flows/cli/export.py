@@ -37,14 +37,14 @@ def export(
     """Write a bundle's networks as ONNX, checked against PyTorch, for `predict --runtime onnx`."""
     from pedfrac.bundle.bundle import read_info
     from pedfrac.bundle.onnx_export import export_onnx, labelled_images
-    from tasks.progress import progress
+    from tasks.bar import progress_bar
 
     if among and not check:
         raise PedfracError("--among names images of a data set; give that too, with --check")
     with ExitStack() as stack:
         images = None
         if check:
-            show = stack.enter_context(progress("export", "preparing images"))
+            show = stack.enter_context(progress_bar("preparing images"))
             images = stack.enter_context(
                 labelled_images(
                     check, read_info(bundle), among, lambda done, total: show(done, total, "")

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli.output import as_table, out, print_result
-from flows.infrastructure.embedded import run_flow
 
 
 def monitor(
@@ -43,8 +42,9 @@ def monitor(
     """Tell whether images at work, their scores and, with labels, their metrics have changed.
 
     They are compared with the reference profile that lies in the bundle. The command ends as done
-    whether something has changed or not, and fails only where its input is wrong. A change is also
-    an event on the Prefect server, `pedfrac.drift`.
+    whether something has changed or not, and fails only where its input is wrong. Nothing is
+    started by a change: the event `pedfrac.drift`, which may start a retraining, is that of the
+    deployment `monitor`.
     """
     from pedfrac.config.loading import validated
     from pedfrac.config.monitoring import MonitorConfig
@@ -62,9 +62,9 @@ def monitor(
     }
     config = validated(MonitorConfig, given, "monitor")
     check_files(config)
-    from pedfrac.pipeline.monitoring import drift_findings
+    from pedfrac.pipeline.monitoring import drift_findings, track_window
 
-    found = run_flow("flows.monitoring:monitor", config)
+    found, _ = track_window(config)
     findings = drift_findings(config, found)
     rows: list[dict[str, Any]] = [
         {

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 # tables keep their columns when stdout is a file or a pipe, which has no width of its own
-out = Console(width=None if sys.stdout.isatty() else 160)
+# what it shows is data: brackets in a cell are no markup, :words: no pictures
+out = Console(width=None if sys.stdout.isatty() else 160, markup=False, emoji=False)
 
 
 def print_result(result: dict[str, Any], as_json: bool, tables: Sequence[Table] = ()) -> None:

@@ -1,24 +1,22 @@
 """How the parent has its children run: here, in processes side by side, or on a pool of workers."""
 
-import os
+import multiprocessing
 import signal
 import time
-from collections.abc import Callable
-from typing import Any, cast
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from importlib import import_module
+from typing import Any
 
 import torch
 from prefect import Flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
-from prefect.context import SettingsContext, get_settings_context, serialize_context
-from prefect.engine import handle_engine_signals
-from prefect.flow_engine import run_flow
-from prefect.settings import Settings, get_current_settings
-from prefect.utilities.callables import cloudpickle_wrapped_call
+from prefect.context import with_context
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.infrastructure import log
 from flows.infrastructure.deployed import Work, run_deployed
-from flows.infrastructure.forking import beginnings
 from pedfrac.errors import PedfracError
 from pedfrac.training.distributed import end_with_caller
 
@@ -41,53 +39,40 @@ def dispatch(name: str, child: Flow[..., str], work: Work, given: dict[str, Any]
     time.sleep(RECORDED)
     if runtime.parallel == 1:
         return child(**given)
-    _run_in_process(name, child, given, runtime.parallel)
-    if work.done:
-        return work.key
-    # where the child ended in an error of its own, the same steps raise it here, with its reason
-    retold: Callable[..., str] = child.fn
-    return retold(**given)
+    return _run_in_process(name, child, given, runtime.parallel)
 
 
-def _run_in_process(name: str, child: Flow[..., str], given: dict[str, Any], parallel: int) -> None:
-    """Run a child in one of some processes at a time, below the run under way.
+def _run_in_process(name: str, child: Flow[..., str], given: dict[str, Any], parallel: int) -> str:
+    """Run a child in a process of its own, below the run under way; its error is raised here.
 
-    It is what Prefect's ``run_flow_in_subprocess`` does, whose processes all begin anew and take
-    seconds of a core each to import what the others have.
+    A pool of one for each, so that a child that is killed breaks no other's.
     """
-    settings = get_current_settings().to_environment_variables(exclude_unset=True)
+    context = multiprocessing.get_context("spawn")
+    place = f"{child.fn.__module__}:{child.fn.__name__}"
     with get_client(sync_client=True) as client:
-        # else each child would start a server of its own where this one is temporary
-        own = {
-            "PREFECT_API_URL": str(client.api_url),
-            "PREFECT__ENABLE_CANCELLATION_AND_CRASHED_HOOKS": "false",
-        }
-    environment = settings | dict(os.environ) | own
-    begun = cloudpickle_wrapped_call(
-        _be_child, child, given, serialize_context(), environment, parallel, log.is_shown()
-    )
-    process: Any = cast(Any, beginnings()).Process(target=begun, name=name)
-    process.start()
-    process.join()
-    if process.exitcode != 0:
-        raise PedfracError(f"{name}: its process ended with exit code {process.exitcode}")
+        here = {PREFECT_API_URL: str(client.api_url)}
+    with temporary_settings(here):  # else a child would start a temporary server of its own
+        begun = with_context(_be_child)
+    with ProcessPoolExecutor(1, context, _begin, (parallel, log.is_shown())) as pool:
+        try:
+            key: str = pool.submit(begun, place, given).result()
+        except BrokenProcessPool:
+            raise PedfracError(
+                f"{name}: its process was killed, perhaps for memory; what it has finished is kept"
+            ) from None
+    return key
 
 
-def _be_child(
-    child: Flow[..., str],
-    given: dict[str, Any],
-    context: dict[str, Any],
-    environment: dict[str, str],
-    parallel: int,
-    logged: bool,
-) -> None:
-    """Run a flow, with this process's share of the cores: the body of each process."""
+def _begin(parallel: int, logged: bool) -> None:
+    """Make a process fit for a child: its share of the cores, and an end with its parent's."""
     end_with_caller()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # sent to a whole group: the caller decides
-    os.environ.update(environment)
     torch.set_num_threads(max(1, torch.get_num_threads() // parallel))
     if logged:
         log.show_log()
-    settings = SettingsContext(profile=get_settings_context().profile, settings=Settings())
-    with settings, handle_engine_signals():
-        run_flow(child, parameters=given, context=context)
+
+
+def _be_child(place: str, given: dict[str, Any]) -> str:
+    module, _, name = place.partition(":")
+    key: str = getattr(import_module(module), name)(**given)
+    return key

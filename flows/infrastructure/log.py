@@ -37,7 +37,7 @@ class StandardError(logging.Handler):
 def is_news(record: logging.LogRecord) -> bool:
     """Whether a line says something that none before it said and the last one will not say."""
     message = record.getMessage()
-    ended = message.startswith("Finished in state")
+    ended = message.startswith(("Finished in state", "Stopping temporary server"))
     if multiprocessing.parent_process() and message.startswith("View at"):
         return False  # the parent's page leads there, and a temporary server is gone too soon
     return not (ended or (message.startswith("Encountered") and "PedfracError" in message))

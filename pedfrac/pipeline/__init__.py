@@ -18,9 +18,16 @@ from pedfrac.pipeline.evaluation import (
     evaluate_bundle,
     explain_bundle,
 )
+from pedfrac.pipeline.finding import find_trained
 from pedfrac.pipeline.folds import FoldScoring, cut_folds, fold_in_words, pool_folds
 from pedfrac.pipeline.keys import Evaluated, Prepared, Progress, Trained, store_of
-from pedfrac.pipeline.monitoring import Monitored, drift_findings, drift_metrics, monitor_window
+from pedfrac.pipeline.monitoring import (
+    Monitored,
+    drift_findings,
+    drift_metrics,
+    monitor_window,
+    track_window,
+)
 from pedfrac.pipeline.results import (
     finished_retraining,
     headline_metrics,
@@ -54,6 +61,7 @@ __all__ = [
     "drift_metrics",
     "evaluate_bundle",
     "explain_bundle",
+    "find_trained",
     "finished_retraining",
     "fold_in_words",
     "fracture_training",
@@ -69,6 +77,7 @@ __all__ = [
     "select_cohort",
     "split_patients",
     "store_of",
+    "track_window",
     "validation_confusion",
     "version_tags",
     "write_report",

@@ -72,6 +72,23 @@ def monitor_window(config: MonitorConfig) -> Monitored:
     )
 
 
+def track_window(config: MonitorConfig) -> tuple[Monitored, str]:
+    """Compare a window as ``monitor_window`` does, as a run of MLflow; return what was found and
+    where the run is.
+    """
+    from pedfrac import mlflow_runs  # slow to import
+
+    settings = config.model_dump(mode="json")
+    with mlflow_runs.start_run(config.tracking, config.tracking_folder, "monitor", settings) as run:
+        found = monitor_window(config)
+        run.log_tags(
+            {"bundle": found.bundle, "drift": found.key, "verdict": found.verdict}
+            | {"drifted": ", ".join(found.drifted)}
+        )
+        run.log_metrics(drift_metrics(config, found))
+    return found, run.link
+
+
 def store_for(config: MonitorConfig) -> ArtifactStore:
     """Return the store that the configuration names."""
     return ArtifactStore(config.artifact_root)

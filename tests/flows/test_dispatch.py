@@ -43,7 +43,7 @@ def ended(folder):
 
 
 def test_a_child_that_is_killed_is_named_and_the_others_are_kept(ended):
-    assert ended["children"]["killed"] == "killed: its process ended with exit code -9"
+    assert ended["children"]["killed"].startswith("killed: its process was killed, perhaps for")
     assert (ended["children"]["one"], ended["children"]["two"]) == ("one.json", "two.json")
 
 
@@ -65,6 +65,7 @@ def test_children_end_with_a_parent_that_is_killed(tmp_path):
         assert child.is_running()
     finally:
         server = [one for one in psutil.Process(process.pid).children() if _serves(one)]
+        assert server
         process.kill()
         for one in server:
             one.kill()  # Prefect's temporary one outlasts a parent that is killed

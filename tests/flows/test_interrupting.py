@@ -1,4 +1,4 @@
-"""Ctrl-C ends a command at once, and all that it has begun."""
+"""A signal ends a command at once, and all that it has begun: threads, processes, the server."""
 
 import os
 import signal
@@ -6,13 +6,19 @@ import subprocess
 import sys
 import time
 
-# a thread that nothing interrupts, as trainings are
+import psutil
+import pytest
+
+# a thread that nothing interrupts, as trainings are, and a process that ignores SIGTERM
 FLOW = """
-import time
+import subprocess, sys, time
 from prefect import flow, task
+
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
 
 @task
 def train():
+    subprocess.Popen([sys.executable, "-c", STUBBORN])
     print("begun", flush=True)
     time.sleep(600)
 
@@ -20,29 +26,53 @@ def train():
 def retrain():
     train.submit().wait()
 """
-PROGRAM = "from flows.infrastructure.embedded import run_flow; run_flow('waiting:retrain')"
+PROGRAM = """
+from flows.cli.endings import ending_well
+from flows.cli.orchestrated import run_flow
+with ending_well():
+    run_flow("waiting:retrain")
+"""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def test_ctrl_c_ends_a_command_whose_threads_are_at_work(tmp_path):
-    (tmp_path / "waiting.py").write_text(FLOW)
-    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM],
-        env=os.environ | {"PYTHONPATH": path},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        assert any("begun" in line for line in process.stdout)
-        interrupted = time.monotonic()
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-        told = process.communicate(timeout=120)[1]
-        assert time.monotonic() - interrupted < 60
-    finally:
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """Commands under way, one for each signal: begun at once, with no database there yet."""
+    folder = tmp_path_factory.mktemp("waiting")
+    (folder / "waiting.py").write_text(FLOW)
+    path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+    own = {"PYTHONPATH": path, "PREFECT_HOME": str(folder / "home")}
+    processes = {
+        number: subprocess.Popen(
+            [sys.executable, "-c", PROGRAM],
+            env=os.environ | own,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        for number in SIGNALS
+    }
+    yield processes
+    for process in processes.values():
         process.kill()
-    assert process.returncode == 130
-    assert "pedfrac: interrupted; what is done is kept" in told
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_ends_a_command_whose_threads_are_at_work(begun, number):
+    process = begun[number]
+    assert any("begun" in line for line in process.stdout), process.stderr.read()
+    below = psutil.Process(process.pid).children(recursive=True)
+    assert any("prefect.server.api.server:create_app" in one.cmdline() for one in below)
+    sent = time.monotonic()
+    if number == signal.SIGTERM:
+        os.kill(process.pid, number)  # as a service manager does
+    else:
+        os.killpg(process.pid, number)  # as a terminal does
+    told = process.communicate(timeout=120)[1]
+    assert time.monotonic() - sent < 60
+    assert process.returncode == -number  # which a shell shows as 130 at Ctrl-C
+    interrupted = "pedfrac: interrupted; what is done is kept" in told
+    assert interrupted == (number == signal.SIGINT)
     assert "Traceback" not in told
-    assert subprocess.run(["pgrep", "-g", str(process.pid)], check=False).returncode == 1
+    assert len(below) > 1 and not psutil.wait_procs(below, timeout=10)[1]

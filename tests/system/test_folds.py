@@ -48,7 +48,7 @@ def killed(folder) -> dict[str, int]:
     """The models that a run has left which was killed during its fifth training."""
     settings = [f"--set={name}={value}" for name, value in (TINY | FOLDED).items()]
     process = subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", "evaluate", *settings],
+        [sys.executable, "-m", "flows.cli", "retrain", *settings],
         cwd=folder,
         env=os.environ | {"PREFECT_HOME": str(folder / "prefect")},
         start_new_session=True,
@@ -64,8 +64,18 @@ def killed(folder) -> dict[str, int]:
 
 
 @pytest.fixture(scope="module")
-def result(folder, killed):
-    """What the second run printed."""
+def refused(folder, killed) -> str:
+    """What ``evaluate`` says of the networks that the killed run has not trained."""
+    done = tiny(folder, "evaluate", **FOLDED)
+    assert done.returncode == 1 and models(folder) == killed, done.stderr[-3000:]
+    return done.stderr.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def result(folder, refused):
+    """What ``evaluate`` prints once a second run has trained what was missing."""
+    done = tiny(folder, "retrain", **FOLDED)
+    assert done.returncode == 0, done.stderr[-3000:]
     done = tiny(folder, "evaluate", "--json", **FOLDED)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)
@@ -91,6 +101,12 @@ def test_a_killed_run_trains_only_what_is_missing(folder, killed, result):
     after = models(folder)
     assert 5 <= len(killed) < len(after) == (1 + FOLDS) * 4
     assert {key: after[key] for key in killed} == killed
+
+
+def test_evaluate_names_what_is_not_trained_and_trains_nothing(refused):
+    assert refused.startswith("pedfrac: not trained yet with this data and configuration: ")
+    assert "fold 2 of 2" in refused and "generalist, " not in refused
+    assert "'pedfrac retrain' with the same options trains what is missing" in refused
 
 
 def test_pooled_metrics_stand_beside_those_of_the_test_set(result, pooled):
