@@ -24,6 +24,9 @@ def phantom(
     lesion: Annotated[
         str, typer.Option(help="Instead of fractures: none, one that turns 'by age', or shared")
     ] = "none",
+    severity: Annotated[
+        float, typer.Option(help="Least severity of fractures: 0 all, 1 only the clearest")
+    ] = 0.0,
     faults: Annotated[int, typer.Option(help="Number of images of each planted fault")] = 0,
     workers: Annotated[int, typer.Option(help="Processes; 0: one per core")] = 0,
     as_json: AsJson = False,
@@ -42,6 +45,7 @@ def phantom(
         "scale": scale,
         "shortcut": shortcut,
         "lesion": lesion,
+        "severity": severity,
         "faults": faults,
         "workers": workers,
     }

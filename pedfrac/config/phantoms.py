@@ -19,5 +19,12 @@ class PhantomConfig(Section):
         description="One of two lesions instead of fractures, in wrists drawn at one age: which of "
         "them is a fracture turns round at 10 years (by age), or is the same at all ages (shared)",
     )
+    severity: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Least severity of fractures: 0 holds some that nobody could see, 1 only the "
+        "clearest",
+    )
     faults: int = Field(0, ge=0, description="Number of images of each planted fault")
     workers: int = Field(0, ge=0, description="Processes; 0: one per core")

@@ -128,7 +128,7 @@ def write_phantoms(
             f"{config.faults} of each of {len(FAULTS)} faults need at least "
             f"{config.faults * len(FAULTS)} images; images is {config.images}"
         )
-    rows = plan(config.images, config.seed)
+    rows = [_clearer(row, config.severity) for row in plan(config.images, config.seed)]
     if config.lesion != "none":
         rows = plan_lesions(config.images, config.seed, turns=config.lesion == "by age")
     faults = _choose_faults(rows, config)
@@ -211,6 +211,14 @@ def plan_lesions(count: int, seed: int, turns: bool) -> list[Row]:
             image = ImageSpec(who, view, side, (seed, 5, index), lesion=lesion)
             rows.append(Row(index, patient, 1, clock + view, True, False, "", False, image))
     return rows[:count]
+
+
+def _clearer(row: Row, least: float) -> Row:
+    """Return the row with the severities of its fractures, 0 to 1, moved to ``least`` to 1."""
+    fractures = tuple(
+        replace(one, severity=least + (1 - least) * one.severity) for one in row.image.fractures
+    )
+    return replace(row, image=replace(row.image, fractures=fractures))
 
 
 def _most_wanted(images: np.ndarray[Any, Any]) -> int:
