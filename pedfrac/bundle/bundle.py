@@ -23,7 +23,7 @@ from pedfrac.config.data import Preparation
 from pedfrac.config.evaluation import Views
 from pedfrac.config.loading import explain_invalid
 from pedfrac.config.serving import Runtime
-from pedfrac.config.training import HeadKind, ModelConfig
+from pedfrac.config.training import HeadKind, MapShape, ModelConfig
 from pedfrac.errors import PedfracError
 from pedfrac.models.classifier import ImageClassifier, build_model
 from pedfrac.models.heads import Classes, Head, make_head
@@ -43,6 +43,7 @@ class Network(Section):
 
     model: ModelConfig
     preparation: Preparation
+    maps: MapShape | None = Field(None, description="Its finding maps, if it has any")
 
 
 class BundleInfo(Section):
@@ -134,7 +135,11 @@ class Bundle:
 
             return cls(info, load_networks(folder, parts, device), str(device))
         networks = {
-            name: _load_network(folder / f"{name}.safetensors", *part).to(device)
+            name: _load_network(
+                folder / f"{name}.safetensors",
+                *part,
+                (info.age if name == "age" else info.fracture).maps,
+            ).to(device)
             for name, part in parts.items()
         }
         return cls(info, networks, str(device))
@@ -328,9 +333,11 @@ def read_info(folder: Path) -> BundleInfo:
         raise PedfracError(f"{path}: {explain_invalid(error, BundleInfo)}") from None
 
 
-def _load_network(path: Path, config: ModelConfig, head: Head) -> ImageClassifier:
+def _load_network(
+    path: Path, config: ModelConfig, head: Head, maps: MapShape | None
+) -> ImageClassifier:
     verify(path.parent, [path.name])
-    model = build_model(config, head, load_weights=False)
+    model = build_model(config, head, load_weights=False, maps=maps)
     try:
         model.load_state_dict(load_file(path))
     except Exception as error:  # cut short or of another network when sealed: each its own type

@@ -1,11 +1,12 @@
 """Configuration of networks and their training."""
 
 import math
-from typing import Any, Literal, Self
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from pedfrac.config.base import Fraction, NoneOrCount, NoneOrNumber, Section
+from pedfrac.config.base import Fraction, NoneOrCount, NoneOrNumber, Section, comma_separated
 
 Precision = Literal["auto", "fp32", "tf32", "bf16"]
 """Arithmetic; tf32 is fp32 whose products a GPU rounds, and the same as fp32 on a CPU."""
@@ -134,6 +135,58 @@ class AgeTrainingConfig(TrainingConfig):
     )
 
 
+FindingClass = Literal[
+    "boneanomaly",
+    "bonelesion",
+    "foreignbody",
+    "fracture",
+    "metal",
+    "periostealreaction",
+    "pronatorsign",
+    "softtissue",
+    "text",
+]
+"""Classes of boxes, as the published labels name them."""
+
+
+def _class_names(value: object) -> object:
+    return () if value == "none" else comma_separated(value)
+
+
+class MapShape(Section):
+    """The finding maps of a network: all that is needed to build them again."""
+
+    classes: tuple[FindingClass, ...] = Field(min_length=1, description="One map each")
+    stride: Literal[8, 16] = Field(16, description="Pixels of the image per cell of a map")
+    pooled: bool = Field(False, description="Whether the fracture map adds to the image's logit")
+
+
+class MapsConfig(Section):
+    """Finding maps: boxes teach the fracture networks where findings are.
+
+    Without boxes in the data there are none, and networks learn from the labels alone.
+    """
+
+    classes: Annotated[tuple[FindingClass, ...], BeforeValidator(_class_names)] = Field(
+        get_args(FindingClass),
+        description="Classes of boxes that have a map where the data hold enough; none: no maps",
+    )
+    least_images: int = Field(
+        50, ge=1, description="Training images with a box of a class, below which it has no map"
+    )
+    weight: float = Field(1.0, ge=0, description="Weight of the maps' loss beside the image's")
+    positive_weight: float = Field(
+        4.0, gt=0, description="Weight of cells with a finding in the maps' loss"
+    )
+    stride: Literal[8, 16] = Field(16, description="Pixels of the image per cell of a map")
+    pooled: bool = Field(False, description="Add the fracture map's evidence to the image's logit")
+
+    def shape(self, classes: Sequence[str]) -> MapShape | None:
+        """Return the maps of the classes that the data hold; None where there are none."""
+        kept = {"stride": self.stride, "pooled": self.pooled and "fracture" in classes}
+        return MapShape.model_validate({"classes": classes} | kept) if classes else None
+
+
 class FractureConfig(Section):
     """The fracture classifiers: one generalist and one specialist per age group."""
 
@@ -141,6 +194,7 @@ class FractureConfig(Section):
         default_factory=FractureModelConfig, description="Network of generalist and specialists"
     )
     training: TrainingConfig = Field(default_factory=TrainingConfig, description="Training")
+    maps: MapsConfig = Field(default_factory=MapsConfig, description="Finding maps")
     specialist: SpecialistConfig = Field(
         default_factory=SpecialistConfig, description="What differs for the specialists"
     )

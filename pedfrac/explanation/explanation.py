@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 
 from pedfrac.config.evaluation import EvaluationConfig, ExplanationConfig
 from pedfrac.data.schema import CLASSES
+from pedfrac.explanation.detection import detection_metrics
 from pedfrac.explanation.faithfulness import faithfulness_metrics
 from pedfrac.explanation.localisation import (
     NOTE,
     Localisation,
     centre_maps,
+    covered,
     join,
     localisation,
     localisation_metrics,
@@ -37,14 +39,17 @@ from pedfrac.explanation.randomisation_check import random_weights_metrics
 from pedfrac.explanation.saliency import FRACTURED, mean_maps
 from pedfrac.imaging.letterbox import Placement
 from pedfrac.models.classifier import ImageClassifier
+from pedfrac.models.finding_maps import kept_maps
 from pedfrac.models.inputs import to_images
 from pedfrac.packs.pack import Pack
+from pedfrac.scoring.finding_boxes import FindingBox, boxes_of_map
 from pedfrac.statistics.patient_bootstrap import PatientBootstrap
 from pedfrac.storage.files import write_json
 
 FRACTURE_BOX = CLASSES.index("fracture")
 CHUNK = 256  # images whose maps are in memory at a time
 BATCH = 64
+DRAWN = 0.5  # least score of a box that is drawn
 Window = tuple[int, int, int, int]
 
 
@@ -61,6 +66,7 @@ def explain_group(
     *,
     device: torch.device,
     evaluation: EvaluationConfig | None = None,
+    finder: object = None,
 ) -> dict[str, Any]:
     """Write metrics.json, montage.png and pictures of images under ``folder/name``.
 
@@ -68,7 +74,8 @@ def explain_group(
     (n,) of the pack are the images of the group, with their truth (n,) and probability (n,) of a
     fracture; an image is called fractured from the threshold on. All images count in the metrics of
     localisation, at most ``config.images_per_group`` have a picture. ``evaluation`` says how
-    intervals are made; none: as by default. Returns what metrics.json holds.
+    intervals are made; none: as by default. ``finder``: the network whose fracture map marks boxes
+    at prediction, which are measured and drawn, too. Returns what metrics.json holds.
     """
     models = [model] if isinstance(model, ImageClassifier) else list(model)
     models = [copy.deepcopy(one).to(device).eval() for one in models]  # left as they were
@@ -78,7 +85,11 @@ def explain_group(
     montage = {verdict: ranked(table, verdict)[:MONTAGE_COLUMNS] for verdict in MONTAGE_ROWS}
     shown = {at for places in (chosen, *montage.values()) for at in places}
     measured, kept = _measure(group, shown)
-    views = {at: _view(group, at, heat, threshold) for at, heat in kept.items()}
+    marks = fracture_boxes(finder, group, device)
+    views = {
+        at: _view(group, at, heat, threshold, marks[at] if marks else [])
+        for at, heat in kept.items()
+    }
     target = folder / name
     target.mkdir(parents=True, exist_ok=True)
     for at in chosen:
@@ -97,6 +108,8 @@ def explain_group(
         "pictures": [views[at].file for at in chosen],
         **_in_short(measured[config.method]["localisation"]),
     }
+    if marks is not None:
+        metrics["boxes"] = _detected(group, marks)
     write_json(target / "metrics.json", metrics)
     return metrics
 
@@ -125,9 +138,8 @@ class _Group:
     def window(self, at: int) -> Window:
         """Return where an image lies in its letterbox, xyxy."""
         image: Any = self.table.loc[at]
-        placement = Placement.of(int(image.height), int(image.width), self.pack.preparation.size)
-        height, width = placement.inner
-        return placement.dx, placement.dy, placement.dx + width, placement.dy + height
+        size = self.pack.preparation.size
+        return Placement.of(int(image.height), int(image.width), size).corners
 
     def patients(self, places: Any) -> NDArray[Any]:
         return self.table["patient_id"].to_numpy()[places]
@@ -211,6 +223,32 @@ def _checked(table: pd.DataFrame, most: int) -> pd.Index:
     return fractured.drop_duplicates("patient_id").head(most).index.sort_values()
 
 
+def fracture_boxes(
+    finder: object, group: _Group, device: torch.device
+) -> list[list[FindingBox]] | None:
+    """Return the boxes of each image by a network's fracture map; None where it has none."""
+    classes = finder.map_classes if isinstance(finder, ImageClassifier) else ()
+    if not isinstance(finder, ImageClassifier) or "fracture" not in classes:
+        return None
+    finder, place = finder.to(device).eval(), classes.index("fracture")
+    boxes = []
+    for start in range(0, len(group.table), BATCH):
+        places = group.table.index[start : start + BATCH]
+        with kept_maps(finder) as maps, torch.inference_mode():
+            finder(to_images(group.images(places), device))
+        for at, heat in zip(places, maps[0][:, place].numpy(), strict=True):
+            boxes.append(boxes_of_map(heat, group.pack.images.shape[1:], group.window(at)))
+    return boxes
+
+
+def _detected(group: _Group, marks: list[list[FindingBox]]) -> dict[str, Any]:
+    """Return how well boxes find the marked fractures of all images."""
+    places = group.table.index
+    truths, windows = [group.boxes(at) for at in places], [group.window(at) for at in places]
+    areas = np.array([covered(found, one) for found, one in zip(truths, windows, strict=True)])
+    return detection_metrics(marks, truths, areas, group.bootstrap(group.patients(places)))
+
+
 def _in_short(metrics: dict[str, Any]) -> dict[str, Any]:
     """Return the metrics of the drawn method that a table has room for."""
     return {
@@ -220,7 +258,13 @@ def _in_short(metrics: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _view(group: _Group, at: int, heat: NDArray[np.float32], threshold: float) -> View:
+def _view(
+    group: _Group,
+    at: int,
+    heat: NDArray[np.float32],
+    threshold: float,
+    marks: Sequence[FindingBox],
+) -> View:
     image: Any = group.table.loc[at]
     return View(
         stem=image.filestem,
@@ -233,4 +277,5 @@ def _view(group: _Group, at: int, heat: NDArray[np.float32], threshold: float) -
         heat=heat,
         boxes=group.boxes(at),
         window=group.window(at),
+        marks=[mark for mark in marks if mark.score >= DRAWN],
     )

@@ -116,6 +116,13 @@ def localisation_metrics(
     return metrics
 
 
+def covered(boxes: NDArray[np.floating], window: tuple[int, int, int, int]) -> float:
+    """Return the share of an image, which lies in a window xyxy of its letterbox, inside boxes."""
+    left, top, right, bottom = window
+    inside = _mask((bottom, right), boxes)[top:, left:]
+    return float(inside.mean()) if inside.size else 0.0
+
+
 def _above_zero(interval: dict[str, Any]) -> bool | None:
     return None if interval["low"] is None else bool(interval["low"] > 0)
 

@@ -3,6 +3,7 @@
 Not here: the maps (heat_maps) and which images are shown (verdicts).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,10 +22,12 @@ from PIL import Image
 from pedfrac.explanation.outcomes import VERDICTS
 from pedfrac.explanation.saliency import METHOD_NAMES
 from pedfrac.imaging.letterbox import Placement
+from pedfrac.scoring.finding_boxes import FindingBox
 
 MONTAGE_ROWS = {"miss": "Misses", "false-alarm": "False alarms", "hit": "Hits"}
 MONTAGE_COLUMNS = 5
 BOX_COLOUR = "#00e5ff"  # neither grey nor in the heat's colours
+MARK_COLOUR = "#66ff66"
 DPI = 100
 MONTAGE_BYTES = 600_000  # it is embedded in a report
 
@@ -53,6 +56,7 @@ class View:
     heat: NDArray[np.float32]
     boxes: NDArray[np.float32]
     window: tuple[int, int, int, int]
+    marks: Sequence[FindingBox] = ()
 
     @property
     def file(self) -> str:
@@ -93,6 +97,7 @@ def draw_image(view: View, method: str, path: Path) -> None:
         _show(axes, view, with_heat)
     _colour_bar(figure, (0.79, 0.893, 0.15, 0.024))
     boxes = "; outlined: marked fracture" if len(view.boxes) else ""
+    boxes += "; dashed: found by the network" if view.marks else ""
     figure.text(0.012, 0.02, f"The image as the network sees it{boxes}", fontsize=10)
     flat = ": none, the map is flat" if view.flat else ""
     figure.text(0.529, 0.02, f"{METHOD_NAMES[method]}: evidence for a fracture{flat}", fontsize=10)
@@ -105,6 +110,11 @@ def _show(axes: Axes, view: View, with_heat: bool) -> None:
         axes.imshow(view.heat, cmap=HEAT, vmin=0, vmax=1, interpolation="bilinear")
     for x1, y1, x2, y2 in view.boxes - 0.5:  # imshow puts the centre of the first pixel at 0
         outline = Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, lw=1.4, ec=BOX_COLOUR)
+        axes.add_patch(outline)
+    for mark in view.marks:
+        x, y, right, lower = (side - 0.5 for side in mark.corners)
+        outline = Rectangle((x, y), right - x, lower - y, fill=False, lw=1.6, ls="--")
+        outline.set_edgecolor(MARK_COLOUR)
         axes.add_patch(outline)
     axes.set_axis_off()
 
@@ -135,7 +145,9 @@ def draw_montage(
     figure.text(0.01, 1 - 0.3 / total, title, fontsize=14, weight="bold")
     legend = (
         "each image, then with its heat, cut at the image's edge; "
-        f"outlined: marked fracture; called a fracture from p {threshold:.3f}"
+        "outlined: marked fracture; "
+        + ("dashed: found by the network; " if any(one.marks for one in views.values()) else "")
+        + f"called a fracture from p {threshold:.3f}"
     )
     figure.text(0.01, 1 - 0.56 / total, legend, fontsize=10, color="#555555")
     _colour_bar(figure, (0.83, 1 - 0.58 / total, 0.12, 0.13 / total))

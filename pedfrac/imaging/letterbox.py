@@ -39,6 +39,12 @@ class Placement:
         height, width = self.inner
         return slice(self.dy, self.dy + height), slice(self.dx, self.dx + width)
 
+    @property
+    def corners(self) -> tuple[int, int, int, int]:
+        """Left, top, right and bottom of the image inside the letterbox, in pixels."""
+        height, width = self.inner
+        return self.dx, self.dy, self.dx + width, self.dy + height
+
     def apply(self, boxes: ArrayLike) -> Boxes:
         """Return boxes (n,4) xyxy of the image as boxes of the letterbox."""
         return as_boxes(boxes) * self.scale + self._shift

@@ -13,8 +13,9 @@ import torch
 from timm.models import adapt_input_conv, get_pretrained_cfg, load_state_dict
 from torch import Tensor, nn
 
-from pedfrac.config.training import ModelConfig
+from pedfrac.config.training import MapShape, ModelConfig
 from pedfrac.errors import PedfracError
+from pedfrac.models.finding_maps import FindingMaps
 from pedfrac.models.heads import Classes, Head
 
 
@@ -28,16 +29,44 @@ class ImageClassifier(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: nn.Module, mean: float, std: float, head: Head):
+    def __init__(
+        self,
+        network: nn.Module,
+        mean: float,
+        std: float,
+        head: Head,
+        maps: FindingMaps | None = None,
+    ):
         super().__init__()
         self.network = network
         self.head = head
+        self.maps = maps
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("std", torch.tensor(std))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the head's output (batch, m) of images (batch, 1, size, size) in 0…1."""
-        return self.head(self.network((images - self.mean) / self.std))
+        return self.look(images)[0]
+
+    def look(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the head's output of images, and their finding maps if the network has any."""
+        normalised = (images - self.mean) / self.std
+        if self.maps is None:
+            return self.head(self.network(normalised)), None
+        network: Any = self.network
+        last, features = network.forward_intermediates(
+            normalised, indices=self.maps.levels, output_fmt="NCHW"
+        )
+        raw, maps = network.forward_head(last), self.maps(features)
+        if self.maps.pooled:
+            evidence = self.maps.evidence(maps)
+            raw = raw.float() + torch.stack([torch.zeros_like(evidence), evidence], dim=1)
+        return self.head(raw), maps
+
+    @property
+    def map_classes(self) -> tuple[str, ...]:
+        """The classes of which the network has a finding map."""
+        return () if self.maps is None else self.maps.classes
 
     def keep_few_activations(self) -> None:
         """Compute activations again in the backward pass: less memory, about a third more time.
@@ -59,13 +88,18 @@ class ImageClassifier(nn.Module):
 
 
 def build_model(
-    config: ModelConfig, head: Head | int, *, load_weights: bool = True
+    config: ModelConfig,
+    head: Head | int,
+    *,
+    load_weights: bool = True,
+    maps: MapShape | None = None,
 ) -> ImageClassifier:
     """Return the configured network with a head (or a number of classes), on the CPU.
 
     With ``load_weights`` off its weights are random, for a caller who loads trained ones.
-    Raises PedfracError for an unknown backbone, options it does not accept, and weights that are
-    not available or do not fit.
+    ``maps``: finding maps beside the head, of random weights. Raises PedfracError for an unknown
+    backbone, options or maps that it does not accept, and weights that are not available or do not
+    fit.
     """
     _refuse_unknown(config.backbone)
     pretrained = load_weights and config.weights == "hub"
@@ -74,7 +108,7 @@ def build_model(
     if load_weights and config.weights not in ("hub", "none"):
         _load_file(network, config)
     mean, std = _grey_statistics(network)
-    return ImageClassifier(network, mean, std, head)
+    return ImageClassifier(network, mean, std, head, FindingMaps(network, maps) if maps else None)
 
 
 def _refuse_unknown(backbone: str) -> None:

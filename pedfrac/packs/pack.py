@@ -38,21 +38,25 @@ class Pack:
     preparation: Preparation
 
     @classmethod
-    def open(cls, folder: Path, only: list[str] | None = None) -> "Pack":
+    def open(
+        cls, folder: Path, only: list[str] | None = None, *, boxes: bool | None = None
+    ) -> "Pack":
         """Return the pack in a folder, its images mapped read-only.
 
-        With ``only`` some columns of the index, and no boxes: the rest takes most of the memory.
+        With ``only`` some columns of the index and, unless ``boxes`` says otherwise, no boxes: the
+        rest takes most of the memory.
         Raises PedfracError where a file is missing or the files do not fit each other.
         """
         try:
             meta = json.loads((folder / META).read_text())
             preparation = Preparation.model_validate(meta["preparation"])
             index = read_table(folder / INDEX, meta["columns"], only)
-            boxes = read_table(folder / BOXES, BOX_TYPES) if only is None else NO_BOXES
+            with_boxes = only is None if boxes is None else boxes
+            marked = read_table(folder / BOXES, BOX_TYPES) if with_boxes else NO_BOXES
             images = ImageArrays.of(folder).open()
         except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
             raise PedfracError(f"{folder}: is no pack ({error})") from None
-        pack = cls(images, index, boxes, preparation)
+        pack = cls(images, index, marked, preparation)
         pack._check(folder, meta.get("n"))
         return pack
 

@@ -28,7 +28,7 @@ from pedfrac.storage.code_version import code_digest
 from pedfrac.storage.files import write_json
 from pedfrac.storage.manifest import Artifact
 from pedfrac.storage.store import ArtifactStore
-from pedfrac.training.checkpoint import MODEL
+from pedfrac.training.checkpoint import MAPS, MODEL, read_maps
 
 SCORED = ("split", "fracture_pack", "age_pack")  # what images are scored from
 
@@ -51,7 +51,9 @@ def assemble_bundle(config: RetrainConfig, prepared: Prepared, trained: Trained)
         rules = config.evaluation
         info = BundleInfo(
             age_bounds=config.cohort.age_bounds,
-            fracture=_network(config, config.fracture.model),
+            fracture=_network(config, config.fracture.model).model_copy(
+                update={"maps": read_maps(models["generalist"].file(MAPS))}
+            ),
             age=_network(config, config.age.model),
             age_head=config.age.head,
             scorers={},
@@ -134,6 +136,7 @@ def explain_bundle(config: RetrainConfig, prepared: Prepared, bundle: str, evalu
                 config.explanation,
                 device=device,
                 evaluation=config.evaluation,
+                finder=loaded.networks["generalist"],
             )
 
     settings = config.explanation.model_dump(mode="json") | interval_settings(config)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pedfrac.bundle.bundle import FRACTURE_CLASSES
 from pedfrac.compute.devices import resolve_devices
 from pedfrac.config.retrain import RetrainConfig
-from pedfrac.config.training import ModelConfig, TrainingConfig
+from pedfrac.config.training import MapsConfig, MapShape, ModelConfig, TrainingConfig
 from pedfrac.data import split as data_split
 from pedfrac.errors import PedfracError
 from pedfrac.models.classifier import ImageClassifier, build_model
@@ -24,8 +24,9 @@ from pedfrac.pipeline.keys import Prepared, pack_and_split, store_of
 from pedfrac.statistics.classification import confusion
 from pedfrac.storage.files import file_hash
 from pedfrac.storage.manifest import Artifact
-from pedfrac.training.checkpoint import MODEL, load_weights
+from pedfrac.training.checkpoint import MODEL, load_weights, save_maps
 from pedfrac.training.dataset import ImageSet, TrainingData
+from pedfrac.training.findings import find_boxes, find_classes
 from pedfrac.training.trainer import Epoch, OnEpoch, seed_weights, train_on
 
 INDEX_COLUMNS = ["filestem", "patient_id", "age", "fracture_visible"]  # what trainings look at
@@ -91,7 +92,13 @@ def fracture_training(
         model=config.fracture.model,
         training=config.fracture.training if group is None else config.fracture.specialist_training,
         head=partial(Classes, len(FRACTURE_CLASSES)),
-        settings={"age_bounds": list(bounds), "last_group": last, "role": "fracture"},
+        settings={
+            "age_bounds": list(bounds),
+            "last_group": last,
+            "role": "fracture",
+            "maps": config.fracture.maps.model_dump(mode="json"),
+        },
+        maps=config.fracture.maps,
     )
 
 
@@ -119,7 +126,7 @@ class Training:
     """A training that is not begun: what goes in, and the key under which its model will lie.
 
     ``images`` chooses from the pack, which is not opened before the training runs; ``head`` makes
-    the network's head.
+    the network's head; ``maps`` are the finding maps it has beside that where there are boxes.
     """
 
     config: RetrainConfig
@@ -131,6 +138,7 @@ class Training:
     training: TrainingConfig
     head: Callable[[], Head]
     settings: dict[str, Any]
+    maps: MapsConfig | None = None
 
     @property
     def key(self) -> str:
@@ -155,9 +163,12 @@ class Training:
 
         def make(folder: Path) -> None:
             parents, runtime = self.parents, self.config.runtime
-            data = training_data(self.images, parents["pack"].path, parents["split"].path)
+            folders = parents["pack"].path, parents["split"].path
+            data = training_data(self.images, *folders, self.maps)
             start = parents["start"].file(MODEL) if "start" in parents else None
-            build = partial(_network_to_train, self.model, self.head, self.training.seed, start)
+            shape = _map_shape(data)
+            seed = self.training.seed
+            build = partial(_network_to_train, self.model, self.head, seed, start, shape)
             devices = resolve_devices(runtime.device, runtime.devices)
 
             def keep(epoch: Epoch) -> None:
@@ -166,6 +177,7 @@ class Training:
                 on_epoch(epoch)
 
             train_on(devices, build, data, self.training, folder, runtime=runtime, on_epoch=keep)
+            save_maps(folder, shape)
             before_publishing()
 
         return store.produce(self.kind, make, resumable=True, **self._inputs).key
@@ -185,12 +197,17 @@ class Training:
         }
 
 
-def training_data(images: Callable[[Pack], Images], packed: Path, parted: Path) -> TrainingData:
+def training_data(
+    images: Callable[[Pack], Images], packed: Path, parted: Path, maps: MapsConfig | None = None
+) -> TrainingData:
     """Return the chosen images, labelled, of the training and the validation part.
 
-    ``packed`` and ``parted`` are the folders of the pack and the split.
+    ``packed`` and ``parted`` are the folders of the pack and the split. With ``maps`` the training
+    images bring their boxes, of the classes of which all training images, chosen or not, hold
+    enough: so generalist and specialists have the same maps.
     """
-    pack, split = Pack.open(packed, INDEX_COLUMNS), data_split.load_split(parted)
+    pack = Pack.open(packed, INDEX_COLUMNS, boxes=maps is not None and bool(maps.classes))
+    split = data_split.load_split(parted)
     name, classes, labels, chosen, years = images(pack)
 
     def part(rows: NDArray[np.int64], title: str) -> ImageSet:
@@ -206,16 +223,26 @@ def training_data(images: Callable[[Pack], Images], packed: Path, parted: Path) 
         )
 
     train_rows, validation_rows = (pack.rows(split.images(p)) for p in ("train", "validation"))
-    return TrainingData(
-        name, classes, part(train_rows, "training"), part(validation_rows, "validation")
-    )
+    train, validation = part(train_rows, "training"), part(validation_rows, "validation")
+    mapped = find_classes(pack, train_rows, maps) if maps else ()
+    findings = find_boxes(pack, train.rows, train.labels, mapped, maps) if maps and mapped else None
+    return TrainingData(name, classes, train, validation, findings)
+
+
+def _map_shape(data: TrainingData) -> MapShape | None:
+    found = data.findings
+    return found.config.shape(found.classes) if found else None
 
 
 def _network_to_train(
-    model: ModelConfig, head: Callable[[], Head], seed: int, start: Path | None
+    model: ModelConfig,
+    head: Callable[[], Head],
+    seed: int,
+    start: Path | None,
+    maps: MapShape | None,
 ) -> ImageClassifier:
     seed_weights(seed)
-    network = build_model(model, head(), load_weights=start is None)
+    network = build_model(model, head(), load_weights=start is None, maps=maps)
     if start is not None:
         load_weights(network, start)
     return network

@@ -10,7 +10,7 @@ from pedfrac.reporting.tables import Table, table_of
 
 Metrics = Mapping[str, Any]
 COUNTS = ("images", "with_boxes", "networks", "pointing", "mass", "chance")
-SHOWN_ELSEWHERE = ("group", "note", "pictures", "verdicts", "method", "methods")
+SHOWN_ELSEWHERE = ("group", "note", "pictures", "verdicts", "method", "methods", "boxes")
 NAMES = {"pointing": "pointing", "energy": "energy", "iou": "IoU"}
 
 
@@ -32,6 +32,11 @@ def explained_tables(explanation: Metrics, called: Callable[[str], str]) -> list
     ]
     made = (
         ("Do the heat maps point at the fracture?", short, ("age group", *COUNTS)),
+        (
+            "Fractures found by the network's own boxes",
+            _detected(explanation, called),
+            ("age group",),
+        ),
         ("Heat maps beside a map of images' middles and chance", _localised(methods), KEYS),
         (
             "Similarity to the map of a network without its weights, by layer (1: the same)",
@@ -53,6 +58,22 @@ KEYS = ("age group", "method", "metric")
 def _drawn_first(part: Metrics) -> list[tuple[str, Metrics]]:
     methods = part.get("methods") or {}
     return sorted(methods.items(), key=lambda one: (one[0] != part.get("method"), one[0]))
+
+
+def _detected(explanation: Metrics, called: Callable[[str], str]) -> list[dict[str, Any]]:
+    """Return, by age group, how many marked fractures its images' boxes find."""
+    found = [(called(name), part["boxes"]) for name, part in explanation.items() if "boxes" in part]
+    return [
+        {"age group": group, "images": one["images"], "with fractures": one["with_fractures"]}
+        | {f"found at {most} false marks an image": how for most, how in one["froc"].items()}
+        | {
+            f"average precision at IoU {least}": how
+            for least, how in one["average_precision"].items()
+        }
+        | {"first box in a fracture": one["pointing"]["marks"], "chance": one["pointing"]["chance"]}
+        for group, one in found
+        if "froc" in one
+    ]
 
 
 def _localised(methods: list[tuple[str, str, Metrics]]) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from pedfrac.bundle.calls import routed_calls
 from pedfrac.bundle.embedding import watched
 from pedfrac.bundle.reference_profile import WATCHED
 from pedfrac.serving.images import Image, PreparedImage, prepare_image
+from pedfrac.serving.marked_fractures import boxes_in_words, fracture_maps
 from pedfrac.serving.observer import Observer
 from pedfrac.serving.prefetch import prepared_batches
 from pedfrac.serving.score_table import ScoreFile
@@ -43,6 +44,7 @@ COLUMNS = (
     "call",
     "network",
     "generalist",
+    "boxes",
     "markers",
     "note",
     "error",
@@ -98,7 +100,9 @@ def predict(
     ``age_group_recorded``, ``age_group_seen``, ``age_group_used``, ``routed_by`` (age or image),
     ``probability`` of fracture (calibrated), ``threshold``, ``call`` (of CALLS; the last only where
     the bundle abstains), ``network`` (whose it is: the specialist's, the generalist's or the
-    average of both), ``generalist`` (probability by the generalist alone), ``markers`` (removed,
+    average of both), ``generalist`` (probability by the generalist alone), ``boxes`` (where the
+    generalist sees a fracture, as JSON: corners in the image's pixels, each with a score; empty
+    where the bundle has no map of fractures), ``markers`` (removed,
     left for want of labels, or kept because the bundle learned with them), ``note`` (what a reader
     of the score should know), ``error`` (why an image has no score). NaN and empty text: no value.
     """
@@ -210,12 +214,14 @@ def _score(bundle: Bundle, batch: Batch, observer: Observer) -> pd.DataFrame:
             np.stack([image for one in batch if (image := getattr(one, name)) is not None])
             for name in ("fracture_image", "age_image")
         )
-        with watched(bundle.networks[WATCHED]) as features:
+        with watched(bundle.networks[WATCHED]) as features, fracture_maps(bundle) as maps:
             ages = np.array(years)[usable]
             scores = bundle.score(fracture, age, ages, specialists="needed")
         scores.index = usable
         seen = observer.describe([batch[row] for row in usable], features).set_index(usable)
-        frame = frame.join(routed_calls(bundle, scores)).join(seen)
+        marked = boxes_in_words(bundle, [batch[row] for row in usable], maps)
+        boxes = pd.Series(marked, index=usable, name="boxes")
+        frame = frame.join(routed_calls(bundle, scores)).join(seen).join(boxes)
     columns, numbers = [*COLUMNS, *observer.columns], [*NUMBERS, *observer.numbers]
     frame = frame.reindex(columns=columns)
     texts = [name for name in columns if name not in numbers]

@@ -17,11 +17,13 @@ Change = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 def augment(
     images: Tensor, config: AugmentConfig, generator: Generator, change: Change | None = None
-) -> Tensor:
-    """Return changed copies of images (batch, 1, size, size) in 0…1, in the same shape and range.
+) -> tuple[Tensor, Tensor]:
+    """Return changed copies of images (batch, 1, size, size) in 0…1, and how they were moved.
 
-    All draws come from ``generator`` on the CPU, so a batch is changed alike on every device, but
-    for the noise: a GPU draws its own, seeded by it. ``change`` may be a compiled
+    They keep shape and range. The moves (batch, 2, 3) are affine matrices from places of the
+    changed image to places of the image, whole sides from -1 to 1: what lies on an image moves by
+    them, too. All draws come from ``generator`` on the CPU, so a batch is changed alike on every
+    device, but for the noise: a GPU draws its own, seeded by it. ``change`` may be a compiled
     ``change_images``.
     """
     changes = draw_changes(len(images), config, generator)
@@ -29,7 +31,12 @@ def augment(
     if images.is_cuda:
         # pinned, so that the host need not wait for the copy
         changes = changes.pin_memory().to(images.device, non_blocking=True)
-    return (change or change_images)(images, changes, noise)
+    return (change or change_images)(images, changes, noise), moves_of(changes)
+
+
+def moves_of(changes: Tensor) -> Tensor:
+    """Return the affine matrices (count, 2, 3) of drawn changes (count, 15)."""
+    return changes[:, :6].reshape(-1, 2, 3)
 
 
 def draw_changes(count: int, config: AugmentConfig, generator: Generator) -> Tensor:
@@ -56,9 +63,7 @@ def change_images(images: Tensor, changes: Tensor, noise: Tensor | None) -> Tens
     They are warped in one resampling, so that they blur only once.
     """
     gamma, contrast, brightness, strength = (changes[:, k, None, None, None] for k in range(6, 10))
-    grid = functional.affine_grid(
-        changes[:, :6].reshape(-1, 2, 3), list(images.shape), align_corners=False
-    )
+    grid = functional.affine_grid(moves_of(changes), list(images.shape), align_corners=False)
     images = functional.grid_sample(images, grid, align_corners=False)
     images = images.clamp(1e-6, 1).pow(gamma)
     mean = images.mean(dim=(1, 2, 3), keepdim=True)  # contrast is about the image's own mean

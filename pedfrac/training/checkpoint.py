@@ -1,18 +1,34 @@
 """Checkpoints: tensors written whole or not at all, and read back."""
 
+import json
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from pedfrac.config.training import MapShape
+from pedfrac.storage.files import write_json
+
 CHECKPOINT = "checkpoint.safetensors"
 MODEL = "model.safetensors"
+MAPS = "maps.json"  # beside the weights: which finding maps the network has
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
     """Put the weights of a finished training into a model of the same shape."""
     model.load_state_dict(load_file(path))
+
+
+def save_maps(folder: Path, maps: MapShape | None) -> None:
+    """Write which finding maps a trained network has."""
+    write_json(folder / MAPS, maps and maps.model_dump(mode="json"))
+
+
+def read_maps(file: Path) -> MapShape | None:
+    """Return which finding maps a trained network has, from its file MAPS."""
+    found = json.loads(file.read_text())
+    return None if found is None else MapShape.model_validate(found)
 
 
 def save_tensors(

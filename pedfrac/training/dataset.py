@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pedfrac.errors import PedfracError
 from pedfrac.packs.mapped import Images, MappedArray
+from pedfrac.training.findings import Findings
 from pedfrac.training.loader import Feed
 
 logger = logging.getLogger(__name__)
@@ -71,12 +72,16 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What one model learns from; it cannot be made with a patient on both sides."""
+    """What one model learns from; it cannot be made with a patient on both sides.
+
+    ``findings``: the boxes of the training images, for a network with finding maps.
+    """
 
     name: str
     classes: Sequence[str]
     train: ImageSet
     validation: ImageSet
+    findings: Findings | None = None
 
     def __post_init__(self) -> None:
         shared = np.intersect1d(self.train.patients, self.validation.patients)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import torch
+from timm.optim import param_groups_weight_decay
 from timm.utils import ModelEmaV3
 from torch import Generator, Tensor, nn
 
@@ -19,6 +20,7 @@ from pedfrac.models.classifier import ImageClassifier
 from pedfrac.models.inputs import to_device, to_input
 from pedfrac.training.augmentation import augment, change_images
 from pedfrac.training.distributed import Ranks
+from pedfrac.training.findings import Findings
 from pedfrac.training.imbalance import image_weights, make_loss
 
 logger = logging.getLogger(__name__)
@@ -28,8 +30,8 @@ Network = Callable[[Tensor], Tensor]
 class Learner:
     """A network in training: its optimiser, and the average of its weights.
 
-    ``labels`` (n,) and, for a network that learns them, ``years`` (n,) are of all training images,
-    on the CPU.
+    ``labels`` (n,) and, for a network that learns them, ``years`` (n,) and ``findings`` are of all
+    training images, on the CPU.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Learner:
         model: ImageClassifier,
         labels: Tensor,
         years: Tensor | None,
+        findings: Findings | None,
         config: TrainingConfig,
         device: torch.device,
         runtime: RuntimeConfig,
@@ -50,7 +53,7 @@ class Learner:
         self.model = cast(ImageClassifier, ranks.with_batch_norm(model))
         self.average = ModelEmaV3(self.model, config.ema_decay, use_warmup=True)
         self.optimizer = torch.optim.AdamW(
-            _decayed_groups(self.model, config.weight_decay),
+            decayed_groups(self.model, config.weight_decay),
             lr=config.learning_rate,
             fused=True,
         )
@@ -59,13 +62,14 @@ class Learner:
         # what outputs are compared with lies on the device, so that no step waits for a copy
         self._labels, self._weights_there = labels.to(device), self._weights.to(device)
         self._years = None if years is None else years.to(device)
+        self._findings = None if findings is None else findings.to(device)
         self._loss = make_loss(self._labels, model.head.classes, config)
         self._micro_batch = runtime.micro_batch
         self._compiles = _compiles(runtime, device)
 
     def join(self) -> None:
         """Meet the other ranks, and compile; to be called once, when the weights are in place."""
-        self._joined = self.ranks.joined(self.model)
+        self._joined = self.ranks.joined(_Looking(self.model))
         # of one shape each: other batches, such as the last of an epoch, go without
         self._compiled = self._fast(self._joined)
         self._change = self._fast(change_images)
@@ -90,20 +94,24 @@ class Learner:
         learned = own if len(own) else batch[:1]
         size = self._micro_batch = self._micro_batch or self._fitting(images)
         change = self._change if len(images) == self.config.batch_size else change_images
-        images = augment(to_input(images), self.config.augment, generator, change)
+        images, moves = augment(to_input(images), self.config.augment, generator, change)
         images = images.contiguous(memory_format=torch.channels_last)
         whole = self._weights[batch].sum()
-        parts = list(zip(images.split(size), learned.split(size), strict=True))
+        parts = list(zip(images.split(size), learned.split(size), moves.split(size), strict=True))
         outputs = []
-        for number, (part, places) in enumerate(parts, start=1):
+        for number, (part, places, moved) in enumerate(parts, start=1):
             with self.ranks.gathering(self._joined, now=now and number == len(parts)):
                 with autocast(self.precision, self.device):
-                    output = (self._compiled if len(part) == size else self._joined)(part)
+                    output, maps = (self._compiled if len(part) == size else self._joined)(part)
                 # the mean of the ranks' gradients is to be that of the batch's mean loss; a rank
                 # without an image of it goes along with one that counts nothing
                 share = self.ranks.size * float(self._weights[places].sum() / whole)
                 part_of_update = share * bool(len(own)) / self.config.accumulation
-                (self._losses(output.float(), places) * part_of_update).backward()
+                loss = self._losses(output.float(), places)
+                if maps is not None and self._findings is not None:
+                    there = to_device(places, self.device)
+                    loss = loss + self._findings.loss(maps, moved, there)
+                (loss * part_of_update).backward()
             outputs.append(output.detach().float())
         return torch.cat(outputs)
 
@@ -146,8 +154,9 @@ class Learner:
         try:
             arithmetic = autocast(self.precision, self.device)
             with torch.random.fork_rng([self.device]), arithmetic:
-                output = self.model(to_input(image.expand(count, -1, -1)))
-            output.float().sum().backward()
+                output, maps = self.model.look(to_input(image.expand(count, -1, -1)))
+            total = output.float().sum()
+            (total if maps is None else total + maps.float().sum()).backward()
         finally:
             self.optimizer.zero_grad(set_to_none=True)
             for name, value in self.model.named_buffers():
@@ -188,11 +197,22 @@ def _compiles(runtime: RuntimeConfig, device: torch.device) -> bool:
     return False
 
 
-def _decayed_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Return parameter groups: matrices and kernels decay, biases and norms do not."""
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    free = [p for p in model.parameters() if p.ndim <= 1]
-    return [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": free, "weight_decay": 0.0},
-    ]
+def decayed_groups(model: ImageClassifier, weight_decay: float) -> list[dict[str, Any]]:
+    """Return parameter groups: matrices and kernels decay, biases, norms and exceptions do not.
+
+    The exceptions are what the backbone names itself, such as Swin's position biases.
+    """
+    named: Any = getattr(model.network, "no_weight_decay", set)
+    exceptions = [f"network.{name}" for name in named()]
+    return param_groups_weight_decay(model, weight_decay, exceptions)
+
+
+class _Looking(nn.Module):
+    """A network as it learns: its output with its finding maps."""
+
+    def __init__(self, model: ImageClassifier):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self.model.look(images)

@@ -140,7 +140,8 @@ class _Run:
         self.ranks = ranks
         self.labels = torch.from_numpy(data.train.labels)
         self.years = _years(data.train) if model.head.tells_age else None
-        self.learner = Learner(model, self.labels, self.years, config, device, runtime, ranks)
+        taught = self.labels, self.years, data.findings
+        self.learner = Learner(model, *taught, config, device, runtime, ranks)
         self.feed = data.train.feed(device)
         self.history: list[Epoch] = []
         if (folder / CHECKPOINT).exists():

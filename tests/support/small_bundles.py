@@ -51,7 +51,7 @@ def write_random_bundle(folder, info, seed=0):
         seed_weights(number)
         network = info.age if name == "age" else info.fracture
         head = make_head(info.age_head, info.ages) if name == "age" else 2
-        model = build_model(network.model, head)
+        model = build_model(network.model, head, maps=network.maps)
         # ages rise by a number that moves the odds of every bound: a large one makes all certain
         spread = 0.01 if model.head.tells_age else 0.5
         for parameter in model.network.get_classifier().parameters():

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from small_bundles import INFO, write_image, write_small_bundle
 
 from pedfrac.bundle.bundle import Bundle
 from pedfrac.bundle.checksums import seal
 from pedfrac.config.data import Preparation
+from pedfrac.config.training import MapShape
 from pedfrac.errors import PedfracError
 from pedfrac.serving.images import Image, find_images, read_ages
 from pedfrac.serving.prediction import predict
@@ -145,3 +147,16 @@ def test_missing_parts_are_named(folder, tmp_path):
         Bundle.load(folder)
     with pytest.raises(PedfracError, match="no such file or folder"):
         find_images([tmp_path / "nowhere"])
+
+
+def test_a_bundle_keeps_its_finding_maps(tmp_path):
+    maps = MapShape(classes=("fracture", "metal"), stride=8, pooled=True)
+    fracture = INFO.fracture.model_copy(update={"maps": maps})
+    info = INFO.model_copy(update={"fracture": fracture})
+    bundle = Bundle.load(write_small_bundle(tmp_path, info))
+    assert bundle.info.fracture.maps == maps
+    images = torch.rand(2, 1, 32, 32)
+    for name, network in bundle.networks.items():
+        found = network.look(images)[1]
+        assert (found is None) == (name == "age")
+        assert name == "age" or found.shape == (2, 2, 4, 4)

@@ -23,7 +23,10 @@ def test_flags_come_after_the_file(tmp_path):
         ("cohort.projections=1,4", "cohort.projections.*found '4'"),
         ("colour=red", "colour: there is no such field .*'red'.*cohort"),
         ("fracture.training.epoch=3", "training.epoch: there is no such field .*near it: epochs$"),
-        ("fracture.qwx=3", "fracture.qwx: there is no .*allowed are model, training, specialist"),
+        (
+            "fracture.qwx=3",
+            "fracture.qwx: there is no .*allowed are model, training, maps, specialist",
+        ),
         ("fracture.model.options={", "^--set fracture.model.options={: is not YAML"),
         ("cohort.age_bounds=0", "cohort.age_bounds.*at least 2"),
         ("split.folds=1", "split.folds.*found 1"),

@@ -5,9 +5,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pedfrac.config.training import AugmentConfig
-from pedfrac.training.augmentation import augment
+from pedfrac.training.augmentation import augment as augmented
 
 NOTHING = dict.fromkeys(AugmentConfig.model_fields, 0)
+
+
+def augment(*given):
+    return augmented(*given)[0]
 
 
 def generator(seed: int = 0) -> torch.Generator:
