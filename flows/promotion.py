@@ -78,7 +78,7 @@ def promote(config: PromoteConfig, version: int | None = None, undecided: str | 
     decided = ask_gate(config, challenger)
     if not decided[1].passed:
         return _as_state(comparison.note_refusal(config, decided))
-    if config.promotion.approval == "automatic":
+    if comparison.decides_alone(config, decided[1]):
         reason = "all criteria of the gate hold"
         return _as_state(
             write_down(config, decided, True, "pedfrac", reason, request, automatic=True)

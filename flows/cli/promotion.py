@@ -53,7 +53,7 @@ def promote(
     settings = _settings(config, root, overrides)
     decided = comparison.compare(settings, comparison.find_challenger(settings, version).number)
     key, decision = decided
-    automatic = settings.promotion.approval == "automatic" and not reject
+    automatic = comparison.decides_alone(settings, decision) and not reject
     result: dict[str, Any] = {"decision": decision.model_dump(mode="json"), "key": key}
     result |= {"page": f"{comparison.store_of(settings).place(key)}/{comparison.PAGE}"}
     if not decision.passed:
@@ -126,6 +126,7 @@ def promotions(
             "by": f"{one.by} (automatic)" if one.automatic else one.by,
             "reason": one.reason,
             "decision": one.decision or "",
+            "criteria changed": "; ".join(one.criteria_changed),
         }
         for one in records
     ]

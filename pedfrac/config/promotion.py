@@ -112,7 +112,9 @@ class PromotionConfig(Section):
         False, description="A retraining that uses deployments begins a promotion at its end"
     )
     approval: Literal["person", "automatic"] = Field(
-        "person", description="Who decides once the gate let a challenger through"
+        "person",
+        description="Who decides once the gate let a challenger through; automatic counts only "
+        "where the operator's file says so, too, and no criterion of the gate differs from it",
     )
     deadline_hours: float = Field(
         72, gt=0, description="Hours after which an undecided challenger is not promoted"

@@ -38,6 +38,7 @@ class Record(BaseModel):
     ``champion_before`` and ``champion_after`` differ for promotions and rollbacks alone.
     ``decision``: key of the gate's. ``automatic``: no person decided. ``request``: what asked for
     it, so that asking again writes no second line. ``artifacts``: the version's keys.
+    ``criteria_changed``: criteria of the gate that differed from the operator's.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,10 +55,15 @@ class Record(BaseModel):
     request: str
     artifacts: dict[str, str]
     token: str
+    criteria_changed: tuple[str, ...] = ()
 
     def in_words(self) -> str:
         """Return what happened, in a line."""
-        return f"version {self.version} was {DONE[self.event]} by {self.by} at {self.at}"
+        how = DONE[self.event]
+        how = how if self.by in how else f"{how} by {self.by}"
+        changed = "; ".join(self.criteria_changed)
+        differing = f" (criteria differ from the operator's: {changed})" if changed else ""
+        return f"version {self.version} was {how} at {self.at}{differing}"
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,7 @@ class Wish:
     request: str
     automatic: bool = False
     decision: str | None = None
+    criteria_changed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("by", "reason"):
@@ -182,4 +189,5 @@ def _record(wish: Wish, records: Sequence[Record], artifacts: dict[str, str]) ->
             if key.count("/") == 1 and not name.startswith("gate")  # those of other versions, too
         },
         token=uuid.uuid4().hex,
+        criteria_changed=wish.criteria_changed,
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pedfrac.bundle.bundle import BundleInfo
+from pedfrac.config.operator import load_operator
 from pedfrac.config.promotion import GateConfig, PromoteConfig
 from pedfrac.data import split as data_split
 from pedfrac.errors import PedfracError
@@ -116,11 +117,23 @@ def settle(
         request,
         automatic,
         key,
+        decision.changed,
     )
+    if automatic and not decides_alone(config, decision):
+        raise PedfracError(
+            f"version {decision.challenger}: a person must decide, since the operator's file does "
+            f"not say promotion.approval: automatic{'' if not decision.changed else ' for this'}"
+        )
     if not approved:
         return promotion.note(store, registry, wish)
     version = registry.version(decision.challenger)
     return promotion.promote(store, registry, decision, wish, version)
+
+
+def decides_alone(config: PromoteConfig, decision: promotion_decision.Decision) -> bool:
+    """Return whether no person is asked: the operator's file says so, and no criterion differs."""
+    says = {config.promotion.approval, load_operator().promotion.approval}
+    return says == {"automatic"} and not decision.changed
 
 
 def note_refusal(
@@ -129,7 +142,14 @@ def note_refusal(
     """Write down that the gate refused; the same decision is written down once."""
     key, decision = decided
     wish = audit_log.Wish(
-        "refusal", decision.challenger, "the gate", decision.in_words(), key, True, key
+        "refusal",
+        decision.challenger,
+        "the gate",
+        decision.in_words(),
+        key,
+        True,
+        key,
+        decision.changed,
     )
     return promotion.note(store_of(config), registry_of(config), wish)
 
@@ -160,13 +180,14 @@ def ask_gate(config: PromoteConfig, challenger: Version, champion: Version | Non
         f"{role} {name}": fault for role, one in found.items() for name, fault in one.faults.items()
     }
     let_through, earlier = _earlier_criteria(store, registry)
+    standard = load_operator().promotion.gate
 
     def make(folder: Path) -> None:
         from pedfrac.promotion.page import write_page  # matplotlib is slow to import
 
         models = {role: one.model() for role, one in found.items()}
         decision = gate.decide(
-            models["challenger"], models.get("champion"), config.promotion.gate, earlier
+            models["challenger"], models.get("champion"), config.promotion.gate, earlier, standard
         )
         write_json(folder / DECISION, decision.model_dump(mode="json"))
         keys = {name.replace("_", " "): parent.key for name, parent in parents.items()}
@@ -178,7 +199,8 @@ def ask_gate(config: PromoteConfig, challenger: Version, champion: Version | Non
         config=config.promotion.gate.model_dump(mode="json"),
         sources=faults
         | {f"{role} version": str(version.number) for role, version in sides.items()}
-        | {"code": code_digest(), "criteria before": let_through},
+        | {"code": code_digest(), "criteria before": let_through}
+        | {"operator's criteria": standard.model_dump_json()},
         parents=parents,
     )
     registry.set_tags(challenger.number, {GATE: made.key})

@@ -14,7 +14,7 @@ from pedfrac.errors import PedfracError
 from pedfrac.statistics.intervals import Interval
 from pedfrac.statistics.words import interval_in_words
 
-State = Literal["held", "failed", "not known", "not asked"]
+State = Literal["held", "failed", "not known", "not asked", "changed"]
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,10 @@ class Criterion(BaseModel):
 
 
 class Decision(BaseModel):
-    """What the gate says of a challenger, and by which criteria."""
+    """What the gate says of a challenger, and by which criteria.
+
+    ``changed``: each criterion that differs from the operator's, as ``name operator's → asked``.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     challenger: int
@@ -104,6 +107,7 @@ class Decision(BaseModel):
     images: int | None
     patients: int | None
     config: GateConfig
+    changed: tuple[str, ...] = ()
 
     @property
     def blocking(self) -> list[Criterion]:
@@ -120,7 +124,10 @@ class Decision(BaseModel):
         """Return the outcome in a line; every criterion that refuses is named."""
         if self.passed:
             held = sum(one.state == "held" for one in self.criteria)
-            return f"{self.title}: all {held} criteria hold"
-        return f"{self.title}: refused by the gate: " + "; ".join(
-            one.in_words() for one in self.blocking
-        )
+            return f"{self.title}: all {held} criteria hold{self._changed_in_words()}"
+        reasons = "; ".join(one.in_words() for one in self.blocking)
+        return f"{self.title}: refused by the gate: {reasons}"
+
+    def _changed_in_words(self) -> str:
+        told = "; ".join(self.changed)
+        return f". Criteria differ from the operator's: {told}" if told else ""

@@ -29,17 +29,21 @@ def decide(
     champion: Model | None,
     config: GateConfig,
     earlier: GateConfig | None = None,
+    standard: GateConfig | None = None,
 ) -> Decision:
     """Return whether a challenger may replace the champion; without one, the floors alone count.
 
-    ``earlier``: the criteria by which the champion was let through; what differs is told.
+    ``earlier``: the criteria by which the champion was let through. ``standard``: the operator's;
+    none: ``config`` is. What differs from either is told.
     """
+    changed = _changes(standard.model_dump(), config.model_dump()) if standard else []
     common = common_images(challenger, champion)
     criteria = [
         *_artifacts(challenger, champion),
         *_split(challenger, champion),
         *_test_set(challenger, champion, common, config),
         *_plan(challenger, champion, config),
+        *_operators_criteria(changed),
         *_criteria(config, earlier),
         *not_worse_criteria(challenger, champion, common, config),
         *floor_criteria(challenger, config),
@@ -55,6 +59,7 @@ def decide(
         images=len(common.truth) if common else None,
         patients=common.bootstrap().count if common else None,
         config=config,
+        changed=tuple(changed),
     )
 
 
@@ -173,6 +178,18 @@ def _plan(challenger: Model, champion: Model | None, config: GateConfig) -> Iter
         yield Criterion(
             name="Unchanged", required="as before", state="held", reason=", ".join(same), **asked
         )
+
+
+def _operators_criteria(changed: list[str]) -> Iterator[Criterion]:
+    """Yield whether the criteria are the operator's, or were changed for this run."""
+    yield Criterion(
+        part="Plan",
+        name="Criteria",
+        of="this run",
+        required="those of the operator's file",
+        state="changed" if changed else "held",
+        reason="; ".join(changed),
+    )
 
 
 def _criteria(config: GateConfig, earlier: GateConfig | None) -> Iterator[Criterion]:

@@ -20,6 +20,7 @@ MARKS = {
     "failed": "✗ failed",
     "not known": "? not known",
     "not asked": "– not asked",
+    "changed": "! changed",
 }
 MOST = 60  # letters of a reason in a table of Markdown
 
@@ -71,6 +72,7 @@ def in_markdown(decision: Decision) -> str:
     if decision.images is not None:
         lines += [f"Compared on {decision.images} test images of {decision.patients} patients.", ""]
     lines += [f"- ✗ {_escaped(one.in_words())}" for one in decision.blocking]
+    lines += _changed(decision)
     lines += ["", "| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]
     lines += [
         "| " + " | ".join(_escaped(str(cell)) for cell in row.values()) + " |" for row in rows
@@ -83,14 +85,30 @@ def in_brief(decision: Decision) -> str:
     lines = [f"**{_escaped(decision.title)}**", ""]
     if decision.images is not None:
         lines += [f"Compared on {decision.images} test images of {decision.patients} patients.", ""]
+    lines += _changed(decision)
     parts = by_part(decision.criteria).items()
     # metrics first: the form shows a few lines at a time
     for part, criteria in sorted(parts, key=lambda one: all(c.metric is None for c in one[1])):
         change = any(one.is_difference for one in criteria)
-        lines += [f"| {part} | {'challenger less champion' if change else 'found'} |", "|---|---|"]
-        lines += [f"| {_brief_name(one)} | {_brief(one)} |" for one in criteria]
+        found = "challenger less champion" if change else "found"
+        lines += [f"| {part} | {found} | required |", "|---|---|---|"]
+        lines += [
+            f"| {_brief_name(one)} | {_brief(one)} | {_escaped(_limit(one))} |" for one in criteria
+        ]
         lines.append("")
     return "\n".join(lines)
+
+
+def _changed(decision: Decision) -> list[str]:
+    """Return a line for each criterion that differs from the operator's."""
+    if not decision.changed:
+        return []
+    told = [f"- ! {_escaped(one)}" for one in decision.changed]
+    return ["**Criteria were changed for this run (operator's → this run's):**", "", *told, ""]
+
+
+def _limit(criterion: Criterion) -> str:
+    return criterion.required.removeprefix("challenger less champion ")
 
 
 def _brief_name(criterion: Criterion) -> str:

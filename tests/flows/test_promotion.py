@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from flows.cli.app import app
 from flows.promotion import Approval, promote
-from pedfrac.config.promotion import PromotionConfig
+from pedfrac.config.promotion import GateConfig, PromotionConfig
 from pedfrac.promotion import audit_log, comparison
 
 
@@ -63,6 +63,18 @@ def test_a_person_decides_by_commands(versions):
     assert "no version holds the alias champion" in run(versions, "promotions", fails=True)
 
 
+def test_who_weakens_the_gate_is_seen_in_the_audit_log(versions):
+    versions.add(skill=0.6)
+    weak = ("--set", "promotion.gate.floors.specificity=0")
+    weak += ("--set", "promotion.gate.floors.specificity_no_cast=0")
+    weak += ("--set", "promotion.gate.floors.specificity_initial=0")
+    shown = run(versions, "promote", "--approve", *WHO, *weak, fails=True)  # by other criteria
+    assert "Specificity floor" not in shown
+    (record,) = run(versions, "promotions")["records"]
+    told = ("floors.specificity 0.7 → 0.0", "floors.specificity_initial 0.65 → 0.0")
+    assert set(told) < set(record["criteria_changed"])
+
+
 def test_what_the_gate_refuses_fails_the_command_even_if_approved(versions):
     versions.add(skill=0.6)
     said = run(versions, "promote", "--approve", *WHO, fails=True)
@@ -78,12 +90,21 @@ def server():
 
 
 @pytest.mark.usefixtures("server")
-def test_the_flow_ends_in_a_state_that_says_what_became_of_the_version(versions):
+def test_the_flow_ends_in_a_state_that_says_what_became_of_the_version(
+    versions, monkeypatch, tmp_path
+):
     versions.add()
     config = versions.config
     waiting = promote(config, return_state=True)
     assert waiting.is_failed() and "a person decides on version 1" in waiting.message
     automatic = config.model_copy(update={"promotion": PromotionConfig(approval="automatic")})
+    alone = promote(automatic, return_state=True)  # a run cannot do without a person by itself
+    assert alone.is_failed() and "a person decides on version 1" in alone.message
+    monkeypatch.setenv("PEDFRAC_CONFIG", str(tmp_path / "operator.yaml"))
+    (tmp_path / "operator.yaml").write_text("retraining: {promotion: {approval: automatic}}")
+    softer = PromotionConfig(approval="automatic", gate=GateConfig(patients=7))
+    state = promote(config.model_copy(update={"promotion": softer}), return_state=True)
+    assert state.is_failed() and "a person decides on version 1" in state.message
     state = promote(automatic, return_state=True)
     assert (state.type.value, state.name) == ("COMPLETED", "Promoted"), state.message
     assert versions.registry.holder("champion").number == 1

@@ -9,6 +9,7 @@ from made_versions import AGES, IMAGES, SETTINGS, TESTED, answers, images, make_
 
 from pedfrac.config.promotion import GateConfig
 from pedfrac.errors import PedfracError
+from pedfrac.promotion import page
 from pedfrac.promotion.decision import Decision
 from pedfrac.promotion.gate import decide
 from pedfrac.promotion.page import in_markdown, write_page
@@ -202,6 +203,34 @@ def test_criteria_that_changed_since_the_last_promotion_are_told():
         told[earlier] = next(one for one in criteria if one.of == "gate")
     assert (told[wider].state, told[CONFIG].state) == ("held", "not asked")
     assert told[CONFIG].reason == "changed since: patients 10 → 7"
+
+
+def test_criteria_that_differ_from_the_operators_are_told_wherever_the_decision_is_shown(tmp_path):
+    asked = CONFIG.model_copy(
+        update={"floors": CONFIG.floors.model_copy(update={"specificity": 0.0}), "patients": 7}
+    )
+    decision = decide(weak(), None, asked, standard=CONFIG)
+    told = (
+        f"floors.specificity {CONFIG.floors.specificity} → 0.0",
+        f"patients {CONFIG.patients} → 7",
+    )
+    assert decision.changed == told
+    assert states(decision)[("Criteria", "this run")] == "changed"
+    page.write_page(tmp_path / "gate.html", decision, {})
+    html = (tmp_path / "gate.html").read_text()
+    for shown in (page.in_markdown(decision), page.in_brief(decision), html):
+        assert all(one in shown for one in told)
+        assert "differ from the operator" in shown or "changed for this run" in shown
+    same = decide(near(), champion(), CONFIG, standard=CONFIG)
+    assert states(same)[("Criteria", "this run")] == "held" and same.changed == ()
+
+
+def test_the_form_shows_each_limit_beside_its_value():
+    brief = page.in_brief(decide(near(), champion(), CONFIG))
+    floor = next(line for line in brief.splitlines() if line.startswith("| Sensitivity, all test"))
+    assert f"| lower bound at least {CONFIG.floors.sensitivity:g} |" in floor
+    margin = next(line for line in brief.splitlines() if line.startswith("| AUROC, all common"))
+    assert f"| above −{CONFIG.margins.auroc:g} |" in margin
 
 
 def test_groups_with_too_few_patients_are_not_asked():
