@@ -11,6 +11,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import BaseModel, ConfigDict
 
 from flows.infrastructure.dispatch import dispatch
+from flows.infrastructure.handover import made
 from flows.preparation import prepare
 from pedfrac import mlflow_runs
 from pedfrac.config.retrain import RetrainConfig
@@ -18,6 +19,7 @@ from pedfrac.config.search import SearchConfig
 from pedfrac.pipeline.keys import Prepared
 from pedfrac.pipeline.search import BEST, Attempt, searched_training
 from pedfrac.storage.files import export
+from pedfrac.storage.inputs import Inputs
 from pedfrac.training.hyperparameter_search import Search, Trial, storage_of
 from tasks import search as tasks
 from tasks.cancellation import RunCancelled
@@ -43,6 +45,7 @@ def try_training(
     search: str,
     number: int,
     floor: list[float | None],
+    expected: Inputs | None = None,
 ) -> str:
     """Train one configuration of a search; return the key of its outcome.
 
@@ -53,12 +56,14 @@ def try_training(
         search: Name of the search
         number: Number of the trial
         floor: Validation metrics below which it ends, after each epoch
+        expected: What the search waits for; anything else is refused
     """
     attempt = Attempt(config, prepared, model, search, number, tuple(floor))
     try:
-        return tasks.try_training(attempt)
+        return made(config, tasks.try_training(attempt, expected))
     except RunCancelled as error:
-        return Cancelled(message=str(error))  # type: ignore[return-value]
+        state: Any = Cancelled(message=str(error))
+        return state
 
 
 @flow(name="search")

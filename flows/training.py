@@ -7,10 +7,12 @@ from prefect import flow
 from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
+from flows.infrastructure.handover import made
 from flows.preparation import prepare
 from pedfrac import pipeline
 from pedfrac.config.retrain import RetrainConfig
 from pedfrac.pipeline.keys import Prepared
+from pedfrac.storage.inputs import Inputs
 from tasks import training
 from tasks.cancellation import RunCancelled
 
@@ -32,7 +34,10 @@ def _run_name(name: str) -> str:
 
 @flow(name="train-age", flow_run_name=partial(_run_name, "age"))
 def train_age(
-    config: RetrainConfig, prepared: Prepared | None = None, parent_run: str | None = None
+    config: RetrainConfig,
+    prepared: Prepared | None = None,
+    parent_run: str | None = None,
+    expected: Inputs | None = None,
 ) -> str:
     """Train the age classifier; return its key.
 
@@ -40,9 +45,11 @@ def train_age(
         config: What is trained, on which data, and how
         prepared: Keys of the prepared data; left out: prepared first, or found
         parent_run: Run of MLflow under which this one is kept
+        expected: What a retraining waits for; anything else is refused. Left empty by people
     """
     try:
-        return training.train_age(config, prepared or prepare(config), parent_run)
+        key = training.train_age(config, prepared or prepare(config), parent_run, expected)
+        return made(config, key)
     except RunCancelled as error:
         return _cancelled(error)
 
@@ -54,6 +61,7 @@ def train_fracture(
     prepared: Prepared | None = None,
     generalist: str | None = None,
     parent_run: str | None = None,
+    expected: Inputs | None = None,
 ) -> str:
     """Train the specialist of an age group, or the generalist of all ages; return its key.
 
@@ -65,13 +73,15 @@ def train_fracture(
         prepared: Keys of the prepared data; left out: prepared first, or found
         generalist: Key of the generalist to start from
         parent_run: Run of MLflow under which this one is kept
+        expected: What a retraining waits for; anything else is refused. Left empty by people
     """
     prepared = prepared or prepare(config)
     warm = group is not None and config.fracture.specialist.start == "generalist"
     try:
         if warm and generalist is None:
             generalist = training.train_fracture(config, prepared, None, None, parent_run)
-        return training.train_fracture(config, prepared, group, generalist, parent_run)
+        key = training.train_fracture(config, prepared, group, generalist, parent_run, expected)
+        return made(config, key)
     except RunCancelled as error:
         return _cancelled(error)
 

@@ -10,6 +10,7 @@ from pedfrac import pipeline
 from pedfrac.config.retrain import RetrainConfig
 from pedfrac.evaluation.evaluation import summary_rows
 from pedfrac.pipeline.keys import Prepared
+from pedfrac.storage.inputs import Inputs
 
 
 @task(name="cut folds", cache_policy=NO_CACHE)
@@ -19,9 +20,17 @@ def cut_folds(config: RetrainConfig, prepared: Prepared) -> list[Prepared]:
 
 
 @task(name="score fold", cache_policy=NO_CACHE)
-def score_fold(config: RetrainConfig, prepared: Prepared, bundle: str) -> str:
-    """Return the key of the scores of the images that a fold holds out."""
-    return pipeline.FoldScoring(config, prepared, bundle).run()
+def score_fold(
+    config: RetrainConfig, prepared: Prepared, bundle: str, expected: Inputs | None = None
+) -> str:
+    """Return the key of the scores of the images that a fold holds out.
+
+    Raises PedfracError where the inputs are not the ``expected`` ones.
+    """
+    scoring = pipeline.FoldScoring(config, prepared, bundle)
+    if expected:
+        scoring.inputs.refuse_other(expected, scoring.name)
+    return scoring.run()
 
 
 @task(name="pool folds", cache_policy=NO_CACHE)

@@ -8,6 +8,7 @@ from prefect.logging import get_run_logger
 from pedfrac.config.retrain import RetrainConfig
 from pedfrac.pipeline import search as steps
 from pedfrac.pipeline.search import Attempt
+from pedfrac.storage.inputs import Inputs
 from pedfrac.storage.manifest import Artifact
 from pedfrac.training.hyperparameter_search import Search
 from pedfrac.training.trainer import Epoch
@@ -17,8 +18,13 @@ from tasks.training import in_words, slug
 
 
 @task(name="try training", cache_policy=NO_CACHE)
-def try_training(attempt: Attempt) -> str:
-    """Return the key of a trial's outcome."""
+def try_training(attempt: Attempt, expected: Inputs | None = None) -> str:
+    """Return the key of a trial's outcome.
+
+    Raises PedfracError where the inputs are not the ``expected`` ones.
+    """
+    if expected:
+        attempt.inputs.refuse_other(expected, attempt.name)
     logger, epochs = get_run_logger(), attempt.training.training.epochs
     with progress(slug(attempt.name), attempt.name) as show:
 

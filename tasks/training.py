@@ -12,6 +12,7 @@ from pedfrac import mlflow_runs, pipeline
 from pedfrac.config.retrain import RetrainConfig
 from pedfrac.pipeline.keys import Prepared
 from pedfrac.pipeline.training import Training
+from pedfrac.storage.inputs import Inputs
 from pedfrac.training.trainer import Epoch
 from tasks.cancellation import refuse_cancelled, refuse_cancelled_surely
 from tasks.progress import progress
@@ -23,9 +24,14 @@ def _run_name() -> str:
 
 
 @task(name="train age classifier", cache_policy=NO_CACHE)
-def train_age(config: RetrainConfig, prepared: Prepared, parent_run: str | None) -> str:
-    """Return the key of the trained age classifier."""
-    return _train(pipeline.age_training(config, prepared), config.age, parent_run)
+def train_age(
+    config: RetrainConfig,
+    prepared: Prepared,
+    parent_run: str | None,
+    expected: Inputs | None = None,
+) -> str:
+    """Return the key of the trained age classifier; see ``train_fracture`` for ``expected``."""
+    return _train(pipeline.age_training(config, prepared), config.age, parent_run, expected)
 
 
 @task(
@@ -39,18 +45,26 @@ def train_fracture(
     group: int | None,
     generalist: str | None,
     parent_run: str | None,
+    expected: Inputs | None = None,
 ) -> str:
-    """Return the key of a trained specialist, or of the generalist where ``group`` is None."""
+    """Return the key of a trained specialist, or of the generalist where ``group`` is None.
+
+    Raises PedfracError before anything is trained where the inputs are not the ``expected`` ones.
+    """
     training = pipeline.fracture_training(config, prepared, group, generalist)
-    return _train(training, config.fracture, parent_run)
+    return _train(training, config.fracture, parent_run, expected)
 
 
-def _train(training: Training, section: Any, parent_run: str | None) -> str:
+def _train(
+    training: Training, section: Any, parent_run: str | None, expected: Inputs | None
+) -> str:
     """Run a training under the eyes of MLflow, the terminal and the UI; return its key.
 
     A run of MLflow opens at the first epoch: a model that is there already has none.
     """
     logger, config, name = get_run_logger(), training.config, training.name
+    if expected:
+        training.inputs.refuse_other(expected, name)
     epochs = training.training.epochs
     with ExitStack() as stack:
         show = stack.enter_context(progress(f"training-{slug(name)}", f"training {name}"))

@@ -16,9 +16,12 @@ from prefect.context import FlowRunContext
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.types._datetime import now
+from pydantic import BaseModel
 
+from flows.infrastructure.handover import explain_missing
 from pedfrac.config.retrain import RetrainConfig
 from pedfrac.errors import PedfracError
+from pedfrac.storage.inputs import Inputs
 from tasks.outage import patiently
 
 logger = logging.getLogger(__name__)
@@ -37,6 +40,10 @@ class Work(Protocol):
         """What it is, in words."""
 
     @property
+    def inputs(self) -> Inputs:
+        """What it is made from."""
+
+    @property
     def key(self) -> str:
         """The key under which it will lie."""
 
@@ -51,8 +58,11 @@ def run_deployed(name: str, child: Flow[..., str], given: dict[str, Any], work: 
     A try's idempotency key is made of the artifact's key and a number, so that a parent that was
     killed and begins again, or a second retraining of the same, meets the run that is under way
     instead of starting its twin. A try that crashed is followed by another, up to
-    ``runtime.attempts``. Raises PedfracError with the child's reason where it failed.
+    ``runtime.attempts``. The child is given what the parent takes for its inputs, and refuses
+    before it begins where it would make anything else. Raises PedfracError with the child's reason
+    where it failed, and with what differs where it made something else.
     """
+    given = given | {"expected": work.inputs}
     begun, lost = now("UTC"), 0
     for number in itertools.count(1):
         run = patiently(partial(_submit, name, child, given, f"{work.key}/{number}"))
@@ -62,7 +72,7 @@ def run_deployed(name: str, child: Flow[..., str], given: dict[str, Any], work: 
         if state.timestamp < begun or _cancelled_by_another(run, state):
             continue  # a try of an earlier retraining, or of one that was called off
         if state.type != StateType.CRASHED:
-            raise PedfracError(_reason(name, state))
+            raise PedfracError(_reason(name, state, work))
         lost += 1
         logger.warning("%s: try %d crashed (%s)", name, lost, state.message)
         if lost >= work.config.runtime.attempts:
@@ -76,7 +86,7 @@ def _submit(name: str, child: Flow[..., str], given: dict[str, Any], key: str) -
     try:
         return run_deployment(  # type: ignore[return-value]
             deployment,
-            parameters={key: _plain(value) for key, value in given.items()},
+            parameters=as_json(given),
             flow_run_name=f"{child.name.partition('-')[0]} {name}",
             idempotency_key=key,
             # a person's click comes before the schedule on the children's pool, too
@@ -90,8 +100,12 @@ def _submit(name: str, child: Flow[..., str], given: dict[str, Any], key: str) -
         ) from None
 
 
-def _plain(value: Any) -> Any:
-    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+def as_json(given: dict[str, Any]) -> dict[str, Any]:
+    """Return a child's parameters as they travel to it."""
+    return {
+        name: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+        for name, value in given.items()
+    }
 
 
 def _wait(run: UUID) -> State[Any]:
@@ -118,9 +132,9 @@ def _cancelled_by_another(run: FlowRun, state: State[Any]) -> bool:
     return here.flow_run is not None and parent != here.flow_run.id
 
 
-def _reason(name: str, state: State[Any]) -> str:
+def _reason(name: str, state: State[Any], work: Work) -> str:
     if state.is_completed():
-        return f"{name}: its run completed, but left nothing in the artifact store"
+        return explain_missing(name, state, work.inputs, work.config)
     _, _, reason = (state.message or "").rpartition("PedfracError: ")
     ended = state.name.lower() if state.name else "ended"
     return reason if reason.startswith(name) else f"{name}: its run {ended}: {reason}"

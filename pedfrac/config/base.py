@@ -42,13 +42,18 @@ def _keep_order(schema: dict[str, Any]) -> None:
 
 
 class Section(BaseModel):
-    """Base of all configuration: immutable, and a field that nobody reads is an error."""
+    """Base of all configuration: immutable, and a field that nobody reads is an error.
+
+    Defaults are validated like any input, so that a value is the same however it arrives; no number
+    is infinite, which JSON could not carry.
+    """
 
     # a name may look like a number, which YAML makes of it; NaN passes every bound
     model_config = ConfigDict(
         frozen=True,
         extra="forbid",
-        coerce_numbers_to_str=True,
+        validate_default=True,
         allow_inf_nan=False,
+        coerce_numbers_to_str=True,
         json_schema_extra=_keep_order,
     )

@@ -14,6 +14,7 @@ from pedfrac.evaluation import evaluation as evaluations
 from pedfrac.pipeline.evaluation import scored_test_images
 from pedfrac.pipeline.keys import Prepared, parents_of, store_of
 from pedfrac.storage.code_version import code_digest
+from pedfrac.storage.inputs import Inputs
 from pedfrac.storage.manifest import Artifact
 
 FOLD_SPLIT = "fold-split"
@@ -69,9 +70,14 @@ class FoldScoring:
         return fold_in_words(self.config, self.prepared).removeprefix(", ")
 
     @property
+    def inputs(self) -> Inputs:
+        """What the scores are made from."""
+        return Inputs.of(self.kind, parents=self._from)
+
+    @property
     def key(self) -> str:
         """The key of the scores, known before they are made."""
-        return store_of(self.config).key(self.kind, config={}, parents=self._from)
+        return self.inputs.key
 
     @property
     def done(self) -> bool:
@@ -89,7 +95,7 @@ class FoldScoring:
             )
             images.to_parquet(folder / evaluations.PREDICTIONS, index=False)
 
-        return store_of(self.config).produce(self.kind, make, config={}, parents=parents).key
+        return store_of(self.config).produce(self.kind, make, parents=parents).key
 
     @property
     def _from(self) -> dict[str, Artifact]:

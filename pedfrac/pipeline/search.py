@@ -14,6 +14,7 @@ from pedfrac.errors import PedfracError
 from pedfrac.pipeline.keys import Prepared, store_of
 from pedfrac.pipeline.training import Training, age_training, fracture_training
 from pedfrac.storage.files import write_json
+from pedfrac.storage.inputs import Inputs
 from pedfrac.storage.manifest import Artifact
 from pedfrac.training.hyperparameter_search import Floor, Outcome, Search, falls_behind
 from pedfrac.training.trainer import Epoch, OnEpoch
@@ -68,9 +69,14 @@ class Attempt:
         return searched_training(self.config, self.prepared, self.model)
 
     @property
+    def inputs(self) -> Inputs:
+        """What the outcome is made from: the trial, and all that its training is made from."""
+        return Inputs.of(self.kind, config=self._settings)
+
+    @property
     def key(self) -> str:
         """The key of the outcome, known before it is there."""
-        return store_of(self.config).key(self.kind, config=self._settings)
+        return self.inputs.key
 
     @property
     def done(self) -> bool:
@@ -124,7 +130,10 @@ class Attempt:
     @property
     def _settings(self) -> dict[str, Any]:
         # not the floor: a trial that is taken up again is the same, whatever ended in between
-        return {"search": self.search, "number": self.number, "training": self.training.key}
+        training = self.training.inputs.model_dump(
+            mode="json", exclude={"parents": {"__all__": {"key"}}}
+        )
+        return {"search": self.search, "number": self.number, "training": training}
 
 
 class _Clock:

@@ -23,6 +23,7 @@ from pedfrac.pipeline.folds import fold_in_words
 from pedfrac.pipeline.keys import Prepared, pack_and_split, store_of
 from pedfrac.statistics.classification import confusion
 from pedfrac.storage.files import file_hash
+from pedfrac.storage.inputs import Inputs
 from pedfrac.storage.manifest import Artifact
 from pedfrac.training.checkpoint import MODEL, load_weights, save_maps
 from pedfrac.training.dataset import ImageSet, TrainingData
@@ -141,9 +142,14 @@ class Training:
     maps: MapsConfig | None = None
 
     @property
+    def inputs(self) -> Inputs:
+        """What the model is made from."""
+        return Inputs.of(self.kind, **self._given)
+
+    @property
     def key(self) -> str:
         """The key of the model, known before it is trained."""
-        return store_of(self.config).key(self.kind, **self._inputs)
+        return self.inputs.key
 
     @property
     def done(self) -> bool:
@@ -180,10 +186,10 @@ class Training:
             save_maps(folder, shape)
             before_publishing()
 
-        return store.produce(self.kind, make, resumable=True, **self._inputs).key
+        return store.produce(self.kind, make, resumable=True, **self._given).key
 
     @cached_property
-    def _inputs(self) -> dict[str, Any]:
+    def _given(self) -> dict[str, Any]:
         # kept, since a file of weights may be large and the key is asked for at each try
         weights = Path(self.model.weights)
         return {

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,21 @@ def export(source: Path, target: Path) -> None:
 
 
 def content_hash(value: Any) -> str:
-    """Return the SHA-256 of a JSON value in canonical form, as hexadecimal."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    """Return the SHA-256 of a JSON value in canonical form, as hexadecimal.
+
+    Equal values have equal hashes: 5 and 5.0 are one number of JSON, as in RFC 8785.
+    """
+    text = json.dumps(plain_numbers(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def plain_numbers(value: Any) -> Any:
+    """Return a JSON value whose whole numbers are integers, tuples being lists."""
+    if isinstance(value, Mapping):
+        return {name: plain_numbers(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_numbers(one) for one in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def file_hash(path: Path) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from pedfrac.errors import PedfracError
 from pedfrac.storage.code_version import code_version
-from pedfrac.storage.files import content_hash
+from pedfrac.storage.inputs import Inputs
 from pedfrac.storage.local_backend import LocalFolder
 from pedfrac.storage.manifest import (
     SCHEMA_VERSION,
@@ -20,7 +20,6 @@ from pedfrac.storage.manifest import (
     Backend,
     Leftover,
     Manifest,
-    Parent,
     fingerprint_files,
 )
 from pedfrac.storage.uri import is_remote
@@ -53,7 +52,8 @@ class ArtifactStore:
         files of a verified artifact; if it returns that, what was hashed is not hashed again.
         ``told_by`` names the files that make the digest, if not all do.
         """
-        key = self.key(kind, config=config, sources=sources, parents=parents)
+        inputs = Inputs.of(kind, config, sources, parents)
+        key = inputs.key
         with self._backend.lock(key):
             there = self._backend.manifest(key)
             if there is not None and (found := self._verified(there)) is not None:
@@ -64,15 +64,9 @@ class ArtifactStore:
                 returned = make(folder)
                 seconds = time.monotonic() - began
             manifest = Manifest(
-                kind=kind,
                 schema_version=SCHEMA_VERSION,
                 key=key,
-                config=dict(config or {}),
-                sources=dict(sources or {}),
-                parents={
-                    name: Parent(key=parent.key, digest=parent.digest)
-                    for name, parent in (parents or {}).items()
-                },
+                **{name: getattr(inputs, name) for name in Inputs.model_fields},
                 files=fingerprint_files(folder, returned),
                 code_version=code_version(),
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -91,9 +85,7 @@ class ArtifactStore:
         parents: Mapping[str, Artifact] | None = None,
     ) -> str:
         """Return the key under which ``produce`` keeps the artifact of these inputs."""
-        contents = {name: parent.digest for name, parent in (parents or {}).items()}
-        inputs = [kind, SCHEMA_VERSION, dict(config or {}), dict(sources or {}), contents]
-        return f"{kind}/{content_hash(inputs)[:16]}"
+        return Inputs.of(kind, config, sources, parents).key
 
     def exists(self, key: str) -> bool:
         """Return whether an artifact was finished under a key, without verifying its files."""
@@ -120,6 +112,10 @@ class ArtifactStore:
         manifests = self._backend.manifests(kind)
         for manifest in sorted(manifests, key=lambda m: (m.created, m.key), reverse=True):
             yield self._unopened(manifest)
+
+    def address(self, key: str) -> str:
+        """Return where an artifact lies or would lie: a folder or a URL."""
+        return self._backend.address(key)
 
     def place(self, key: str) -> str:
         """Return where a person finds the files of an artifact: a folder or a URL."""
