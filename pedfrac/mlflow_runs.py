@@ -3,23 +3,29 @@
 With registry and served_model the only module that knows MLflow; all others work without it.
 """
 
+import logging
 import os
 import platform
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import numpy as np
+from filelock import FileLock
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
+from sqlalchemy.exc import SQLAlchemyError
 
 from pedfrac.config.locations import TrackingConfig
 from pedfrac.errors import PedfracError
 from pedfrac.storage.code_version import code_version
 
+logger = logging.getLogger(__name__)
+SLOW = 5.0  # seconds after which a person is told what is waited for
 _BATCH = 100  # the most parameters that MLflow takes at once
 
 
@@ -87,20 +93,21 @@ def missing_store(config: TrackingConfig, artifacts: Path) -> Path | None:
 
 @contextmanager
 def errors_of(uri: str) -> Iterator[None]:
-    """Raise MLflow's errors as PedfracError that names the store."""
+    """Raise MLflow's errors as PedfracError that names the store, and say what is waited for."""
+    slow = threading.Timer(SLOW, logger.warning, ("still waiting for MLflow at %s", uri))
+    slow.daemon = True
+    slow.start()
     try:
         yield
-    except mlflow.exceptions.MlflowException as error:
-        raise PedfracError(f"MLflow at {uri}: {error}") from error
+    except (mlflow.exceptions.MlflowException, SQLAlchemyError) as error:
+        raise PedfracError(f"MLflow at {uri}: {_in_one_line(error)}") from error
+    finally:
+        slow.cancel()
 
 
-def create_store(config: TrackingConfig, artifacts: Path) -> None:
-    """Create the SQLite file that keeps runs and models, which takes seconds, if it is missing.
-
-    Raises PedfracError where it cannot be made.
-    """
-    if missing_store(config, artifacts):
-        _open_experiment(config, artifacts)
+def _in_one_line(error: Exception) -> str:
+    """Return the first line of an error, which may go on with pages of its causes."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 @contextmanager
@@ -143,7 +150,11 @@ def _open_experiment(config: TrackingConfig, artifacts: Path) -> tuple[MlflowCli
     """Return a client of the store and the id of the experiment, made where it is missing."""
     uri = tracking_uri(config, artifacts)
     artifacts.mkdir(parents=True, exist_ok=True)
-    with errors_of(uri):
+    # one at a time, since two that make the tables of a new file at once would meet in them
+    alone: AbstractContextManager[object] = (
+        FileLock(artifacts / ".mlflow.lock") if uri.startswith("sqlite") else nullcontext()
+    )
+    with errors_of(uri), alone:
         client = MlflowClient(uri)
         experiment = client.get_experiment_by_name(config.experiment)
         if experiment is not None:

@@ -20,6 +20,8 @@ GRACE = 3.0  # seconds that what a command began is given to end
 ADVICE = {
     errno.EACCES: "give this user the right to write there, or name another place",
     errno.EPERM: "give this user the right to write there, or name another place",
+    errno.ENOTDIR: "a file is where a folder must be",
+    errno.EEXIST: "a file is where a folder must be",
     errno.EROFS: "name a place that can be written",
     errno.ENOSPC: "make room there, or name another place, and start again",
     errno.EDQUOT: "make room there, or name another place, and start again",

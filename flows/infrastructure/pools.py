@@ -128,5 +128,5 @@ def _read(path: Path) -> Any:
         return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except OSError as error:
         raise PedfracError(f"{path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, json.JSONDecodeError) as error:
+    except (yaml.YAMLError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise PedfracError(f"{path}: cannot be read ({error})") from None

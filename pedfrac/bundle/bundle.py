@@ -328,7 +328,7 @@ def read_info(folder: Path) -> BundleInfo:
         raise PedfracError(f"{folder}: is no bundle, it holds no {INFO}")
     verify(folder, [INFO])
     try:
-        return BundleInfo.model_validate_json(path.read_text())
+        return BundleInfo.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise PedfracError(f"{path}: {explain_invalid(error, BundleInfo)}") from None
 

@@ -109,6 +109,6 @@ def read_export(folder: Path) -> ExportInfo:
         )
     verify(folder, [EXPORT])
     try:
-        return ExportInfo.model_validate_json(path.read_text())
+        return ExportInfo.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise PedfracError(f"{path}: {explain_invalid(error, ExportInfo)}") from None

@@ -9,10 +9,13 @@ def resolve_device(name: str) -> torch.device:
     """Return the device of a name: ``auto`` (a GPU if there is one), cpu, cuda or cuda:N."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device: torch.device | None
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise PedfracError(f"device {name!r}: allowed are auto, cpu, cuda and cuda:N") from None
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise PedfracError(f"device {name!r}: allowed are auto, cpu, cuda and cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise PedfracError(f"device {name!r}: {torch.cuda.device_count()} GPUs are visible here")
     return device

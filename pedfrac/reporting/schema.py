@@ -393,7 +393,7 @@ def read_findings(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
         return Findings.model_validate(content).model_dump(mode="json")
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise PedfracError(f"{path}: cannot be read as JSON ({error})") from None
     except ValidationError as error:
         raise PedfracError(f"{path}: {explain_invalid(error, Findings)}") from None

@@ -356,7 +356,14 @@ def _client_of(process: int, environment: tuple[tuple[str, str], ...]) -> Any:
         max_pool_connections=2 * CONNECTIONS,
         retries={"mode": "standard", "total_max_attempts": 6},
     )
-    return boto3.session.Session().client("s3", config=config)
+    try:
+        return boto3.session.Session().client("s3", config=config)
+    except ValueError as error:  # of an endpoint, as botocore has it
+        raise PedfracError(
+            f"AWS_ENDPOINT_URL: {error}; it must look like http://host:port or https://host"
+        ) from None
+    except BotoCoreError as error:
+        raise PedfracError(f"S3 cannot be reached by what AWS_… is set to: {error}") from None
 
 
 @lru_cache(maxsize=16)

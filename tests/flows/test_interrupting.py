@@ -29,6 +29,8 @@ def retrain():
 PROGRAM = """
 from flows.cli.endings import ending_well
 from flows.cli.orchestrated import run_flow
+from flows.cli.surroundings import prepare_surroundings
+prepare_surroundings()
 with ending_well():
     run_flow("waiting:retrain")
 """
@@ -37,11 +39,12 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory):
-    """Commands under way, one for each signal: begun at once, with no database there yet."""
+    """Commands under way, one a signal: begun at once, with no database yet, behind a proxy."""
     folder = tmp_path_factory.mktemp("waiting")
     (folder / "waiting.py").write_text(FLOW)
     path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
     own = {"PYTHONPATH": path, "PREFECT_HOME": str(folder / "home")}
+    own["http_proxy"] = "http://127.0.0.1:9"  # where nothing answers
     processes = {
         number: subprocess.Popen(
             [sys.executable, "-c", PROGRAM],
