@@ -82,7 +82,7 @@ def run_deployed(name: str, child: Flow[..., str], given: dict[str, Any], work: 
 def _submit(name: str, child: Flow[..., str], given: dict[str, Any], key: str) -> FlowRun:
     deployment = f"{child.name}/{child.name}"
     parent = FlowRunContext.get()
-    queue = parent.flow_run.work_queue_name if parent and parent.flow_run else None
+    queue = (parent.flow_run.work_queue_name if parent and parent.flow_run else None) or ""
     try:
         return run_deployment(  # type: ignore[return-value]
             deployment,
@@ -90,7 +90,7 @@ def _submit(name: str, child: Flow[..., str], given: dict[str, Any], key: str) -
             flow_run_name=f"{child.name.partition('-')[0]} {name}",
             idempotency_key=key,
             # a person's click comes before the schedule on the children's pool, too
-            work_queue_name=queue,
+            work_queue_name=queue.removeprefix("waiting-") or None,
             timeout=0,
         )
     except ObjectNotFound:

@@ -33,12 +33,22 @@ GRACE = 30.0  # seconds that a worker is given to stop
 DEFAULTS = {"PREFECT_WORKER_QUERY_SECONDS": "2", "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
 
 
+# Queues of a pool that a worker of their own serves, by the beginning of their names, and how many
+# runs it takes: parents do little but wait, and what waits must not hold a slot that others need.
+OWN_WORKERS = {"waiting-": 8, "prediction": 1}
+
+
 @dataclass
 class Slot:
-    """Room for one run: a worker, the environment that binds it, and the runs seen below it."""
+    """Room for one run: a worker, the environment that binds it, and the runs seen below it.
+
+    ``queues``: those that it serves, none: all of the pool. ``limit``: runs at a time.
+    """
 
     name: str
     environment: dict[str, str]
+    queues: tuple[str, ...] = ()
+    limit: int = 1
     worker: subprocess.Popen[bytes] | None = None
     runs: dict[UUID, set[psutil.Process]] = field(default_factory=dict)
     deaths: int = 0
@@ -55,8 +65,7 @@ def run_workers(pool: str, slots: int | None) -> None:
 
     Raises PedfracError where the server has no such pool.
     """
-    _refuse_unknown(pool)
-    all_slots = slots_here(pool, slots)
+    all_slots = serving(slots_here(pool, slots), _queues_of(pool), pool)
     logger.warning("%s: %s", pool, ", ".join(slot.name for slot in all_slots))
     with _stop_signals() as stopped:
         while not stopped:
@@ -85,6 +94,25 @@ def slots_here(pool: str, slots: int | None) -> list[Slot]:
     return [Slot(f"{host}-{pool}-{number}", shared) for number in range(slots)]
 
 
+def serving(slots: list[Slot], queues: list[str], pool: str) -> list[Slot]:
+    """Return slots that leave some queues to workers of their own, and those workers."""
+    own = {
+        begins: tuple(name for name in queues if name.startswith(begins)) for begins in OWN_WORKERS
+    }
+    taken = {name for names in own.values() for name in names}
+    if not taken:
+        return slots
+    for slot in slots:
+        slot.queues = tuple(name for name in queues if name not in taken)
+    host, environment = socket.gethostname(), slots[0].environment
+    more = [
+        Slot(f"{host}-{pool}-{begins.strip('-')}", environment, names, OWN_WORKERS[begins])
+        for begins, names in own.items()
+        if names
+    ]
+    return slots + more
+
+
 def _visible_gpus() -> list[str]:
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
@@ -94,10 +122,12 @@ def _visible_gpus() -> list[str]:
     return [str(number) for number in range(torch.cuda.device_count())]
 
 
-def _refuse_unknown(pool: str) -> None:
+def _queues_of(pool: str) -> list[str]:
+    """Return the names of a pool's queues; raise PedfracError where there is no such pool."""
     with get_client(sync_client=True) as client:
         try:
             client.read_work_pool(pool)
+            return [queue.name for queue in client.read_work_queues(work_pool_name=pool)]
         except ObjectNotFound:
             raise PedfracError(
                 f"--pool {pool}: the server has no such pool; 'pedfrac pools' makes them"
@@ -132,14 +162,20 @@ def _tend(slot: Slot, pool: str) -> None:
         slot.deaths += 1
         slot.not_before = time.monotonic() + min(LONGEST_PAUSE, 2.0**slot.deaths)
         logger.warning("%s: its worker ended with exit code %s", slot.name, code)
-    if any(_live(processes) for processes in slot.runs.values()):
+    living = {run: processes for run, processes in slot.runs.items() if _live(processes)}
+    if living and slot.limit == 1:
         return  # a run outlived its worker: the device is its own until it ends
-    if _settle(slot) and time.monotonic() >= slot.not_before:
+    slot.runs = {run: slot.runs[run] for run in slot.runs.keys() - living.keys()}
+    settled = _settle(slot)
+    slot.runs |= living
+    if settled and time.monotonic() >= slot.not_before:
         slot.worker = _start(slot, pool)
 
 
 def _start(slot: Slot, pool: str) -> subprocess.Popen[bytes]:
-    command = ["worker", "start", "--pool", pool, "--type", "process", "--limit", "1"]
+    command = ["worker", "start", "--pool", pool, "--type", "process"]
+    command += ["--limit", str(slot.limit)]
+    command += [word for queue in slot.queues for word in ("--work-queue", queue)]
     return subprocess.Popen(
         [sys.executable, "-m", "prefect", *command, "--name", slot.name],
         env=DEFAULTS | os.environ | slot.environment,

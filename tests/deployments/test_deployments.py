@@ -19,29 +19,29 @@ WEEKLY = {"cron": "0 2 * * 0", "timezone": "Europe/Vienna", "slug": "weekly", "a
 MONDAYS = WEEKLY | {"cron": "0 6 * * 1"}
 QUARTERLY = {"interval": 900, "slug": "quarterly", "active": False}
 SHIPPED = {  # flow/deployment: pool/queue, parameters, tags, schedules, limit
-    "retrain/retrain": ("cpu/clicked", {"config": BASE}, RETRAINING, [], None),
+    "retrain/retrain": ("cpu/waiting-clicked", {"config": BASE}, RETRAINING, [], None),
     "retrain/retrain-weekly": (
-        *("cpu/scheduled", {"config": BASE, "skip_unchanged": True}),
+        *("cpu/waiting-scheduled", {"config": BASE, "skip_unchanged": True}),
         *(RETRAINING, [WEEKLY], ONE_AT_A_TIME),
     ),
     "retrain/retrain-after-drift": (
-        *("cpu/scheduled", {"config": BASE, "skip_unchanged": True}),
+        *("cpu/waiting-scheduled", {"config": BASE, "skip_unchanged": True}),
         *(RETRAINING, [], ONE_AT_A_TIME),
     ),
     "train-fracture/train-fracture": ("gpu/clicked", {"config": BASE}, TRAINING, [], None),
     "train-age/train-age": ("gpu/clicked", {"config": BASE}, TRAINING, [], None),
-    "search/search": ("cpu/clicked", {"config": BASE}, ["search"], [], None),
+    "search/search": ("cpu/waiting-clicked", {"config": BASE}, ["search"], [], None),
     "try-training/try-training": ("gpu/clicked", {"config": BASE}, TRAINING, [], None),
     "score-fold/score-fold": ("gpu/clicked", {"config": BASE}, TRAINING, [], None),
     "records/records": ("cpu/clicked", {"config": BASE}, [], [], None),
     "split/split": ("cpu/clicked", {"config": BASE}, [], [], None),
     "pack/pack": ("cpu/clicked", {"config": BASE}, [], [], None),
-    "evaluate/evaluate": ("cpu/clicked", {"config": BASE}, [], [], None),
-    "explain/explain": ("cpu/clicked", {"config": BASE}, [], [], None),
+    "evaluate/evaluate": ("cpu/waiting-clicked", {"config": BASE}, [], [], None),
+    "explain/explain": ("cpu/waiting-clicked", {"config": BASE}, [], [], None),
     "predict/predict": ("gpu/clicked", {"config": {"bundle": "champion"}}, [], [], None),
     "predict/predict-watch": (
-        *("gpu/scheduled", {"config": {"bundle": "champion"}, "watch": True}),
-        *([], [QUARTERLY], ONE_AT_A_TIME),
+        *("cpu/prediction", {"config": {"bundle": "champion"}, "watch": True}),
+        *([], [QUARTERLY], None),
     ),
     "promote/promote": ("cpu/clicked", {"config": {"results": ""}}, ["promotion"], [], None),
     "monitor/monitor": (

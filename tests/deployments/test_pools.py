@@ -32,8 +32,16 @@ def test_networks_run_on_the_gpu_pool_and_parents_do_not():
         "score-fold",
         "try-training",
         "predict",
-        "predict-watch",
     }
+
+
+def test_nothing_waits_in_a_slot_that_others_need():
+    queues = {one["name"]: one["work_pool"]["work_queue_name"] for one in DEPLOYMENTS}
+    waiting = {name for name, queue in queues.items() if queue.startswith("waiting-")}
+    scheduled = {"retrain-weekly", "retrain-after-drift"}
+    assert waiting == {"retrain", "search", "evaluate", "explain"} | scheduled
+    assert {name for name, queue in queues.items() if queue == "prediction"} == {"predict-watch"}
+    assert POOLS["cpu"]["queues"]["prediction"]["concurrency_limit"] == 1
 
 
 @pytest.mark.parametrize("kind", ("docker", "kubernetes"))
