@@ -29,3 +29,4 @@ echo "Compose file: valid"
 sh docker/pins.sh pyproject.toml requirements.lock "$scratch"
 echo "Pins: $(wc -l < "$scratch/all.txt"), all from the lock file"
 python docker/check_jobs.py
+python docker/check_manifests.py

@@ -60,6 +60,7 @@ check_image() {
     docker tag "pedfrac:$variant" pedfrac:cpu
     passed "image built: $(docker image inspect --format '{{.Size}}' pedfrac:cpu |
         awk '{printf "%.2f GB", $1 / 1e9}')"
+    since=$SECONDS
     [ "$(image pedfrac:cpu id -u)" = 10001 ] || fail "it does not run as user 10001"
     ! image pedfrac:cpu touch /opt/pedfrac/new 2> /dev/null || fail "its root can be written to"
     # with no volume at all, not even a folder for temporary files
@@ -89,6 +90,7 @@ check_secrets() {
 }
 
 healthy() { # services… are healthy within 15 minutes
+    local name container waiting
     for _ in {1..180}; do
         waiting=0
         for name in "$@"; do
@@ -149,3 +151,20 @@ for name in "${services[@]}"; do
 done
 retrain retrain-weekly "Nothing to do"
 passed "after all of them were killed, a retraining has nothing to do"
+
+export COMPOSE=${COMPOSE:-docker-compose}
+options=(--project-name pedfrac-check --env-file "$scratch/env" --profile no-gpu)
+docker/backup.sh "$scratch/backup" "${options[@]}" > "$scratch/backup.log" 2>&1 || {
+    tail "$scratch/backup.log"
+    fail "no backup"
+}
+compose down --volumes > /dev/null 2>&1
+passed "backup: $(du --summarize --human-readable "$scratch/backup" | cut --fields 1); then all volumes are removed"
+docker/restore.sh "$scratch/backup" "${options[@]}" > "$scratch/restore.log" 2>&1 || {
+    tail "$scratch/restore.log"
+    fail "the backup cannot be restored"
+}
+compose up --detach > "$scratch/up.log" 2>&1 || fail "it does not come up again"
+healthy "${services[@]}"
+retrain retrain-weekly "Nothing to do"
+passed "restored on empty volumes, a retraining has nothing to do"

@@ -18,6 +18,7 @@ from flows.cli.export import export
 from flows.cli.monitoring import monitor
 from flows.cli.registry import registry
 from flows.cli.surroundings import prepare_surroundings
+from flows.cli.weights import weights
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,7 +40,7 @@ for command in (
     *(evaluation.evaluate, evaluation.explain, evaluation.report),
     *(prediction.predict, export, monitor),
     *(promotion.promote, promotion.rollback, promotion.promotions),
-    *(platform.workers, platform.pools, deploy),
+    *(platform.workers, platform.pools, deploy, weights),
 ):
     app.command()(command)
 app.add_typer(artifacts, name="artifacts")
