@@ -45,6 +45,7 @@ def check_kubernetes(**job_variables: Any) -> dict[str, Any]:
     by_reference = [entry["name"] for entry in container["env"] if "valueFrom" in entry]
     assert by_reference == ["PREFECT_API_AUTH_STRING", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
     assert pod["securityContext"]["runAsNonRoot"] is True
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
     assert container["args"] == ["prefect", "flow-run", "execute"]
     found: dict[str, Any] = container
     return found

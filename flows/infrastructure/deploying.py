@@ -3,13 +3,14 @@
 Everything is validated before anything is sent; then Prefect's own ``prefect deploy`` does it.
 """
 
+import logging
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import httpx
 import yaml
@@ -18,12 +19,14 @@ from prefect.exceptions import ObjectNotFound
 from prefect.variables import Variable
 
 from flows.infrastructure import kept
-from flows.infrastructure.deployments import FILE, Deployment, read_deployments
+from flows.infrastructure.deployments import CONFIG, FILE, Deployment, read_deployments
 from flows.infrastructure.kept import Difference
 from pedfrac.config.loading import read_yaml
 from pedfrac.config.operator import load_operator, operator_file, refuse_example_secrets
+from pedfrac.config.retrain import RetrainConfig
 from pedfrac.errors import PedfracError
 
+logger = logging.getLogger(__name__)
 RECORD = "pedfrac_deployed_{}"  # variable on the server: what the files said when deployed last
 
 
@@ -39,6 +42,7 @@ def deploy(
     refuse_example_secrets()
     where = str(operator_file() or folder / FILE)
     wanted = _named(read_deployments(folder, load_operator(), where), names)
+    _warn_of_weights(wanted)
     records, told = {}, []
     with get_client(sync_client=True) as client:
         try:
@@ -60,6 +64,19 @@ def _named(all_of_them: list[Deployment], names: Sequence[str]) -> list[Deployme
         if name not in known:
             raise PedfracError(f"--name {name}: there is no such deployment; {', '.join(known)}")
     return [one for one in all_of_them if not names or one.name in names]
+
+
+def _warn_of_weights(wanted: list[Deployment]) -> None:
+    """Say which pretrained weights cannot be reached: a training would fail hours later."""
+    from pedfrac.models.weights import hub_backbones, unreachable_weights  # seconds to import
+
+    pairs: dict[tuple[str, str], None] = {}
+    for one in wanted:
+        if get_type_hints(one.flow.fn).get(CONFIG) is RetrainConfig:
+            config = RetrainConfig.model_validate(one.described["parameters"][CONFIG])
+            pairs |= dict.fromkeys(hub_backbones(config).items())
+    for line in unreachable_weights(pairs):
+        logger.warning("%s", line)
 
 
 def _record(one: Deployment) -> str:

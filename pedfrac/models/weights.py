@@ -3,7 +3,7 @@
 Not here: loading them into a network (classifier).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import timm
@@ -43,16 +43,13 @@ def hub_backbones(config: RetrainConfig) -> dict[str, str]:
     return {name: one.backbone for name, one in models.items() if one.weights == "hub"}
 
 
-def unreachable_weights(config: RetrainConfig) -> list[str]:
-    """Return a line for each network whose weights the hub does not give to this machine.
+def unreachable_weights(wanted: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Yield a line for each network whose weights the hub does not give to this machine.
 
-    What lies in the hub's cache here counts as there. Nothing is fetched.
+    ``wanted``: pairs of field and backbone, as ``hub_backbones`` has them. What lies in the hub's
+    cache here counts as there. Nothing is fetched.
     """
-    return list(_unreachable(config))
-
-
-def _unreachable(config: RetrainConfig) -> Iterator[str]:
-    for name, backbone in hub_backbones(config).items():
+    for name, backbone in wanted:
         published = get_pretrained_cfg(backbone)
         if published is None or not published.hf_hub_id:
             continue  # from an address of its own

@@ -28,7 +28,7 @@ SERVERS = {"prefect": 4200, "mlflow": 5000, "s3": 8333}
 ENTRYPOINTS = {"s3": ["weed"]}  # of images that are not ours
 ONCE = {"secrets", "prefect-database", "mlflow-database", "init"}
 MADE = ("HOME", "PREFECT_HOME", "TORCHINDUCTOR_CACHE_DIR", "HF_HOME")  # as start.sh wants them
-START = 150  # seconds, on a busy machine; 20 on an idle one
+START = 400  # seconds, on a busy machine; 20 on an idle one
 
 
 def example_settings() -> dict[str, str]:
@@ -66,7 +66,9 @@ class Stack:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.ports = dict(zip(SERVERS, free_ports(len(SERVERS)), strict=True))
+        *ports, self.nothing = free_ports(len(SERVERS) + 1)
+        self.ports = dict(zip(SERVERS, ports, strict=True))
+        (folder / "config.yaml").touch()  # as /dev/null is there, where an operator names none
         self.processes: list[subprocess.Popen[bytes]] = []
         self.services: dict[str, Any] = yaml.safe_load(self._on_loopback())["services"]
 
@@ -83,6 +85,7 @@ class Stack:
             "-dir=/data": f"-dir={self.folder}",
             "postgresql+psycopg2:///mlflow": f"sqlite:///{self.folder}/mlflow.db",
             "/opt/pedfrac/": f"{DOCKER}/",
+            "/etc/pedfrac/config.yaml": f"{self.folder}/config.yaml",
         }.items():
             assert what in text
             text = text.replace(what, instead)
@@ -97,6 +100,7 @@ class Stack:
         return kept | {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
+            "HF_ENDPOINT": f"http://127.0.0.1:{self.nothing}",  # no hub of weights to be reached
             "PREFECT_HOME": str(home),
             "HOME": str(home),
         }
@@ -328,6 +332,8 @@ def test_init_makes_the_server_ready_and_a_worker_comes_and_goes(stack):
     assert stack.start("init").wait(START) == 0, (stack.folder / "init.log").read_text()
     deployments = {d["name"] for d in stack.prefect("POST", "/deployments/filter", {}).json()}
     assert {"retrain", "train-fracture", "train-age"} <= deployments
+    told = (stack.folder / "init.log").read_text()
+    assert "fracture.model.weights is 'hub', and timm/" in told.replace("\n", " ")
     assert not stack.healthy("worker-cpu")
     worker = stack.start("worker-cpu")
     stack.wait("worker-cpu", worker)

@@ -25,8 +25,9 @@ REPOSITORY = "timm/resnet10t.c3_in1k"
 LOOK = """
 import sys
 from pedfrac.config.loading import load_config
-from pedfrac.models.weights import unreachable_weights
-print("\\n".join(unreachable_weights(load_config(None, sys.argv[1:]))))
+from pedfrac.models.weights import hub_backbones, unreachable_weights
+wanted = hub_backbones(load_config(None, sys.argv[1:]))
+print("\\n".join(unreachable_weights(wanted.items())))
 """
 SETTINGS = ["data.root=.", f"fracture.model.backbone={BACKBONE}", "age.model.weights=none"]
 
