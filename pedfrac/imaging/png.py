@@ -1,7 +1,7 @@
 """PNG files: whether one is whole, and the fast exact way to the pixels of most images.
 
 Most images are grey and have every row filtered by the pixel to its left, as OpenCV writes them.
-Not here: any other PNG, which OpenCV decodes (pixels.py).
+Not here: any other PNG, which OpenCV decodes (decoding).
 """
 
 import struct
@@ -16,7 +16,14 @@ _LEFT = 1  # the filter "Sub": each byte is the difference to that of the pixel 
 
 
 class PngFault(Exception):
-    """Raised for bytes that are not a complete PNG; the message says what was found."""
+    """Raised for bytes that are not a complete PNG.
+
+    ``kind`` is that of the issue, the message says what was found.
+    """
+
+    def __init__(self, kind: str, found: str):
+        super().__init__(found)
+        self.kind = kind
 
 
 class Chunk(NamedTuple):
@@ -38,12 +45,12 @@ def chunks(data: bytes) -> list[Chunk]:
         if end > len(data):
             break
         if isal_zlib.crc32(view[at + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
-            raise PngFault(f"a damaged {kind.decode('latin-1')} chunk at byte {at}")
+            raise PngFault("image-damaged", f"a damaged {kind!r} chunk at byte {at}")
         found.append(Chunk(kind, view[at + 8 : end - 4]))
         if kind == b"IEND":
             return found
         at = end
-    raise PngFault(f"a PNG truncated after {len(data)} bytes")
+    raise PngFault("image-truncated", f"a PNG truncated after {len(data)} bytes")
 
 
 def high_bytes(parts: list[Chunk]) -> NDArray[np.uint8] | None:

@@ -19,6 +19,7 @@ from pedfrac.data.schema import CLASSES
 from pedfrac.data.tables import PIECE
 from pedfrac.errors import PedfracError
 from pedfrac.imaging.boxes import yolo_to_xyxy
+from pedfrac.imaging.content import refuse_empty
 from pedfrac.imaging.decoding import as_grey, decode
 from pedfrac.imaging.dicom import SUFFIXES, is_dicom, read_radiograph
 from pedfrac.imaging.image_statistics import image_statistics
@@ -151,7 +152,7 @@ def _prepare(image: Image, fracture: Preparation, age: Preparation) -> PreparedI
     years, more = image.age, dict[str, Any](patient=image.patient)
     if dicom := is_dicom(image.path):
         found = read_radiograph(image.path)
-        grey = as_grey(found.pixels, str(image.path))
+        grey = as_grey(found.pixels)
         if np.isnan(years):
             years, more["whole_years"] = found.age, found.whole_years
         names = ("sex", "laterality", "view", "note")
@@ -159,6 +160,7 @@ def _prepare(image: Image, fracture: Preparation, age: Preparation) -> PreparedI
         more["patient"] = image.patient or found.patient
     else:
         grey = decode(image.path)
+    refuse_empty(grey, str(image.path))
     fracture_image, age_image = _prepared(grey, text_boxes(image.labels, grey.shape), fracture, age)
     return PreparedImage(
         image,

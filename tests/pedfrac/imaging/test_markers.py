@@ -65,10 +65,23 @@ def test_grey_in_colour_channels_is_that_grey(channels, kind):
     assert np.array_equal(decode_bytes(encode(image), "image.png"), expected)
 
 
-def test_colour_becomes_luminance():
-    red = np.zeros((4, 4, 3), np.uint8)
-    red[:, :, 2] = 255
-    assert np.all(decode_bytes(encode(red), "image.png") == round(0.299 * 255))
+def test_a_coloured_letter_becomes_luminance():
+    image = np.repeat(noise(60, 40)[:, :, None], 3, axis=2)
+    image[:4, :5] = 0, 0, 255  # red; 20 of 2,400 pixels
+    found = decode_bytes(encode(image), "image.png")
+    assert np.all(found[:4, :5] == round(0.299 * 255))
+    assert np.array_equal(found[4:], image[4:, :, 0])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_a_picture_in_colour_is_refused(suffix, kind):
+    image = np.repeat(cv2.GaussianBlur(noise(64, 48), (0, 0), 3)[:, :, None], 3, axis=2)
+    image[:, :24, 0] //= 4
+    if kind == np.uint16 and suffix == ".png":
+        image = image.astype(np.uint16) * 257
+    with pytest.raises(PedfracError, match=r"^a: is a picture in colour \((49|50|51)% of its pix"):
+        decode_bytes(encode(image, suffix), "a")
 
 
 @pytest.mark.parametrize("progressive", [0, 1])
@@ -121,7 +134,7 @@ def test_a_changed_byte_in_a_png_is_an_error(at, value):
 def test_a_png_whose_pixels_are_missing_is_an_error():
     data = encode(noise(16, 16))
     end = struct.pack(">I", 0) + b"IEND" + struct.pack(">I", zlib.crc32(b"IEND"))
-    with pytest.raises(PedfracError, match="cannot be decoded"):
+    with pytest.raises(PedfracError, match="holds no pixels"):
         decode_bytes(data[:33] + end, "image.png")
 
 

@@ -40,7 +40,7 @@ def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
     for number in range(FILES):
-        image = rng.integers(0, 65536, (20 + number, 30 - number), dtype=np.uint16)
+        image = rng.integers(0, 65536, (40 + number, 60 - number), dtype=np.uint16)
         assert cv2.imwrite(str(folder / f"{number}.png"), image)
     return folder
 
@@ -60,8 +60,8 @@ def tables(root, state):
         {
             "filestem": [stem for stem, *_ in state],
             "image": [f"{number}.png" for _, number, *_ in state],
-            "width": [30 - number for _, number, *_ in state],
-            "height": [20 + number for _, number, *_ in state],
+            "width": [60 - number for _, number, *_ in state],
+            "height": [40 + number for _, number, *_ in state],
             "sha256": [file_hash(root / f"{number}.png") for _, number, *_ in state],
         }
     )
