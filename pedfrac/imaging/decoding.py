@@ -83,8 +83,8 @@ def _luminance(image: NDArray[Any]) -> NDArray[Any]:
     """Return the grey of a picture in colour channels; refuse one that is in colour."""
     codes = {3: cv2.COLOR_BGR2GRAY, 4: cv2.COLOR_BGRA2GRAY}
     if image.shape[2] not in codes:
-        channels = f"must have 1, 3 or 4 channels, found {image.shape[2]}"
-        raise ImageFault("image-unreadable", channels)
+        found = f"must have 1, 3 or 4 channels, found {image.shape[2]}"
+        raise ImageFault("image-unreadable", found)
     channels = image[:, :, :3]
     apart = channels.max(axis=2) - channels.min(axis=2)
     coloured = float((apart > np.iinfo(image.dtype).max * TINT).mean())

@@ -2,13 +2,14 @@
 
 Names and birth dates are not kept, and the patient's number only in memory, to know images of one
 patient: of the header only the elements in ``_HEADER`` are read. Not here: what becomes of the
-pixels (pixels), and DICOM that is written (dicom_output).
+pixels (dicom_pixels), and DICOM that is written (dicom_output).
 """
 
 import logging
 import re
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,22 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom import config as pydicom_config
 from pydicom.errors import InvalidDicomError
-from pydicom.pixels import apply_modality_lut, apply_voi_lut, get_decoder, pixel_array
 from pydicom.uid import (
-    JPEG2000,
     UID,
-    JPEG2000Lossless,
-    JPEGLSLossless,
-    JPEGLSNearLossless,
-    RLELossless,
+    DigitalIntraOralXRayImageStorageForProcessing,
+    DigitalMammographyXRayImageStorageForProcessing,
+    DigitalXRayImageStorageForProcessing,
 )
 
 from pedfrac.errors import PedfracError
+from pedfrac.imaging.dicom_elements import shown, text_of
+from pedfrac.imaging.dicom_pixels import (
+    ELEMENTS,
+    decode_pixels,
+    displayed,
+    refuse_inflating,
+    refuse_shape,
+)
 
 # Once for the process, as it holds for all its threads: a warning of a value that breaks DICOM's
 # rules quotes it: where a length is damaged, a whole header with the patient's name.
@@ -48,7 +54,6 @@ NEAR_WRIST = (
     *("UPPEREXTREMITY", "RADIUS", "ULNA", "RADIUSULNA", "RADIUSANDULNA"),
 )
 SUFFIXES = (".dcm", ".dicom", ".ima")
-MAX_PIXELS = 100_000_000  # of an image; the largest detectors have about 15 million
 DAYS_PER_YEAR = 365.25
 PER_YEAR = {"D": DAYS_PER_YEAR, "W": DAYS_PER_YEAR / 7, "M": 12}
 _VIEWS = {"AP", "PA", "LL", "RL", "RLD", "LLD", "RLO", "LLO", "LAT", "LATERAL", "OBL", "OBLIQUE"}
@@ -60,31 +65,15 @@ _VIEW_CODES = {  # SNOMED CT, of the context group "DX View" (CID 4010)
     "399198007": "RL",
     "399182000": "OBLIQUE",
 }
-_PIXELS = [
-    *("SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames", "Rows", "Columns"),
-    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue"),
-    *("PixelPaddingRangeLimit", "RescaleIntercept", "RescaleSlope", "ModalityLUTSequence"),
-    *("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction"),
-]
 _HEADER = [
     *("SOPClassUID", "Modality", "PresentationIntentType", "BurnedInAnnotation"),
     *("PatientAge", "PatientBirthDate", "StudyDate", "BodyPartExamined", "AnatomicRegionSequence"),
     *("ImageLaterality", "Laterality", "ViewPosition", "ViewCodeSequence"),
     *("PatientSex", "PatientID"),
-    *_PIXELS,
+    "PresentationLUTShape",
+    *ELEMENTS,
 ]
 
-# One decoder for each syntax where several are installed: the strictest and fastest of them.
-_DECODERS = {
-    JPEG2000Lossless: "pylibjpeg",
-    JPEG2000: "pylibjpeg",
-    JPEGLSLossless: "pyjpegls",
-    JPEGLSNearLossless: "pyjpegls",
-}
-_END_OF_PIXELS = b"\xfe\xff\xdd\xe0\0\0\0\0"
-_END_OF_CODE = b"\xff\xd9"  # of a JPEG, JPEG-LS or JPEG 2000
-_PADDING = 16  # bytes that writers may add to a code; none holds its end before its end
-_TAIL = 2**20  # bytes at the end of a file that hold the end of its pixels
 _REGIONS = {  # SNOMED CT and, in older files, SNOMED RT
     "74670003": "WRIST JOINT",
     "T-15460": "WRIST JOINT",
@@ -104,6 +93,11 @@ _REGIONS = {  # SNOMED CT and, in older files, SNOMED RT
     "T-12403": "RADIUS AND ULNA",
 }
 _DIRECTORY = UID("1.2.840.10008.1.3.10")
+_FOR_PROCESSING = {
+    DigitalXRayImageStorageForProcessing,
+    DigitalMammographyXRayImageStorageForProcessing,
+    DigitalIntraOralXRayImageStorageForProcessing,
+}
 _AGE = re.compile(r"(\d{1,3})([DWMY])")
 _SIDES = {"LEFT", "RIGHT", "L", "R", "LT", "RT"}
 
@@ -140,168 +134,111 @@ def is_dicom(path: Path) -> bool:
 
 
 def read_radiograph(path: Path) -> Radiograph:
-    """Read a radiograph; raise PedfracError that says why a file is none, or none of a wrist.
+    """Return what ``radiograph_of`` does of a file."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise PedfracError(f"{path}: cannot be read ({error.strerror})") from None
+    return radiograph_of(data, str(path))
+
+
+def radiograph_of(data: bytes, file: str) -> Radiograph:
+    """Read the bytes of a radiograph; raise PedfracError that says why they are none of a wrist.
 
     Pixels: rescale or modality table, then window or VOI table (the first, where there are
     several), then MONOCHROME1 inverted, and stretched from the darkest to the brightest pixel to
-    16 bits, as all images of GRAZPEDWRI-DX are. Padding becomes black.
+    16 bits, as all images of GRAZPEDWRI-DX are. Padding becomes black. ``file`` is what the error
+    calls it.
     """
     try:
-        return _read(path)
+        return _read(data, file)
     except PedfracError:
         raise
     except InvalidDicomError:
-        raise PedfracError(f"{path}: is no DICOM file (no DICM at byte 128)") from None
-    except OSError as error:
-        reason = error.strerror or "it ends too early"
-        raise PedfracError(f"{path}: cannot be read ({reason})") from None
+        raise PedfracError(f"{file}: is no DICOM file (no DICM at byte 128)") from None
+    except EOFError:
+        raise PedfracError(f"{file}: cannot be read (it ends too early)") from None
     # Each part of a damaged header lets pydicom fail in a way of its own, where it is first used;
     # what it says then may hold a patient's name.
     except Exception as error:
-        raise PedfracError(f"{path}: damaged DICOM header ({type(error).__name__})") from None
+        raise PedfracError(f"{file}: damaged DICOM header ({type(error).__name__})") from None
 
 
-def _read(path: Path) -> Radiograph:
+def _read(data: bytes, file: str) -> Radiograph:
+    refuse_inflating(data, file)
     tags: list[Any] = list(_HEADER)
-    header = dcmread(path, stop_before_pixels=True, specific_tags=tags)
-    notes = _refuse_foreign(path, header)
-    _refuse_shape(path, header)
+    header = dcmread(BytesIO(data), stop_before_pixels=True, specific_tags=tags)
+    notes = _refuse_foreign(file, header)
+    refuse_shape(file, header)
     age, whole_years, age_note = _age(header)
     return Radiograph(
-        pixels=_display(path, header, _decode(path, header)),
+        pixels=displayed(file, header, decode_pixels(data, file, header)),
         age=age,
         whole_years=whole_years,
         laterality=_laterality(header),
         view=_view(header),
         note="; ".join(note for note in (*notes, age_note) if note),
         sex=_sex(header),
-        patient=_text(header, "PatientID"),
+        patient=text_of(header, "PatientID"),
     )
 
 
-def _refuse_foreign(path: Path, header: Dataset) -> list[str]:
+def _refuse_foreign(file: str, header: Dataset) -> list[str]:
     """Refuse what is no finished radiograph of a wrist; return what is to be noted of the rest."""
-    if header.file_meta.get("MediaStorageSOPClassUID") == _DIRECTORY:
-        raise PedfracError(f"{path}: is a directory of DICOM media (DICOMDIR), not an image")
-    if (modality := _text(header, "Modality")) not in MODALITIES:
+    classes = {header.file_meta.get("MediaStorageSOPClassUID"), header.get("SOPClassUID")}
+    if _DIRECTORY in classes:
+        raise PedfracError(f"{file}: is a directory of DICOM media (DICOMDIR), not an image")
+    if (modality := text_of(header, "Modality")) not in MODALITIES:
         raise PedfracError(
-            f"{path}: modality {_shown(modality)}; allowed are {', '.join(MODALITIES)}"
+            f"{file}: modality {shown(modality)}; allowed are {', '.join(MODALITIES)}"
         )
-    if _text(header, "PresentationIntentType") == "FOR PROCESSING":
-        raise PedfracError(f"{path}: raw detector image (FOR PROCESSING); use the one for display")
+    raw = text_of(header, "PresentationIntentType") == "FOR PROCESSING"
+    if raw or _FOR_PROCESSING & classes:
+        raise PedfracError(f"{file}: raw detector image (FOR PROCESSING); use the one for display")
     part = _body_part(header)
     place = "".join(word for word in re.findall(r"[A-Z]+", part) if word not in _SIDES)
     if part and place not in (*WRIST, *NEAR_WRIST):
         allowed = ", ".join((*WRIST, *NEAR_WRIST))
         raise PedfracError(
-            f"{path}: body part {_shown(part)}; allowed are {allowed}, or none stated"
+            f"{file}: body part {shown(part)}; allowed are {allowed}, or none stated"
         )
-    burnt = _text(header, "BurnedInAnnotation") == "YES"
+    burnt = text_of(header, "BurnedInAnnotation") == "YES"
     return [
         "" if place in WRIST else f"body part {part}" if place else "body part not stated",
         "annotation burnt into the pixels" if burnt else "",
+        _polarity_note(header),
     ]
 
 
-def _refuse_shape(path: Path, header: Dataset) -> None:
-    """Refuse, before anything is decoded, what is not one grey picture of a sensible size."""
-    rows, columns, frames = (
-        _number(path, header, name) for name in ("Rows", "Columns", "NumberOfFrames")
-    )
-    if frames is not None and frames != 1:
-        raise PedfracError(f"{path}: {frames} frames; only single images are scored")
-    if not rows or not columns:
-        raise PedfracError(f"{path}: holds no pixels")
-    if rows * columns > MAX_PIXELS:
-        raise PedfracError(f"{path}: {rows} x {columns} pixels; at most {MAX_PIXELS:,} are read")
-    samples, bits = (_number(path, header, name) for name in ("SamplesPerPixel", "BitsAllocated"))
-    photometric = _text(header, "PhotometricInterpretation")
-    if samples != 1 or photometric not in ("MONOCHROME1", "MONOCHROME2"):
-        raise PedfracError(
-            f"{path}: {samples} samples a pixel, photometric interpretation {_shown(photometric)}; "
-            "allowed is 1, MONOCHROME1 or MONOCHROME2"
-        )
-    if bits not in (8, 16):
-        raise PedfracError(f"{path}: {bits} bits a pixel; allowed are 8 and 16")
+def _polarity_note(header: Dataset) -> str:
+    """Return a note where the header contradicts itself on whether bone is bright.
 
-
-def _decode(path: Path, header: Dataset) -> NDArray[Any]:
-    """Return the stored values (rows,columns)."""
-    syntax = header.file_meta.get("TransferSyntaxUID")
-    if not syntax:
-        raise PedfracError(f"{path}: names no transfer syntax")
-    try:
-        if not get_decoder(syntax).is_available:
-            raise PedfracError(f"{path}: no decoder for transfer syntax {syntax.name} is installed")
-    except NotImplementedError:
-        raise PedfracError(
-            f"{path}: transfer syntax {_shown(syntax.name)} is none of a single image"
-        ) from None
-    if syntax.is_encapsulated:
-        _refuse_unfinished(path, syntax)
-    try:
-        stored = pixel_array(path, raw=True, decoding_plugin=_DECODERS.get(syntax, ""))
-    except AttributeError:
-        raise PedfracError(f"{path}: holds no pixels") from None
-    except Exception as error:  # each decoder has errors of its own
-        reason = " ".join(str(error).split())[:200]
-        raise PedfracError(
-            f"{path}: pixels are truncated, damaged or not in {syntax.name}, as stated ({reason})"
-        ) from None
-    if stored.shape != (header.Rows, header.Columns):
-        raise PedfracError(
-            f"{path}: pixels of shape {stored.shape}, but the header says "
-            f"({header.Rows}, {header.Columns})"
-        )
-    return stored
-
-
-def _refuse_unfinished(path: Path, syntax: UID) -> None:
-    """Refuse compressed pixels without their end: decoders fill up what is missing, in silence."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _TAIL))
-        pixels, end, _ = file.read().rpartition(_END_OF_PIXELS)
-    if not end:
-        raise PedfracError(f"{path}: pixels are truncated (no end of their sequence)")
-    if syntax != RLELossless and _END_OF_CODE not in pixels[-_PADDING:]:
-        raise PedfracError(f"{path}: pixels are truncated (no end of the {syntax.name})")
-
-
-def _display(path: Path, header: Dataset, stored: NDArray[Any]) -> NDArray[np.uint16]:
-    """Return stored values as they are meant to be seen, in 16 bits."""
-    try:
-        values = apply_voi_lut(apply_modality_lut(stored, header), header)
-    except Exception as error:  # whatever a nonsensical table or window leads to
-        raise PedfracError(
-            f"{path}: rescale, window or table cannot be applied ({error})"
-        ) from None
-    image = values.astype(np.float64)
-    seen = ~_padding(header, stored)
-    low, high = (image[seen].min(), image[seen].max()) if seen.any() else (0.0, 0.0)
-    if not (np.isfinite([low, high]).all() and high > low):
-        raise PedfracError(f"{path}: the image shows nothing, its pixels are all alike")
-    image = (image - low) * (65535 / (high - low))
-    if header.PhotometricInterpretation == "MONOCHROME1":
-        image = 65535 - image
-    return np.where(seen, np.rint(image), 0).astype(np.uint16)
-
-
-def _padding(header: Dataset, stored: NDArray[Any]) -> NDArray[np.bool_]:
-    if (value := header.get("PixelPaddingValue")) is None:
-        return np.zeros(stored.shape, bool)
-    limit = header.get("PixelPaddingRangeLimit")
-    ends = sorted((int(value), int(value if limit is None else limit)))
-    return (stored >= ends[0]) & (stored <= ends[1])
+    By PS3.3 C.8.11.3.1.2 INVERSE goes with MONOCHROME1 and IDENTITY with MONOCHROME2.
+    """
+    shape = text_of(header, "PresentationLUTShape")
+    photometric = text_of(header, "PhotometricInterpretation")
+    meant = {"INVERSE": "MONOCHROME1", "IDENTITY": "MONOCHROME2"}.get(shape, photometric)
+    if meant == photometric:
+        return ""
+    return f"PresentationLUTShape {shape} contradicts {photometric}, by which the image is read"
 
 
 def _age(header: Dataset) -> tuple[float, bool, str]:
-    """Return the age in years, whether it is given in whole years, and a note where it is unknown.
+    """Return years, whether they are whole ones, and a note where they were not to be had.
 
     Dates come first, since an age in whole years may be too low by nearly one. They are cut to
     tenths: no bound in tenths is crossed, and no birth date can be told from age and study date.
+    A birth date that is the study date is what anonymisation writes: it counts only where
+    PatientAge says the same.
     """
-    by_dates = _years_between(_text(header, "PatientBirthDate"), _text(header, "StudyDate"))
-    stated, whole = _stated_age(_text(header, "PatientAge"))
+    birth, study = text_of(header, "PatientBirthDate"), text_of(header, "StudyDate")
+    by_dates = _years_between(birth, study)
+    stated, whole = _stated_age(text_of(header, "PatientAge"))
+    if by_dates is not None and _date(birth) == _date(study) and stated != 0:
+        same = "the birth date is the study date, as after anonymisation"
+        if stated is None:
+            return float("nan"), False, f"age unknown: {same}"
+        return stated, whole, f"age by PatientAge: {same}"
     if by_dates is not None and stated is not None and abs(by_dates - stated) > 1.1:
         return float("nan"), False, "age unknown: PatientAge contradicts the dates"
     if by_dates is not None:
@@ -341,49 +278,24 @@ def _stated_age(text: str) -> tuple[float | None, bool]:
 
 def _body_part(header: Dataset) -> str:
     """Return the body part as the header calls it, in upper case; empty where it does not say."""
-    if part := _text(header, "BodyPartExamined"):
+    if part := text_of(header, "BodyPartExamined"):
         return part
     region = header.get("AnatomicRegionSequence") or [Dataset()]
-    code = _text(region[0], "CodeValue")
+    code = text_of(region[0], "CodeValue")
     return _REGIONS.get(code, code)
 
 
 def _laterality(header: Dataset) -> str:
-    side = _text(header, "ImageLaterality") or _text(header, "Laterality")
+    side = text_of(header, "ImageLaterality") or text_of(header, "Laterality")
     return side if side in ("L", "R") else ""
 
 
 def _sex(header: Dataset) -> str:
-    sex = _text(header, "PatientSex")
+    sex = text_of(header, "PatientSex")
     return sex if sex in ("M", "F", "O") else ""
 
 
 def _view(header: Dataset) -> str:
-    view = _text(header, "ViewPosition")
+    view = text_of(header, "ViewPosition")
     code = header.get("ViewCodeSequence") or [Dataset()]
-    return view if view in _VIEWS else _VIEW_CODES.get(_text(code[0], "CodeValue"), "")
-
-
-def _shown(text: str) -> str:
-    """Return a code of the header as a message may show it: where a length is damaged, an element
-    reaches into the next one, which may be the patient's name.
-    """
-    if not text:
-        return "not stated"
-    return text if re.fullmatch(r"[\w ./()-]{1,64}", text, re.ASCII) else "not readable"
-
-
-def _text(dataset: Dataset, name: str) -> str:
-    """Return an element as upper case text, taken raw: pydicom's warnings would print its value."""
-    element = dataset.get_item(name)
-    value = b"" if element is None or element.value is None else element.value
-    text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
-    return text.split("\\")[0].strip(" \0").upper()
-
-
-def _number(path: Path, header: Dataset, name: str) -> int | None:
-    try:
-        value = header.get(name)
-        return None if value is None else int(value)
-    except (TypeError, ValueError):
-        raise PedfracError(f"{path}: {name} is no number") from None
+    return view if view in _VIEWS else _VIEW_CODES.get(text_of(code[0], "CodeValue"), "")

@@ -17,6 +17,7 @@ import pandas as pd
 from highdicom.sr import CodedConcept
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
+from pydicom.datadict import tag_for_keyword
 from pydicom.sr.codedict import codes
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
@@ -51,6 +52,12 @@ SIDES = {
     "R": CodedConcept("24028007", "SCT", "Right"),
 }
 NEEDED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+
+# Of type 2 in patient and study: written empty where the source lacks them (PS3.5 7.4.3).
+MAY_BE_EMPTY = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
+    *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
+)
 SERIES = {"report": 9701, "heat-map": 9702}
 PICTURE = 640  # the least side of each half of the picture, in pixels
 LINE = 26  # height of a line of text, in pixels
@@ -100,6 +107,9 @@ class DicomFolder:
                 source = dcmread(image.image.path, stop_before_pixels=True)
                 if missing := [name for name in NEEDED if not source.get(name)]:
                     raise PedfracError(f"it lacks {', '.join(missing)}")
+                for name in MAY_BE_EMPTY:
+                    if name not in source:
+                        setattr(source, name, "")
                 made = {
                     "report": report(source, row, self.digest),
                     "heat-map": picture(source, image, row, heat, self.digest),
@@ -109,12 +119,18 @@ class DicomFolder:
             except OSError as error:
                 raise PedfracError(f"{self.folder}: cannot be written ({error.strerror})") from None
             except Exception as error:  # what the source holds is not in our hands
-                own = isinstance(error, PedfracError)
-                reason = (
-                    str(error) if own else f"its header does not allow it: {type(error).__name__}"
-                )
+                reason = _reason(error)
                 self.refused[row["file"]] = reason
                 logger.warning("%s: scored, but no DICOM output: %s", row["file"], reason)
+
+
+def _reason(error: Exception) -> str:
+    """Return why there is no output; not what a foreign error says, which may quote a header."""
+    if isinstance(error, PedfracError):
+        return str(error)
+    if isinstance(error, AttributeError) and error.name and tag_for_keyword(error.name):
+        return f"it lacks {error.name}"
+    return f"its header does not allow it: {type(error).__name__}"
 
 
 def report(source: Dataset, row: dict[Any, Any], digest: str) -> Dataset:

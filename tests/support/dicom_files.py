@@ -7,6 +7,7 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import (
     UID,
+    DeflatedExplicitVRLittleEndian,
     DigitalXRayImageStorageForPresentation,
     ExplicitVRLittleEndian,
     generate_uid,
@@ -41,7 +42,9 @@ def write_dicom(path: Path, pixels: np.ndarray, syntax: UID = ExplicitVRLittleEn
             setattr(made, name, value)
     made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID
     made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
-    if syntax.is_compressed:
+    if syntax == DeflatedExplicitVRLittleEndian:
+        made.file_meta.TransferSyntaxUID = syntax
+    elif syntax.is_compressed:
         made.compress(syntax, generate_instance_uid=False)
     made.save_as(path, enforce_file_format=True)
     return path

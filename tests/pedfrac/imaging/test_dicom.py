@@ -1,6 +1,7 @@
 """DICOM images: what the pixels are meant to look like, how old the patient is, what is refused."""
 
 import warnings
+import zlib
 from importlib.util import find_spec
 
 import cv2
@@ -16,6 +17,8 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import (
     MPEG2MPML,
     CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
+    DigitalXRayImageStorageForProcessing,
     ExplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
@@ -26,7 +29,7 @@ from pydicom.uid import (
 from pedfrac.errors import PedfracError
 from pedfrac.imaging.dicom import is_dicom, read_radiograph
 
-COMPRESSED = [JPEG2000Lossless, JPEGLSLossless, RLELossless]
+COMPRESSED = [DeflatedExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless]
 
 
 def image(seed=0, high=65535, dtype=np.uint16):
@@ -174,6 +177,7 @@ AGES = [  # birth, study, PatientAge, years, whole
     ("20100203", "20110810", "001Y", 1.5, False),
     ("", "20200303", "011Y", 11.0, True),
     ("20100203", "", "018M", 1.5, False),
+    ("20200303", "20200303", "000D", 0.0, False),
     ("", "", "017M", 1.4, False),
     ("", "", "026W", 0.4, False),
     ("", "", "100D", 0.2, False),
@@ -185,6 +189,32 @@ def test_ages(tmp_path, birth, study, age, years, whole):
     changes = {"PatientBirthDate": birth, "StudyDate": study, "PatientAge": age}
     found = read_radiograph(write_dicom(tmp_path / "a.dcm", image(), **changes))
     assert (found.age, found.whole_years, found.note) == (years, whole, "")
+
+
+def test_a_birth_date_that_is_the_study_date_is_no_age(tmp_path):
+    same, reason = {"PatientBirthDate": "20200303"}, "the birth date is the study date, as after"
+    found = read_radiograph(write_dicom(tmp_path / "a.dcm", image(), PatientAge="014Y", **same))
+    assert (found.age, found.whole_years) == (14.0, True)
+    assert found.note == f"age by PatientAge: {reason} anonymisation"
+    found = read_radiograph(write_dicom(tmp_path / "a.dcm", image(), **same))
+    assert np.isnan(found.age) and found.note == f"age unknown: {reason} anonymisation"
+
+
+@pytest.mark.parametrize(
+    "photometric, shape", [("MONOCHROME2", "INVERSE"), ("MONOCHROME1", "IDENTITY")]
+)
+def test_a_contradiction_on_what_is_bright_is_noted(tmp_path, photometric, shape):
+    wanted = image()
+    stored = wanted if photometric == "MONOCHROME2" else 65535 - wanted
+    changes = {"PhotometricInterpretation": photometric, "PresentationLUTShape": shape}
+    found = read_radiograph(write_dicom(tmp_path / "a.dcm", stored, **changes))
+    assert found.note == (
+        f"PresentationLUTShape {shape} contradicts {photometric}, by which the image is read"
+    )
+    assert np.array_equal(found.pixels, wanted)
+    fitting = {"MONOCHROME2": "IDENTITY", "MONOCHROME1": "INVERSE"}[photometric]
+    changes["PresentationLUTShape"] = fitting
+    assert not read_radiograph(write_dicom(tmp_path / "a.dcm", stored, **changes)).note
 
 
 @pytest.mark.parametrize(
@@ -271,6 +301,14 @@ def meta(path, syntax):
     made.save_as(path)
 
 
+def deflated_bomb(path):
+    whole = write_dicom(path, image(), DeflatedExplicitVRLittleEndian).read_bytes()
+    start = 144 + int.from_bytes(whole[140:144], "little")
+    stream = zlib.compressobj(9, zlib.DEFLATED, -15)
+    many = b"".join(stream.compress(bytes(2**20)) for _ in range(200)) + stream.flush()
+    path.write_bytes(whole[:start] + many)
+
+
 def unlike(**changes):
     return lambda path: write_dicom(path, image(), **changes)
 
@@ -286,8 +324,23 @@ REFUSED = {
     "upper arm": (unlike(BodyPartExamined="UPPERARM"), "body part UPPERARM; allowed"),
     "three frames": (three_frames, "3 frames; only single images"),
     "thousand frames": (thousand_frames, "1000 frames; only single images"),
-    "no pixels": (unlike(PixelData=None), "holds no pixels"),
-    "no rows": (unlike(Rows=None), "holds no pixels"),
+    "no pixels": (unlike(PixelData=None), r"holds no pixels \(no PixelData\)"),
+    "no rows": (unlike(Rows=None), "lacks Rows$"),
+    "zero rows": (unlike(Rows=0), r"holds no pixels \(0 rows, 40 columns\)"),
+    "no bits": (
+        unlike(BitsStored=None, SamplesPerPixel=None),
+        "lacks SamplesPerPixel, BitsStored$",
+    ),
+    "no sign": (unlike(PixelRepresentation=None), "lacks PixelRepresentation$"),
+    "no colours": (unlike(PhotometricInterpretation=None), "lacks PhotometricInterpretation$"),
+    "high bit": (unlike(BitsStored=12, HighBit=15), "HighBit 15 with BitsStored 12; allowed is 11"),
+    "too many bits": (unlike(BitsStored=17, HighBit=16), "BitsStored 17; allowed are 1 to"),
+    "raw by class": (
+        unlike(SOPClassUID=DigitalXRayImageStorageForProcessing),
+        "raw detector image",
+    ),
+    "bomb": (deflated_bomb, "inflates to more than"),
+    "cut deflated": (lambda p: cut(p, DeflatedExplicitVRLittleEndian, 0.6), "truncated"),
     "colour": (unlike(SamplesPerPixel=3, PhotometricInterpretation="RGB"), "3 samples a pixel"),
     "palette": (unlike(PhotometricInterpretation="PALETTE COLOR"), "PALETTE COLOR; allowed"),
     "32 bits": (unlike(BitsAllocated=32), "32 bits a pixel"),

@@ -17,7 +17,13 @@ from pedfrac.bundle.bundle import bundle_digest
 from pedfrac.config.serving import PredictionConfig
 from pedfrac.errors import PedfracError
 from pedfrac.pipeline.prediction import predict_images
-from pedfrac.serving.dicom_output import DISCLAIMER, FRACTURE, PROBABILITY, VERDICTS
+from pedfrac.serving.dicom_output import (
+    DISCLAIMER,
+    FRACTURE,
+    MAY_BE_EMPTY,
+    PROBABILITY,
+    VERDICTS,
+)
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +136,23 @@ def test_a_source_without_a_study_is_scored_and_named(bundle, tmp_path):
     assert done.without_dicom == {str(path): "it lacks StudyInstanceUID"}
     assert done.in_words() == "1 of 1 images scored, 1 scored without DICOM output"
     assert done.rows["error"].tolist() == [""]
+
+
+@pytest.mark.parametrize("all_at_once", [False, True])
+def test_elements_that_may_be_empty_are_written_empty(bundle, tmp_path, all_at_once):
+    pixels = np.random.default_rng(0).integers(0, 65536, (60, 40), dtype=np.uint16)
+    groups = [MAY_BE_EMPTY] if all_at_once else [[name] for name in MAY_BE_EMPTY]
+    (tmp_path / "in").mkdir()
+    for number, names in enumerate(groups):
+        write_dicom(tmp_path / "in" / f"{number}.dcm", pixels, **dict.fromkeys(names))
+    done = predict_images(config(bundle, tmp_path / "in", tmp_path))
+    assert done.without_dicom == {}
+    for key, names in zip(done.rows["key"], groups, strict=True):
+        for kind in ("report", "heat-map"):
+            made = dcmread(tmp_path / "dicom" / f"{key}-{kind}.dcm")
+            assert [(name in made, str(made[name].value or "")) for name in names] == [
+                (True, "")
+            ] * len(names)
 
 
 def test_dicom_output_needs_a_table():
