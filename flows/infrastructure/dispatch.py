@@ -17,6 +17,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.infrastructure import log
 from flows.infrastructure.deployed import Work, run_deployed
+from pedfrac.compute.main_guard import require_main_guard
 from pedfrac.errors import PedfracError
 from pedfrac.training.distributed import end_with_caller
 
@@ -47,6 +48,7 @@ def _run_in_process(name: str, child: Flow[..., str], given: dict[str, Any], par
 
     A pool of one for each, so that a child that is killed breaks no other's.
     """
+    require_main_guard()
     context = multiprocessing.get_context("spawn")
     place = f"{child.fn.__module__}:{child.fn.__name__}"
     with get_client(sync_client=True) as client:

@@ -23,6 +23,7 @@ import numpy as np
 from isal import isal_zlib
 from numpy.typing import NDArray
 
+from pedfrac.compute.main_guard import require_main_guard
 from pedfrac.compute.processes import start_worker
 from pedfrac.errors import PedfracError
 from pedfrac.imaging.boxes import Boxes
@@ -82,6 +83,7 @@ class Decoders:
     def start(self) -> None:
         """Start the other processes, which takes them a while, if they are not."""
         if self._pool is None and self._workers > 1:
+            require_main_guard()
             # Spawn, since a fork of a process that has used torch or OpenCV threads may hang.
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(self._workers - 1, context, start_worker)

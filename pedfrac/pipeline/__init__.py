@@ -4,45 +4,83 @@ What a step computes stands in its own module; here is only what goes in, under 
 and which files it leaves. No Prefect: a worker or a notebook may call any step by itself.
 """
 
-from pedfrac.pipeline.data import (
-    count_listed,
-    pack_images,
-    pack_key,
-    read_records,
-    select_cohort,
-    split_patients,
-)
-from pedfrac.pipeline.evaluation import (
-    assemble_bundle,
-    check_robustness,
-    evaluate_bundle,
-    explain_bundle,
-)
-from pedfrac.pipeline.finding import find_trained
-from pedfrac.pipeline.folds import FoldScoring, cut_folds, fold_in_words, pool_folds
-from pedfrac.pipeline.keys import Evaluated, Prepared, Progress, Trained, store_of
-from pedfrac.pipeline.monitoring import (
-    Monitored,
-    drift_findings,
-    drift_metrics,
-    monitor_window,
-    track_window,
-)
-from pedfrac.pipeline.results import (
-    finished_retraining,
-    headline_metrics,
-    publish_heat_maps,
-    publish_results,
-    record_retraining,
-    version_tags,
-    write_report,
-)
-from pedfrac.pipeline.training import (
-    Training,
-    age_training,
-    fracture_training,
-    validation_confusion,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pedfrac.pipeline.data import (
+        count_listed,
+        pack_images,
+        pack_key,
+        read_records,
+        select_cohort,
+        split_patients,
+    )
+    from pedfrac.pipeline.evaluation import (
+        assemble_bundle,
+        check_robustness,
+        evaluate_bundle,
+        explain_bundle,
+    )
+    from pedfrac.pipeline.finding import find_trained
+    from pedfrac.pipeline.folds import FoldScoring, cut_folds, fold_in_words, pool_folds
+    from pedfrac.pipeline.keys import Evaluated, Prepared, Progress, Trained, store_of
+    from pedfrac.pipeline.monitoring import (
+        Monitored,
+        drift_findings,
+        drift_metrics,
+        monitor_window,
+        track_window,
+    )
+    from pedfrac.pipeline.results import (
+        finished_retraining,
+        headline_metrics,
+        publish_heat_maps,
+        publish_results,
+        record_retraining,
+        version_tags,
+        write_report,
+    )
+    from pedfrac.pipeline.training import (
+        Training,
+        age_training,
+        fracture_training,
+        validation_confusion,
+    )
+
+# Where each name lives. A step is imported when it is first asked for: to read a table should not
+# take the seconds of importing torch.
+_HOMES = {
+    "data": (
+        "count_listed",
+        "pack_images",
+        "pack_key",
+        "read_records",
+        "select_cohort",
+        "split_patients",
+    ),
+    "evaluation": ("assemble_bundle", "check_robustness", "evaluate_bundle", "explain_bundle"),
+    "finding": ("find_trained",),
+    "folds": ("FoldScoring", "cut_folds", "fold_in_words", "pool_folds"),
+    "keys": ("Evaluated", "Prepared", "Progress", "Trained", "store_of"),
+    "monitoring": (
+        "Monitored",
+        "drift_findings",
+        "drift_metrics",
+        "monitor_window",
+        "track_window",
+    ),
+    "results": (
+        "finished_retraining",
+        "headline_metrics",
+        "publish_heat_maps",
+        "publish_results",
+        "record_retraining",
+        "version_tags",
+        "write_report",
+    ),
+    "training": ("Training", "age_training", "fracture_training", "validation_confusion"),
+}
 
 __all__ = [
     "Evaluated",
@@ -82,3 +120,10 @@ __all__ = [
     "version_tags",
     "write_report",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

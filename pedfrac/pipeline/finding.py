@@ -15,7 +15,7 @@ def find_trained(config: RetrainConfig, splits: Sequence[Prepared]) -> list[Trai
     """
     if missing := [name for prepared in splits for name in _missing(config, prepared)]:
         raise PedfracError(
-            f"not trained yet with this data and configuration: {', '.join(missing)}; "
+            f"not trained yet with this data and configuration: {'; '.join(missing)}. "
             "'pedfrac retrain' with the same options trains what is missing"
         )
     return [_trained(config, prepared) for prepared in splits]

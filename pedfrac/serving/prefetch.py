@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
+from pedfrac.compute.main_guard import require_main_guard
 from pedfrac.compute.processes import start_worker
 from pedfrac.imaging.dicom import is_dicom
 from pedfrac.serving.images import Image, PreparedImage
@@ -83,5 +84,6 @@ class _Pools:
 
 
 def _processes(number: int) -> ProcessPoolExecutor:
+    require_main_guard()
     # spawn, since a fork of a process that has used torch or OpenCV threads may hang
     return ProcessPoolExecutor(number, multiprocessing.get_context("spawn"), start_worker)

@@ -32,6 +32,7 @@ from torch import distributed as dist
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
+from pedfrac.compute.main_guard import require_main_guard
 from pedfrac.errors import PedfracError
 
 LOOK = 1.0  # seconds between chances to interrupt the caller
@@ -151,6 +152,7 @@ def run_together(
 
 
 def _start(work: Work, ranks: Ranks, device: torch.device, name: str, store: Path) -> _Process:
+    require_main_guard()
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     level = logging.getLogger("pedfrac").getEffectiveLevel()

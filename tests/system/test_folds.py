@@ -105,7 +105,7 @@ def test_a_killed_run_trains_only_what_is_missing(folder, killed, result):
 
 def test_evaluate_names_what_is_not_trained_and_trains_nothing(refused):
     assert refused.startswith("pedfrac: not trained yet with this data and configuration: ")
-    assert "fold 2 of 2" in refused and "generalist, " not in refused
+    assert "fold 2 of 2" in refused and "generalist; " not in refused
     assert "'pedfrac retrain' with the same options trains what is missing" in refused
 
 
