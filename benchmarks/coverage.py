@@ -1,7 +1,7 @@
 """How often 95 % intervals hold the truth: images of clustered patients, drawn with known metrics.
 
 Run ``python benchmarks/coverage.py --help``; results stand in RESULTS.md. Not a test: a small one
-is in tests/pedfrac/test_metrics.py.
+is in tests/pedfrac/statistics/test_patient_bootstrap.py.
 """
 
 import argparse
@@ -15,10 +15,9 @@ import numpy as np
 from scipy.special import expit, logit
 
 from pedfrac.evaluation.calibration import calibration_error, equal_mass_bins, recalibration
-from pedfrac.statistics.intervals import Method
+from pedfrac.statistics.intervals import Interval
 from pedfrac.statistics.patient_bootstrap import PatientBootstrap
 
-METHODS: tuple[Method, ...] = ("jackknife", "bca", "percentile")
 BINS = 10
 
 
@@ -52,9 +51,9 @@ def draw(random: Any, patients: int, shift: float, sureness: float, views: int =
     return Images(owner, truth, first, second, probability)
 
 
-def metrics(images: Images, method: Method, resamples: int, seed: int) -> dict[str, dict[str, Any]]:
+def metrics(images: Images, resamples: int, seed: int) -> dict[str, Interval]:
     """Return the interval of each metric of the images."""
-    patients = PatientBootstrap(images.patient, resamples, seed, method)
+    patients = PatientBootstrap(images.patient, resamples, seed)
     truth, first, probability = images.truth, images.first, images.probability
     call, other = first >= 0, images.second >= 0
     sure = probability.clip(1e-7, 1 - 1e-7)
@@ -91,7 +90,7 @@ def true_values(shift: float, sureness: float, views: int) -> dict[str, float]:
     images = draw(np.random.default_rng(10**6), 400_000, shift, sureness, views)
     # two patients: nobody asks for the uncertainty here
     one = replace(images, patient=np.arange(len(images.truth)) % 2)
-    return {name: found["value"] for name, found in metrics(one, "percentile", 1, 0).items()}
+    return {name: found.value for name, found in metrics(one, 1, 0).items()}
 
 
 def measure(
@@ -99,7 +98,6 @@ def measure(
     shift: float,
     sureness: float,
     views: int,
-    method: Method,
     draws: int,
     resamples: int,
 ) -> dict[str, tuple[float, float, float]]:
@@ -111,9 +109,9 @@ def measure(
     sides = defaultdict(list)
     for seed in range(draws):
         images = draw(np.random.default_rng((seed, patients)), patients, shift, sureness, views)
-        for name, found in metrics(images, method, resamples, seed).items():
-            if found["low"] is not None:
-                sides[name].append((found["low"] > truth[name], found["high"] < truth[name]))
+        for name, found in metrics(images, resamples, seed).items():
+            if found.low is not None:
+                sides[name].append((found.low > truth[name], found.high < truth[name]))
     means = {name: np.mean(pairs, axis=0) for name, pairs in sides.items()}
     return {name: (1 - above - below, above, below) for name, (above, below) in means.items()}
 
@@ -121,11 +119,10 @@ def measure(
 def speed() -> None:
     """Print how long all metrics of 3,000 images take on one core."""
     images = draw(np.random.default_rng(0), 1200, 2.1, 1.0)
-    for method in METHODS:
-        start = time.process_time()
-        metrics(images, method, 2000, 0)
-        took = time.process_time() - start
-        print(f"{len(images.truth)} images, 2,000 resamples, {method}: {took:.1f} s")
+    start = time.process_time()
+    metrics(images, 2000, 0)
+    took = time.process_time() - start
+    print(f"{len(images.truth)} images, 2,000 resamples: {took:.1f} s")
 
 
 def main() -> None:
@@ -136,28 +133,17 @@ def main() -> None:
     parser.add_argument("--shifts", type=float, nargs="+", default=[1.2, 2.1, 3.07])
     parser.add_argument("--sureness", type=float, default=1.5)
     parser.add_argument("--views", type=int, default=4)
-    parser.add_argument("--methods", nargs="+", default=METHODS)
     parser.add_argument("--speed", action="store_true")
     options = parser.parse_args()
     if options.speed:
         return speed()
     for shift in options.shifts:
         for count in options.patients:
-            for method in options.methods:
-                found = measure(
-                    count,
-                    shift,
-                    options.sureness,
-                    options.views,
-                    method,
-                    options.draws,
-                    options.resamples,
-                )
-                for name, (inside, above, below) in found.items():
-                    print(
-                        f"{shift},{count},{method},{name},{inside:.3f},{above:.3f},{below:.3f}",
-                        flush=True,
-                    )
+            found = measure(
+                count, shift, options.sureness, options.views, options.draws, options.resamples
+            )
+            for name, (inside, above, below) in found.items():
+                print(f"{shift},{count},{name},{inside:.3f},{above:.3f},{below:.3f}", flush=True)
     return None
 
 

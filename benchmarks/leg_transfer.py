@@ -323,7 +323,7 @@ def table_of(metrics: HeldOutFigures) -> str:
 
 
 def _above(interval: Interval, bound: float) -> bool:
-    return interval["low"] is not None and interval["low"] > bound
+    return interval.is_above(bound)
 
 
 def _commit() -> str:

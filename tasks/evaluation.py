@@ -1,14 +1,12 @@
 """Evaluating the bundle on the test images, as a task."""
 
-from typing import Any
-
 from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from pedfrac import pipeline
 from pedfrac.config.retrain import RetrainConfig
-from pedfrac.evaluation.evaluation import in_words, summary_rows
+from pedfrac.evaluation.evaluation import in_words, load_metrics, summary_rows
 from pedfrac.pipeline.keys import Prepared
 
 
@@ -18,7 +16,7 @@ def evaluate_bundle(
 ) -> str:
     """Return the key of the evaluation; show the metrics by age group."""
     key = pipeline.evaluate_bundle(config, prepared, bundle, folds)
-    metrics: dict[str, Any] = pipeline.store_of(config).get(key).read_json("metrics.json")
+    metrics = load_metrics(pipeline.store_of(config).get(key).path)
     create_table_artifact(
         summary_rows(metrics), key="metrics", description=f"Test images. {in_words(metrics)}"
     )

@@ -1,14 +1,12 @@
 """Holding folds out in turn: cutting them, scoring each and pooling their images, as tasks."""
 
-from typing import Any
-
 from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from pedfrac import pipeline
 from pedfrac.config.retrain import RetrainConfig
-from pedfrac.evaluation.evaluation import summary_rows
+from pedfrac.evaluation.evaluation import load_folds, summary_rows
 from pedfrac.pipeline.keys import Prepared
 from pedfrac.storage.inputs import Inputs
 
@@ -37,10 +35,10 @@ def score_fold(
 def pool_folds(config: RetrainConfig, scores: list[str]) -> str:
     """Return the key of all folds' scores and metrics; show the metrics by age group."""
     key = pipeline.pool_folds(config, scores)
-    metrics: dict[str, Any] = pipeline.store_of(config).get(key).read_json("metrics.json")
+    metrics = load_folds(pipeline.store_of(config).get(key).path)
     create_table_artifact(
         summary_rows(metrics),
         key="pooled-folds",
-        description=f"Images held out from {metrics['folds']} folds, pooled",
+        description=f"Images held out from {metrics.folds} folds, pooled",
     )
     return key

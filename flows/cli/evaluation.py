@@ -40,6 +40,8 @@ def explain(
     settings = given.load()
     from flows.cli import steps
     from pedfrac import pipeline
+    from pedfrac.config.loading import read_json_as
+    from pedfrac.explanation.metrics import GroupExplanation
     from pedfrac.pipeline.keys import store_of
     from pedfrac.statistics.words import interval_in_words
 
@@ -48,19 +50,20 @@ def explain(
     folder = pipeline.publish_heat_maps(settings, key)
     artifact = store_of(settings).get(key)
     metrics = [
-        artifact.read_json(f"{name}/metrics.json")
+        read_json_as(artifact.file(f"{name}/metrics.json"), GroupExplanation)
         for name in settings.cohort.ages.names
         if f"{name}/metrics.json" in artifact.manifest.files
     ]
-    result = {"artifact": artifact.key, "pictures": str(folder), "groups": metrics}
+    groups = [one.model_dump(mode="json") for one in metrics]
+    result = {"artifact": artifact.key, "pictures": str(folder), "groups": groups}
     rows = [
         {
-            "age group": one["group"],
-            "images": one["images"],
-            "with boxes": one["with_boxes"],
-            "peak in a fracture box": interval_in_words(one["pointing"]),
-            "heat in fracture boxes": interval_in_words(one["mass"]),
-            "chance": one["chance"],
+            "age group": one.group,
+            "images": one.images,
+            "with boxes": one.with_boxes,
+            "peak in a fracture box": interval_in_words(one.pointing),
+            "heat in fracture boxes": interval_in_words(one.mass),
+            "chance": one.chance,
         }
         for one in metrics
     ]
@@ -85,15 +88,14 @@ def report(
 
 def print_evaluation(settings: Any, evaluation: str, as_json: bool, made: dict[str, Any]) -> None:
     """Print the metrics of an evaluation by its key, with what else was ``made``."""
-    from pedfrac.evaluation.evaluation import in_words, summary_rows
+    from pedfrac.evaluation.evaluation import in_words, load_metrics, summary_rows
     from pedfrac.pipeline.keys import store_of
 
-    artifact = store_of(settings).get(evaluation)
-    metrics = artifact.read_json("metrics.json")
-    result = made | {"metrics": metrics}
+    metrics = load_metrics(store_of(settings).get(evaluation).path)
+    result = made | {"metrics": metrics.model_dump(mode="json")}
     tables = [as_table("Test images", summary_rows(metrics))]
-    if folds := metrics.get("folds"):
-        title = f"Pooled k-fold: images held out in turn from {folds['folds']} sets of networks"
+    if folds := metrics.folds:
+        title = f"Pooled k-fold: images held out in turn from {folds.folds} sets of networks"
         tables.append(as_table(title, summary_rows(folds)))
     print_result(result, as_json, tables)
     if not as_json:

@@ -1,7 +1,7 @@
 """The command ``reproduce``: a retraining on a published split, beside the published metrics."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -9,6 +9,10 @@ from flows.cli.options import AsJson, Settings, configured
 from flows.cli.orchestrated import run_flow
 from flows.cli.output import as_table, out, print_result
 from pedfrac.errors import PedfracError
+
+if TYPE_CHECKING:
+    from pedfrac.evaluation.published import PublishedValue, Reference
+    from pedfrac.statistics.intervals import Interval
 
 
 @configured
@@ -56,7 +60,8 @@ def _print_protocols(as_json: bool) -> None:
     protocols, references = published_protocols(), published_references()
     if as_json:
         told = [one.model_dump(mode="json", exclude={"metrics"}) for one in protocols]
-        print_result({"protocols": told, "references": references}, as_json)
+        listed = [one.model_dump(mode="json") for one in references]
+        print_result({"protocols": told, "references": listed}, as_json)
         return
     shown = [
         {
@@ -66,8 +71,8 @@ def _print_protocols(as_json: bool) -> None:
         for one in protocols
     ]
     metrics = [
-        {"name": one["protocol"], "metric": one["metric"], "published": _published(one)}
-        | {name: one[name] for name in ("of", "measured_on", "split", "note")}
+        {"name": one.protocol, "metric": one.metric, "published": _published(one)}
+        | {name: getattr(one, name) for name in ("of", "measured_on", "split", "note")}
         for one in references
     ]
     print_result(
@@ -82,25 +87,26 @@ def _print_protocols(as_json: bool) -> None:
 def _print_reproduction(
     settings: Any, protocol: Any, leakage: Any, done: Any, as_json: bool
 ) -> None:
+    from pedfrac.evaluation.evaluation import load_metrics
     from pedfrac.evaluation.published import side_by_side, what_was_shared
     from pedfrac.pipeline.keys import store_of
 
-    metrics = store_of(settings).get(done.evaluated.evaluation).read_json("metrics.json")
-    said = what_was_shared(protocol, leakage, metrics["groups"][0]["images"])
+    metrics = load_metrics(store_of(settings).get(done.evaluated.evaluation).path)
+    said = what_was_shared(protocol, leakage, metrics.whole.images)
     compared = side_by_side(protocol, metrics)
     if as_json:
         result = {
             "protocol": protocol.model_dump(mode="json"),
             "split": leakage.counts(),
             "said": said,
-            "side_by_side": compared,
+            "side_by_side": [row.model_dump(mode="json") for row in compared],
             **done.model_dump(mode="json"),
         }
         print_result(result, as_json)
         return
     title = f"{protocol.name}: published (split {protocol.split}) beside here (by patient)"
     rows = [
-        {**row, "published": _published(row["published"]), "here": _own(row["here"])}
+        {**dict(row), "published": _published(row.published), "here": _own(row.here)}
         for row in compared
     ]
     out.print(as_table(title, rows))
@@ -109,15 +115,15 @@ def _print_reproduction(
     out.print(f"Report: {done.report}")
 
 
-def _published(one: dict[str, Any] | None) -> str:
+def _published(one: "Reference | PublishedValue | None") -> str:
     """Return a published metric with its bounds, in no more digits than its source has."""
     if one is None:
         return "–"
-    bounds = "" if one["low"] is None else f" ({one['low']:g}–{one['high']:g})"
-    return f"{one['value']:g}{bounds}"
+    bounds = "" if one.low is None else f" ({one.low:g}–{one.high:g})"
+    return f"{one.value:g}{bounds}"
 
 
-def _own(one: dict[str, Any] | None) -> str:
+def _own(one: "Interval | None") -> str:
     from pedfrac.statistics.words import interval_in_words
 
     return "–" if one is None else interval_in_words(one)

@@ -29,6 +29,7 @@ from pedfrac.models.classifier import ImageClassifier, build_model
 from pedfrac.models.heads import Classes, Head, make_head
 from pedfrac.models.inputs import to_images
 from pedfrac.packs.pack import Pack
+from pedfrac.scoring.model_selection import Selection
 from pedfrac.scoring.scorer import GENERALIST, SPECIALIST, Scorer, scored
 from pedfrac.storage.files import content_hash, write_json
 
@@ -55,7 +56,7 @@ class BundleInfo(Section):
     age: Network
     age_head: HeadKind = "classes"
     scorers: dict[Literal["bundle", "specialist", "generalist"], Scorer]
-    selection: tuple[dict[str, Any], ...] = Field(
+    selection: tuple[Selection, ...] = Field(
         default=(), description="By age group, why its network was chosen"
     )
     views: Views = "one"

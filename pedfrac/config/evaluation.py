@@ -72,12 +72,11 @@ class EvaluationConfig(Section):
     study_score: Literal["max", "mean", "noisy-or"] = Field(
         "max", description="How the images of a study make its probability of a fracture"
     )
-    interval: Literal["jackknife", "bca", "percentile"] = Field(
-        "jackknife",
-        description="Bounds: jackknife over patients with Student's t on the logit scale (covers "
-        "best), or bootstrap over patients: bca, percentile",
+    resamples: int = Field(
+        1000,
+        ge=0,
+        description="Bootstrap resamples of patients, for bands of curves and calibration errors",
     )
-    resamples: int = Field(1000, ge=0, description="Bootstrap resamples of patients per metric")
     seed: int = Field(0, ge=0, description="Seed of the bootstrap")
 
 

@@ -1,6 +1,7 @@
 """Loading configuration from YAML and command-line overrides, with errors in one line."""
 
 import difflib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
@@ -8,6 +9,7 @@ from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from pedfrac.config.promotion import PromoteConfig
 from pedfrac.config.retrain import RetrainConfig
@@ -75,6 +77,16 @@ def validated(model: type[Read], tree: Mapping[str, Any], path: str | None = Non
         raise PedfracError(f"{path or 'configuration'}: {faults}") from None
 
 
+def read_json_as(path: Path, kind: type[Read]) -> Read:
+    """Read a JSON file as a model. Raises PedfracError that names file and field."""
+    try:
+        return kind.model_validate(json.loads(path.read_bytes()))
+    except (OSError, ValueError) as error:
+        if isinstance(error, ValidationError):
+            raise PedfracError(f"{path}: {explain_invalid(error, kind)}") from None
+        raise PedfracError(f"{path}: cannot be read as JSON ({error})") from None
+
+
 def explain_invalid(error: ValidationError, model: type[BaseModel]) -> str:
     """Return one line for all faults that a model found: field, what is allowed, value found."""
     return "; ".join(_explain(fault, model) for fault in error.errors())
@@ -85,7 +97,7 @@ def _explain(fault: Any, model: type[BaseModel]) -> str:
     if fault["type"] not in ("missing", "extra_forbidden"):
         return f"{name}: {fault['msg']} (found {fault['input']!r})"
     *section, field = fault["loc"]
-    fields = _section(model, section).model_fields
+    fields = _fields(_section(model, section))
     if fault["type"] == "missing":
         described = fields[field].description
         return f"{name}: must be given" + (f" ({described})" if described else "")
@@ -99,12 +111,17 @@ def _section(model: type[BaseModel], names: Sequence[Any]) -> type[BaseModel]:
     found: Any = model
     for name in names:
         if isinstance(found, type) and issubclass(found, BaseModel):
-            found = found.model_fields[name].annotation
+            found = _fields(found)[name].annotation
         else:
             found = get_args(found)[-1]  # what a list or a mapping holds
         if isinstance(found, UnionType):
             found = next(kind for kind in get_args(found) if kind is not NoneType)
     return found
+
+
+def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """Return the fields of a model by the names that a file gives them."""
+    return {str(one.validation_alias or name): one for name, one in model.model_fields.items()}
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -3,20 +3,74 @@
 Not here: how well the age classifier does as such (evaluation), and scoring itself (bundle).
 """
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import Field
 
 from pedfrac.age_groups import AgeGroups
 from pedfrac.config.evaluation import EvaluationConfig
 from pedfrac.errors import PedfracError
-from pedfrac.statistics.intervals import Floats
+from pedfrac.evaluation.rows import Difference, difference
+from pedfrac.statistics.intervals import Floats, Interval
 from pedfrac.statistics.patient_bootstrap import PatientBootstrap
+from pedfrac.statistics.result import Result
 
 RECORDED, PREDICTED, SOFT = "recorded age", "predicted age", "soft"
 LISTED = 50  # images in doubt that are named; the others are counted
+
+
+class RouteMetrics(Result):
+    """Metrics by one way to choose among the specialists."""
+
+    auroc: Interval
+    sensitivity: Interval
+    specificity: Interval
+    accuracy: Interval
+    change: Difference | None = Field(None, description="Gain on recorded age, paired")
+
+
+class RouteErrors(Result):
+    """Images sent to a wrong specialist, and what became of their calls."""
+
+    images: int
+    share: Interval
+    changed: Interval
+    harmed: Interval
+    helped: Interval
+
+
+class Doubtful(Result):
+    """An image whose recorded age and looks disagree."""
+
+    filestem: str
+    patient_id: int
+    age: float
+    recorded: str
+    seen: str
+    probability_recorded: float
+    probability_seen: float
+    call_changed: bool
+
+
+class GroupRouting(Result):
+    """The share of an age group's images sent to a wrong specialist."""
+
+    name: str
+    wrong: Interval
+
+
+class Routing(Result):
+    """What it costs that the age is told from the image."""
+
+    images: int
+    patients: int
+    unrecorded: int
+    routes: dict[str, RouteMetrics]
+    errors: dict[str, RouteErrors]
+    groups: list[GroupRouting]
+    doubtful_images: int
+    doubtful: list[Doubtful]
 
 
 class _Route:
@@ -29,8 +83,8 @@ class _Route:
 
 def routing_metrics(
     predictions: pd.DataFrame, ages: AgeGroups, thresholds: list[float], config: EvaluationConfig
-) -> dict[str, Any]:
-    """Return the metrics of the specialists under each way to choose among them, as JSON.
+) -> Routing:
+    """Return the metrics of the specialists under each way to choose among them.
 
     ``predictions``: one row an image: filestem, patient_id, age, fracture_visible, group
     (recorded), the age classifier's probabilities ``age_0``… and every specialist's probability of
@@ -58,9 +112,7 @@ def routing_metrics(
     specialists, probabilities = specialists[known], probabilities[known]
     seen = probabilities.argmax(axis=1)
     truth = images["fracture_visible"].to_numpy(dtype=bool)
-    patients = PatientBootstrap(
-        images["patient_id"], config.resamples, config.seed, config.interval
-    )
+    patients = PatientBootstrap(images["patient_id"], config.resamples, config.seed)
     limits, every = np.asarray(thresholds, np.float64), np.eye(count)
     routes = {
         name: _Route(specialists, limits, weights)
@@ -70,22 +122,22 @@ def routing_metrics(
             (SOFT, probabilities),
         )
     }
-    return {
-        "images": len(images),
-        "patients": patients.count,
-        "unrecorded": int((~known).sum()),
-        "routes": {
-            name: _metrics(patients, truth, route)
-            | ({} if name == RECORDED else {"change": _change(patients, truth, route, routes)})
-            for name, route in routes.items()
-        },
-        "errors": _errors(patients, truth, np.abs(seen - recorded), routes),
-        "groups": [
-            {"name": name, "wrong": patients.rate_interval(seen != recorded, recorded == index)}
+    doubtful = _doubtful(images, probabilities, recorded, seen, routes, ages, config.age_doubt)
+    return Routing(
+        images=len(images),
+        patients=patients.count,
+        unrecorded=int((~known).sum()),
+        routes={name: _metrics(patients, truth, name, routes) for name in routes},
+        errors=_errors(patients, truth, np.abs(seen - recorded), routes),
+        groups=[
+            GroupRouting(
+                name=name, wrong=patients.rate_interval(seen != recorded, recorded == index)
+            )
             for index, name in enumerate(ages.names)
         ],
-        **_doubtful(images, probabilities, recorded, seen, routes, ages, config.age_doubt),
-    }
+        doubtful_images=len(doubtful),
+        doubtful=doubtful[:LISTED],
+    )
 
 
 def _columns(predictions: pd.DataFrame, prefix: str, count: int) -> Floats:
@@ -103,29 +155,25 @@ def _columns(predictions: pd.DataFrame, prefix: str, count: int) -> Floats:
     return values
 
 
-def _metrics(patients: PatientBootstrap, truth: NDArray[np.bool_], route: _Route) -> dict[str, Any]:
-    return {
-        "auroc": patients.auroc_interval(truth, route.score),
-        "sensitivity": patients.rate_interval(route.call, truth, "no fractured images"),
-        "specificity": patients.rate_interval(~route.call, ~truth, "no normal images"),
-        "accuracy": patients.rate_interval(route.call == truth),
-    }
-
-
-def _change(
-    patients: PatientBootstrap, truth: NDArray[np.bool_], route: _Route, routes: dict[str, _Route]
-) -> dict[str, Any]:
-    """Return how much higher a route's metrics are than those by recorded age."""
-    known = routes[RECORDED]
-    return {
-        "auroc": patients.auroc_difference(truth, route.score, known.score),
-        "sensitivity": patients.rate_difference(
-            route.call, known.call, truth, "no fractured images"
+def _metrics(
+    patients: PatientBootstrap, truth: NDArray[np.bool_], name: str, routes: dict[str, _Route]
+) -> RouteMetrics:
+    """Return a route's metrics, and how much higher they are than those by recorded age."""
+    route = routes[name]
+    return RouteMetrics(
+        auroc=patients.auroc_interval(truth, route.score),
+        sensitivity=patients.rate_interval(route.call, truth, "no fractured images"),
+        specificity=patients.rate_interval(~route.call, ~truth, "no normal images"),
+        accuracy=patients.rate_interval(route.call == truth),
+        change=None
+        if name == RECORDED
+        else difference(
+            patients,
+            truth,
+            (route.score, routes[RECORDED].score),
+            (route.call, routes[RECORDED].call),
         ),
-        "specificity": patients.rate_difference(
-            ~route.call, ~known.call, ~truth, "no normal images"
-        ),
-    }
+    )
 
 
 def _errors(
@@ -133,19 +181,19 @@ def _errors(
     truth: NDArray[np.bool_],
     distance: NDArray[np.int64],
     routes: dict[str, _Route],
-) -> dict[str, Any]:
+) -> dict[str, RouteErrors]:
     """Return how often images go to a wrong specialist, and what then becomes of their calls."""
     known, used = routes[RECORDED].call, routes[PREDICTED].call
     kinds = {"all": distance > 0, "adjacent": distance == 1, "far": distance > 1}
     none = "no image was sent to such a specialist"
     return {
-        name: {
-            "images": int(wrong.sum()),
-            "share": patients.rate_interval(wrong),
-            "changed": patients.rate_interval(known != used, wrong, none),
-            "harmed": patients.rate_interval((known == truth) & (used != truth), wrong, none),
-            "helped": patients.rate_interval((known != truth) & (used == truth), wrong, none),
-        }
+        name: RouteErrors(
+            images=int(wrong.sum()),
+            share=patients.rate_interval(wrong),
+            changed=patients.rate_interval(known != used, wrong, none),
+            harmed=patients.rate_interval((known == truth) & (used != truth), wrong, none),
+            helped=patients.rate_interval((known != truth) & (used == truth), wrong, none),
+        )
         for name, wrong in kinds.items()
     }
 
@@ -158,24 +206,21 @@ def _doubtful(
     routes: dict[str, _Route],
     ages: AgeGroups,
     limit: float,
-) -> dict[str, Any]:
+) -> list[Doubtful]:
     rows = np.arange(len(images))
     own = probabilities[rows, recorded]
     doubtful = rows[(own < limit) & (seen != recorded)]
     doubtful = doubtful[np.argsort(own[doubtful], kind="stable")]
-    return {
-        "doubtful_images": len(doubtful),
-        "doubtful": [
-            {
-                "filestem": str(images["filestem"].iloc[row]),
-                "patient_id": int(images["patient_id"].iloc[row]),
-                "age": float(images["age"].iloc[row]),
-                "recorded": ages.name(int(recorded[row])),
-                "seen": ages.name(int(seen[row])),
-                "probability_recorded": float(own[row]),
-                "probability_seen": float(probabilities[row, seen[row]]),
-                "call_changed": bool(routes[RECORDED].call[row] != routes[PREDICTED].call[row]),
-            }
-            for row in doubtful[:LISTED].tolist()
-        ],
-    }
+    return [
+        Doubtful(
+            filestem=str(images["filestem"].iloc[row]),
+            patient_id=int(images["patient_id"].iloc[row]),
+            age=float(images["age"].iloc[row]),
+            recorded=ages.name(int(recorded[row])),
+            seen=ages.name(int(seen[row])),
+            probability_recorded=float(own[row]),
+            probability_seen=float(probabilities[row, seen[row]]),
+            call_changed=bool(routes[RECORDED].call[row] != routes[PREDICTED].call[row]),
+        )
+        for row in doubtful.tolist()
+    ]

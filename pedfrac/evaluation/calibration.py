@@ -11,16 +11,66 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from pedfrac.scoring.calibrators import SURE, log_loss_of
-from pedfrac.statistics.intervals import TAIL, Estimate, Floats, Interval, missing
+from pedfrac.statistics.intervals import TAIL, Estimate, Floats, Interval
 from pedfrac.statistics.patient_bootstrap import PatientBootstrap
+from pedfrac.statistics.result import Result
 
 IMAGES_PER_BIN = 10  # fewer tell nothing of a rate: there are then fewer bins
 STEPS, CLOSE = 8, 1e-6  # of Newton's method, from the fit to all images to that without a few
 
 
+class ErrorInterval(Interval):
+    """An expected calibration error; chance: what right probabilities would show."""
+
+    chance: float | None = None
+
+
+class Bin(Result):
+    """A point of a reliability curve."""
+
+    images: int
+    predicted: float
+    observed: Interval
+
+
+class CalibrationMetrics(Result):
+    """How far probabilities mean what they say."""
+
+    brier: Interval
+    log_loss: Interval
+    observed_expected: Interval
+    intercept: Interval
+    slope: Interval
+    ece: ErrorInterval
+    curve: list[Bin]
+
+
+class BrierChange(Result):
+    """By how much the Brier score is larger after calibration than before, paired by patients."""
+
+    brier: Interval
+
+
+class GroupCalibration(Result):
+    """Calibration of an age group, before and after the map fitted on validation images."""
+
+    name: str
+    before: CalibrationMetrics
+    after: CalibrationMetrics
+    change: BrierChange
+
+
+class Calibration(Result):
+    """Calibration of the bundle."""
+
+    method: str
+    weights: list[float]
+    groups: list[GroupCalibration]
+
+
 def calibration_metrics(
     patients: PatientBootstrap, truth: ArrayLike, probability: ArrayLike, bins: int = 10
-) -> dict[str, Any]:
+) -> CalibrationMetrics:
     """Return how far probabilities (n,) mean what they say of the truth (n,), as intervals.
 
     brier, log_loss; ece (see ``calibration_error``); observed_expected, the number of fractured
@@ -41,29 +91,28 @@ def calibration_metrics(
         "intercept": recalibration(patients, truth, scores, slope=False),
         "slope": recalibration(patients, truth, scores, slope=True),
     }
-    return {
+    return CalibrationMetrics(
         **{name: patients.interval(estimate) for name, estimate in estimates.items()},
-        "ece": calibration_error(patients, truth, scores, place),
-        "curve": _curve(patients, truth, scores, place),
-    }
+        ece=calibration_error(patients, truth, scores, place),
+        curve=_curve(patients, truth, scores, place),
+    )
 
 
 def before_and_after(
+    name: str,
     patients: PatientBootstrap,
     truth: ArrayLike,
     before: ArrayLike,
     after: ArrayLike,
     bins: int = 10,
-) -> dict[str, Any]:
-    """Return the metrics of probabilities before and after calibration, and what it gained.
-
-    ``change``: by how much the Brier score is larger after than before, paired by patients.
-    """
-    return {
-        "before": calibration_metrics(patients, truth, before, bins),
-        "after": calibration_metrics(patients, truth, after, bins),
-        "change": {"brier": patients.brier_difference(truth, after, before)},
-    }
+) -> GroupCalibration:
+    """Return the metrics of a group's probabilities (n,) before and after calibration."""
+    return GroupCalibration(
+        name=name,
+        before=calibration_metrics(patients, truth, before, bins),
+        after=calibration_metrics(patients, truth, after, bins),
+        change=BrierChange(brier=patients.brier_difference(truth, after, before)),
+    )
 
 
 def equal_mass_bins(probability: Floats, bins: int) -> NDArray[np.int64]:
@@ -80,7 +129,7 @@ def equal_mass_bins(probability: Floats, bins: int) -> NDArray[np.int64]:
 
 def calibration_error(
     patients: PatientBootstrap, truth: ArrayLike, probability: ArrayLike, place: NDArray[np.int64]
-) -> Interval:
+) -> ErrorInterval:
     """Return the expected calibration error: mean over images of |observed - predicted| of its bin.
 
     ``place`` (n,): the bin of each image. Chance alone makes the error positive, and more so in
@@ -92,25 +141,29 @@ def calibration_error(
     """
     gaps = np.asarray(truth, np.float64) - np.asarray(probability, np.float64)
     if not len(gaps):
-        return missing("no images")
+        return _unknown(None, "no images")
     if np.isnan(gaps).any():
-        return missing("undefined on these images")
+        return _unknown(None, "undefined on these images")
     by_bin = gaps[:, None] * (place[:, None] == np.unique(place))
     observed = by_bin.mean(axis=0)
     value = float(np.abs(observed).sum())
-    found: Interval = {"value": value, "low": None, "high": None}
     if patients.count < 2:
-        return found | {"reason": "one patient"}
+        return _unknown(value, "one patient")
     drawn = patients.resampled_means(by_bin)
     if not len(drawn):
-        return found | {"reason": "without resamples"}
+        return _unknown(value, "without resamples")
     noise, errors = drawn - observed, np.abs(drawn).sum(axis=1)
-    return found | {
-        "low": _least_error(observed, noise, value),
-        "high": float(value + np.quantile(errors, 1 - TAIL) - errors.mean()),
-        "method": "test inversion",
-        "chance": float(np.abs(noise).sum(axis=1).mean()),
-    }
+    return ErrorInterval(
+        value=value,
+        low=_least_error(observed, noise, value),
+        high=float(value + np.quantile(errors, 1 - TAIL) - errors.mean()),
+        method="test inversion",
+        chance=float(np.abs(noise).sum(axis=1).mean()),
+    )
+
+
+def _unknown(value: float | None, reason: str) -> ErrorInterval:
+    return ErrorInterval(value=value, low=None, high=None, reason=reason)
 
 
 def _least_error(observed: Floats, noise: Floats, value: float) -> float:
@@ -194,13 +247,12 @@ def _newton(weights: Floats, kinds: Floats, odds: Floats, fits: Floats, slope: b
 
 def _curve(
     patients: PatientBootstrap, truth: NDArray[np.bool_], scores: Floats, place: NDArray[np.int64]
-) -> list[dict[str, Any]]:
-    """Return the points of the reliability curve: predicted mean, observed rate, images."""
+) -> list[Bin]:
     return [
-        {
-            "images": int((place == one).sum()),
-            "predicted": float(scores[place == one].mean()),
-            "observed": patients.rate_interval(truth, place == one),
-        }
+        Bin(
+            images=int((place == one).sum()),
+            predicted=float(scores[place == one].mean()),
+            observed=patients.rate_interval(truth, place == one),
+        )
         for one in np.unique(place)
     ]

@@ -15,27 +15,32 @@ from pydantic import Field, model_validator
 from pedfrac.config.base import Section
 from pedfrac.data.tables import write_table
 from pedfrac.errors import PedfracError
+from pedfrac.evaluation.evaluation import Evaluation
 from pedfrac.evaluation.split_leakage import (
     STRICTEST_LAST,
     Leakage,
     free_of_leakage,
     read_published_split,
 )
+from pedfrac.statistics.intervals import Interval
+from pedfrac.statistics.result import Result
 
 SplitKind = Literal["by patient", "by image", "external", "mixed", "not stated"]
+Level = Literal["boxes", "images", "studies", "not stated"]
+OWN_LEVELS: tuple[Level, ...] = ("images", "studies")
 OWN = ("auroc", "average_precision", "sensitivity", "specificity", "accuracy")
 NAMES = {"auroc": "AUROC", "average_precision": "average precision"}
-MODEL = "bundle"  # whose metrics stand beside the published ones
+OF_PROTOCOL = ("source", "url", "task", "population", "split", "split_note")
 
 
-class PublishedFigure(Section):
+class PublishedMetric(Section):
     """One metric as published: bounds where the source has them, else null."""
 
     name: str
     value: float = Field(ge=0, le=1)
     low: float | None = Field(None, ge=0, le=1)
     high: float | None = Field(None, ge=0, le=1)
-    of: Literal["boxes", "images", "studies", "not stated"]
+    of: Level
     measured_on: str
     counterpart: str | None = Field(
         None, pattern=r"^(images|studies)\.\w+$", description="The metric here that means the same"
@@ -64,7 +69,50 @@ class Protocol(Section):
     split_file: str | None = Field(None, description="How to get the split; none: not published")
     parts: dict[str, int] | None = Field(None, description="Images of each part, as published")
     settings: dict[str, Any] = Field(default_factory=dict, description="Configuration it asks for")
-    metrics: tuple[PublishedFigure, ...]
+    metrics: tuple[PublishedMetric, ...]
+
+
+class Reference(Result):
+    """A published metric with its source, as a report prints it beside its own.
+
+    ``low`` and ``high`` are None where the source has none; ``counterpart``: the metric of an
+    evaluation that means the same, such as "images.auroc".
+    """
+
+    protocol: str
+    source: str
+    url: str
+    task: str
+    population: str
+    split: SplitKind
+    split_note: str
+    metric: str
+    value: float
+    low: float | None
+    high: float | None
+    of: Level
+    measured_on: str
+    counterpart: str | None
+    note: str
+
+
+class PublishedValue(Result):
+    """A published metric, with bounds where the source has them."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+class Compared(Result):
+    """A metric as published (None: it is not) and here (None: there is no such metric)."""
+
+    metric: str
+    of: Level
+    published: PublishedValue | None
+    here: Interval | None
+    measured_on: str
+    note: str
 
 
 def published_protocols() -> tuple[Protocol, ...]:
@@ -73,19 +121,15 @@ def published_protocols() -> tuple[Protocol, ...]:
     return tuple(Protocol.model_validate(entry) for entry in yaml.safe_load(text))
 
 
-def published_references() -> list[dict[str, Any]]:
-    """Return a row for each published metric, JSON-ready, for a report to print beside its own.
-
-    protocol, source, url, task, population, split (kind), split_note, metric, value, low, high
-    (null where the source has none), of (boxes, images, studies), measured_on, counterpart
-    ("images.auroc": the metric of an evaluation that means the same, or null) and note.
-    """
-    shared = ("source", "url", "task", "population", "split", "split_note")
+def published_references() -> list[Reference]:
+    """Return each published metric with its source."""
     return [
-        {"protocol": protocol.name}
-        | {name: getattr(protocol, name) for name in shared}
-        | {"metric": metric.name}
-        | metric.model_dump(exclude={"name"})
+        Reference(
+            protocol=protocol.name,
+            metric=metric.name,
+            **{name: getattr(protocol, name) for name in OF_PROTOCOL},
+            **metric.model_dump(exclude={"name"}),
+        )
         for protocol in published_protocols()
         for metric in protocol.metrics
     ]
@@ -118,23 +162,32 @@ def convert_split(published: Path, file: Path) -> Leakage:
     return leakage
 
 
-def side_by_side(protocol: Protocol, metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return published metrics beside those of an evaluation, a row each, JSON-ready.
-
-    A row: metric, of (boxes, images, studies), published and here (value, low, high; null where
-    there is none), measured_on (as published) and note. ``metrics`` as ``evaluation.evaluate``
-    returns them; here stands the bundle's. First what is published, then what is not.
-    """
-    rows = []
-    for metric in protocol.metrics:
-        told = metric.model_dump(include={"value", "low", "high"})
-        here = _own(metrics, metric.counterpart) if metric.counterpart else None
-        rows.append(_row(metric.name, metric.of, told, here, metric.measured_on, metric.note))
+def side_by_side(protocol: Protocol, metrics: Evaluation) -> list[Compared]:
+    """Return published metrics beside the bundle's, first what is published, then what is not."""
+    rows = [
+        Compared(
+            metric=one.name,
+            of=one.of,
+            published=PublishedValue(value=one.value, low=one.low, high=one.high),
+            here=_own(metrics, one.counterpart) if one.counterpart else None,
+            measured_on=one.measured_on,
+            note=one.note,
+        )
+        for one in protocol.metrics
+    ]
     used = {metric.counterpart for metric in protocol.metrics}
-    own = [(of, name) for of in ("images", "studies") for name in OWN if f"{of}.{name}" not in used]
     return rows + [
-        _row(NAMES.get(name, name), of, None, _own(metrics, f"{of}.{name}"), "", "")
-        for of, name in own
+        Compared(
+            metric=NAMES.get(name, name),
+            of=of,
+            published=None,
+            here=_own(metrics, f"{of}.{name}"),
+            measured_on="",
+            note="",
+        )
+        for of in OWN_LEVELS
+        for name in OWN
+        if f"{of}.{name}" not in used
     ]
 
 
@@ -181,26 +234,8 @@ def _in_words(parts: Mapping[str, int]) -> str:
     return ", ".join(f"{part} {parts[part]}" for part in STRICTEST_LAST)
 
 
-def _own(metrics: Mapping[str, Any], counterpart: str) -> dict[str, Any]:
+def _own(metrics: Evaluation, counterpart: str) -> Interval:
     of, name = counterpart.split(".")
-    rows = metrics["groups"] if of == "images" else metrics["studies"]["groups"]
-    own: dict[str, Any] = rows[0]["models"][MODEL][name]
-    return own
-
-
-def _row(
-    name: str,
-    of: str,
-    published: dict[str, Any] | None,
-    here: dict[str, Any] | None,
-    measured_on: str,
-    note: str,
-) -> dict[str, Any]:
-    return {
-        "metric": name,
-        "of": of,
-        "published": published,
-        "here": here,
-        "measured_on": measured_on,
-        "note": note,
-    }
+    rows = metrics if of == "images" else metrics.studies
+    found: Interval = getattr(rows.whole.bundle, name)
+    return found

@@ -5,7 +5,7 @@ here: augmentation in training, and how a network scores images.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -14,7 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from pedfrac.config.evaluation import EvaluationConfig, RobustnessConfig
 from pedfrac.errors import PedfracError
+from pedfrac.evaluation.rows import Difference, difference
+from pedfrac.statistics.intervals import Interval
 from pedfrac.statistics.patient_bootstrap import PatientBootstrap
+from pedfrac.statistics.result import Result
 
 Images = NDArray[np.uint8]
 Scores = NDArray[np.float64]
@@ -25,6 +28,43 @@ NOTE = (
     "on disturbed images less that on the same images undisturbed, paired by patient, at the same "
     "threshold. Intervals: 95 %, over patients."
 )
+
+
+class CallMetrics(Result):
+    """Metrics of the same images, scored once."""
+
+    auroc: Interval
+    sensitivity: Interval
+    specificity: Interval
+
+
+class Disturbed(CallMetrics):
+    """Metrics of disturbed images; change: how much they exceed those of undisturbed ones."""
+
+    name: str
+    strength: float
+    unit: str
+    change: Difference
+
+
+class Augmented(CallMetrics):
+    """Metrics of mean scores over views of an image; change: what is gained on one view."""
+
+    name: str
+    views: int
+    change: Difference
+
+
+class Robustness(Result):
+    """Metrics on images as they are, disturbed, and under test-time augmentation."""
+
+    images: int
+    patients: int
+    fractured: int
+    undisturbed: CallMetrics
+    perturbations: list[Disturbed]
+    test_time_augmentation: list[Augmented]
+    note: str
 
 
 class Perturbation(NamedTuple):
@@ -64,7 +104,7 @@ def robustness_metrics(
     threshold: ArrayLike,
     config: RobustnessConfig,
     evaluation: EvaluationConfig,
-) -> dict[str, Any]:
+) -> Robustness:
     """Return the metrics of images (n,S,S) as they are, disturbed, and under augmentation.
 
     ``score`` gives the probability (n,) of a fracture of all n images in their order, disturbed or
@@ -74,22 +114,33 @@ def robustness_metrics(
     """
     measure = _Measure(truth, patients, threshold, evaluation)
     plain = scores_of(score, images, "undisturbed images")
-    return {
-        "images": len(images),
-        "patients": measure.bootstrap.count,
-        "fractured": int(measure.truth.sum()),
-        "undisturbed": measure.metrics(plain),
-        "perturbations": [
-            {"name": way.name, "strength": way.strength, "unit": way.unit}
-            | measure.against(scores_of(score, way.disturb(images), way.name), plain)
+    return Robustness(
+        images=len(images),
+        patients=measure.bootstrap.count,
+        fractured=int(measure.truth.sum()),
+        undisturbed=measure.metrics(plain),
+        perturbations=[
+            Disturbed(
+                name=way.name,
+                strength=way.strength,
+                unit=way.unit,
+                change=measure.change(scores, plain),
+                **dict(measure.metrics(scores)),
+            )
             for way in perturbations(config)
+            for scores in [scores_of(score, way.disturb(images), way.name)]
         ],
-        "test_time_augmentation": [
-            {"name": name, "views": views} | measure.against(scores, plain)
+        test_time_augmentation=[
+            Augmented(
+                name=name,
+                views=views,
+                change=measure.change(scores, plain),
+                **dict(measure.metrics(scores)),
+            )
             for name, views, scores in _augmented(score, images, plain, config)
         ],
-        "note": NOTE,
-    }
+        note=NOTE,
+    )
 
 
 def image_window(image: Images) -> NDArray[np.bool_]:
@@ -124,26 +175,20 @@ class _Measure:
         self.truth = np.asarray(truth, bool)
         self.threshold = np.asarray(threshold, np.float64)
         how = evaluation
-        self.bootstrap = PatientBootstrap(patients, how.resamples, how.seed, how.interval)
+        self.bootstrap = PatientBootstrap(patients, how.resamples, how.seed)
 
-    def metrics(self, scores: Scores) -> dict[str, Any]:
+    def metrics(self, scores: Scores) -> CallMetrics:
         call, bootstrap = scores >= self.threshold, self.bootstrap
-        return {
-            "auroc": bootstrap.auroc_interval(self.truth, scores),
-            "sensitivity": bootstrap.rate_interval(call, self.truth, "no fractured images"),
-            "specificity": bootstrap.rate_interval(~call, ~self.truth, "no normal images"),
-        }
+        return CallMetrics(
+            auroc=bootstrap.auroc_interval(self.truth, scores),
+            sensitivity=bootstrap.rate_interval(call, self.truth, "no fractured images"),
+            specificity=bootstrap.rate_interval(~call, ~self.truth, "no normal images"),
+        )
 
-    def against(self, scores: Scores, plain: Scores) -> dict[str, Any]:
-        """Return the metrics of scores and by how much they exceed those of others."""
-        calls, before = scores >= self.threshold, plain >= self.threshold
-        rate = self.bootstrap.rate_difference
-        change = {
-            "auroc": self.bootstrap.auroc_difference(self.truth, scores, plain),
-            "sensitivity": rate(calls, before, self.truth, "no fractured images"),
-            "specificity": rate(~calls, ~before, ~self.truth, "no normal images"),
-        }
-        return {**self.metrics(scores), "change": change}
+    def change(self, scores: Scores, plain: Scores) -> Difference:
+        """Return by how much the metrics of scores exceed those of others."""
+        calls = scores >= self.threshold, plain >= self.threshold
+        return difference(self.bootstrap, self.truth, (scores, plain), calls)
 
 
 def _augmented(

@@ -5,18 +5,22 @@ Not here: the removal of markers (pixels) and what disturbs an image that stays 
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import ConfigDict, Field
 
 from pedfrac.config.evaluation import EvaluationConfig
 from pedfrac.evaluation.robustness import Images, Score, image_window, scores_of
 from pedfrac.imaging.boxes import as_boxes
+from pedfrac.statistics.intervals import Interval
 from pedfrac.statistics.patient_bootstrap import PatientBootstrap
+from pedfrac.statistics.result import Result
 
 Mask = NDArray[np.bool_]
+Verdict = Literal["suspected", "not shown", "unknown"]
 
 # Shares of the shorter side of the image. Found by eye on real and synthetic images.
 SMOOTH = 1 / 60  # blur before the threshold: grain makes no islands
@@ -38,6 +42,49 @@ NOTE = (
     "where the AUROC is above .5 with its whole 95 % interval: then the network tells without "
     "bones. Metadata alone may tell too: compare with that baseline."
 )
+
+
+class Boneless(Result):
+    """What a network tells of images without bones; reason: why that is unknown."""
+
+    images: int
+    auroc: Interval
+    verdict: Verdict
+    reason: str | None = None
+
+
+class HiddenBones(Boneless):
+    """The same of images whose wrist is filled; region_found: those whose wrist was found."""
+
+    region_found: int
+
+
+class MarkersOnly(Boneless):
+    """The same of side markers and burnt-in text alone; with_region: images that have such."""
+
+    with_region: int
+
+
+class Shortcuts(Result):
+    """What a network tells of images with the bones hidden, and of side markers alone."""
+
+    model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
+    images: int
+    patients: int
+    fractured: int
+    bones_hidden: HiddenBones = Field(
+        validation_alias="bones hidden", serialization_alias="bones hidden"
+    )
+    marker_region_only: MarkersOnly = Field(
+        validation_alias="marker region only", serialization_alias="marker region only"
+    )
+    verdict: Verdict
+    note: str
+
+    @property
+    def parts(self) -> dict[str, Boneless]:
+        """Each kind of images without bones, by its name."""
+        return {"bones hidden": self.bones_hidden, "marker region only": self.marker_region_only}
 
 
 def wrist_region(image: Images) -> tuple[Mask, bool]:
@@ -97,7 +144,7 @@ def shortcut_metrics(
     truth: ArrayLike,
     patients: ArrayLike,
     evaluation: EvaluationConfig,
-) -> dict[str, Any]:
+) -> Shortcuts:
     """Return what a network tells of images (n,S,S) without bones, and whether that is suspicious.
 
     ``score`` gives the probability (n,) of a fracture of all n images in their order. ``boxes``: of
@@ -105,52 +152,45 @@ def shortcut_metrics(
     ``evaluation`` says how intervals are made. Raises PedfracError where a score is no number.
     """
     truth = np.asarray(truth, bool)
-    bootstrap = PatientBootstrap(
-        patients, evaluation.resamples, evaluation.seed, evaluation.interval
-    )
+    bootstrap = PatientBootstrap(patients, evaluation.resamples, evaluation.seed)
     hidden = [hide_bones(image) for image in images]
     markers = [keep_markers(image, own) for image, own in zip(images, boxes, strict=True)]
 
-    def row(name: str, made: Sequence[Images], counts: dict[str, int]) -> dict[str, Any]:
+    def part(name: str, made: Sequence[Images]) -> dict[str, Any]:
         shown = np.stack(made) if made else np.empty_like(images)
-        scores = scores_of(score, shown, name)
-        area = bootstrap.auroc_interval(truth, scores)
-        return {"images": len(images), **counts, "auroc": area, **verdict(area)}
+        area = bootstrap.auroc_interval(truth, scores_of(score, shown, name))
+        reason = None if area.bounds else area.reason
+        return {"images": len(images), "auroc": area, "verdict": verdict(area), "reason": reason}
 
     found = sum(found for _, found in hidden)
-    rows = {
-        "bones hidden": row(
-            "bones hidden", [image for image, _ in hidden], {"region_found": found}
-        ),
-        "marker region only": row(
-            "marker region only",
-            markers,
-            {"with_region": sum(len(as_boxes(own)) > 0 for own in boxes)},
-        ),
-    }
-    return {
-        "images": len(images),
-        "patients": bootstrap.count,
-        "fractured": int(truth.sum()),
-        **rows,
-        "verdict": _overall([one["verdict"] for one in rows.values()]),
-        "note": NOTE,
-    }
+    bones = HiddenBones(**part("bones hidden", [image for image, _ in hidden]), region_found=found)
+    with_region = sum(len(as_boxes(own)) > 0 for own in boxes)
+    texts = MarkersOnly(**part("marker region only", markers), with_region=with_region)
+    return Shortcuts(
+        images=len(images),
+        patients=bootstrap.count,
+        fractured=int(truth.sum()),
+        bones_hidden=bones,
+        marker_region_only=texts,
+        verdict=_overall([bones.verdict, texts.verdict]),
+        note=NOTE,
+    )
 
 
-def verdict(area: dict[str, Any]) -> dict[str, Any]:
+def verdict(area: Interval) -> Verdict:
     """Return the verdict on an area under the ROC curve of images without bones.
 
-    ``suspected`` with its whole interval above one half, ``unknown`` and a reason without an
-    interval, else ``not shown``, which is no proof that there is none.
+    ``suspected`` with its whole interval above one half, ``unknown`` without an interval, else
+    ``not shown``, which is no proof that there is none.
     """
-    if area["low"] is None:
-        return {"verdict": "unknown", "reason": area["reason"]}
-    return {"verdict": "suspected" if area["low"] > 0.5 else "not shown"}
+    if not area.bounds:
+        return "unknown"
+    return "suspected" if area.is_above(0.5) else "not shown"
 
 
-def _overall(verdicts: Sequence[str]) -> str:
-    return next((one for one in ("suspected", "unknown") if one in verdicts), "not shown")
+def _overall(verdicts: Sequence[Verdict]) -> Verdict:
+    gravest: tuple[Verdict, ...] = ("suspected", "unknown")
+    return next((one for one in gravest if one in verdicts), "not shown")
 
 
 def _largest_bright_piece(image: Images) -> Mask:

@@ -13,8 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from pedfrac.age_groups import AgeGroups
 from pedfrac.config.evaluation import EvaluationConfig
-from pedfrac.statistics.intervals import Estimate, Floats, holm
+from pedfrac.statistics.intervals import Contrast, Estimate, Floats, Interval, holm
 from pedfrac.statistics.patient_bootstrap import PatientBootstrap
+from pedfrac.statistics.result import Result
 
 Images = NDArray[np.bool_]
 LEVEL = 0.05  # of all comparisons together
@@ -31,8 +32,46 @@ FLAGS = {
 }
 
 
+class SubgroupContrast(Contrast):
+    """How much larger a metric is than that of the others, and what chance explains."""
+
+    p_corrected: float | None = None
+    others: float | None = None
+
+
+class SubgroupMetric(Interval):
+    """A metric of a subgroup beside that of the others."""
+
+    patients: int
+    differs: bool
+    against: SubgroupContrast | None
+    note: str
+
+
+class Subgroup(Result):
+    """The metrics of a subgroup."""
+
+    attribute: str
+    name: str
+    images: int
+    patients: int
+    fractured: int
+    prevalence: Interval
+    metrics: dict[str, SubgroupMetric]
+
+
+class Subgroups(Result):
+    """For whom the bundle does less well than for the others, beyond chance."""
+
+    correction: str
+    level: float
+    comparisons: int
+    least_patients: int
+    subgroups: list[Subgroup]
+
+
 @dataclass(frozen=True)
-class Subgroup:
+class SubgroupImages:
     """Images of a kind (n,), and those they are compared with: by default all the others."""
 
     attribute: str
@@ -48,7 +87,7 @@ def subgroup_metrics(
     call: ArrayLike,
     ages: AgeGroups,
     config: EvaluationConfig,
-) -> dict[str, Any]:
+) -> Subgroups:
     """Return the metrics of each subgroup of test images, and where it differs from the others.
 
     ``images``: patient_id, fracture_visible, group and the metadata; ``probability`` and ``call``
@@ -65,7 +104,7 @@ def subgroup_metrics(
     """
     truth = images["fracture_visible"].to_numpy(dtype=bool)
     model = _Model(
-        PatientBootstrap(images["patient_id"], config.resamples, config.seed, config.interval),
+        PatientBootstrap(images["patient_id"], config.resamples, config.seed),
         images["patient_id"].to_numpy(),
         truth,
         np.asarray(probability, np.float64),
@@ -73,20 +112,20 @@ def subgroup_metrics(
         config.subgroup_patients,
     )
     subgroups = find_subgroups(images, ages)
-    rows = [model.row(subgroup) for subgroup in subgroups]
-    return {
-        "correction": "Holm",
-        "level": LEVEL,
-        "comparisons": _correct(subgroups, rows),
-        "least_patients": config.subgroup_patients,
-        "subgroups": rows,
-    }
+    tests, rows = _corrected(subgroups, [model.row(subgroup) for subgroup in subgroups])
+    return Subgroups(
+        correction="Holm",
+        level=LEVEL,
+        comparisons=tests,
+        least_patients=config.subgroup_patients,
+        subgroups=rows,
+    )
 
 
-def find_subgroups(images: pd.DataFrame, ages: AgeGroups) -> list[Subgroup]:
+def find_subgroups(images: pd.DataFrame, ages: AgeGroups) -> list[SubgroupImages]:
     """Return the subgroups that the columns of a table define, empty ones included."""
     found = [
-        Subgroup(attribute, name, some, known & ~some)
+        SubgroupImages(attribute, name, some, known & ~some)
         for attribute, known, kinds in _attributes(images, ages)
         for name, some in kinds.items()
     ]
@@ -102,29 +141,29 @@ class _Model:
     call: Images
     least: int
 
-    def row(self, subgroup: Subgroup) -> dict[str, Any]:
+    def row(self, subgroup: SubgroupImages) -> Subgroup:
         """Return counts, metrics and comparisons of a subgroup."""
         some = subgroup.images
-        return {
-            "attribute": subgroup.attribute,
-            "name": subgroup.name,
-            "images": int(some.sum()),
-            "patients": len(np.unique(self.owner[some])),
-            "fractured": int((self.truth & some).sum()),
-            "prevalence": self.patients.rate_interval(self.truth, some),
-            "metrics": {name: self._compared(name, subgroup) for name in subgroup.metrics},
-        }
+        return Subgroup(
+            attribute=subgroup.attribute,
+            name=subgroup.name,
+            images=int(some.sum()),
+            patients=len(np.unique(self.owner[some])),
+            fractured=int((self.truth & some).sum()),
+            prevalence=self.patients.rate_interval(self.truth, some),
+            metrics={name: self._compared(name, subgroup) for name in subgroup.metrics},
+        )
 
-    def _compared(self, metric: str, subgroup: Subgroup) -> dict[str, Any]:
+    def _compared(self, metric: str, subgroup: SubgroupImages) -> SubgroupMetric:
         own, others = (self._estimate(metric, some) for some in (subgroup.images, subgroup.rest))
-        found = self.patients.interval(own) | {"patients": own.patients, "differs": False}
+        found = dict(self.patients.interval(own)) | {"patients": own.patients, "differs": False}
         few = [one.patients for one in (own, others) if one.patients < self.least]
         if few:
             whose = "" if own.patients < self.least else " among the others"
             note = f"not compared: {min(few)} patients{whose}, {self.least} are asked for"
-            return found | {"against": None, "note": note}
-        against = self.patients.contrast(own, others)
-        return found | {"against": against | {"others": others.value}, "note": ""}
+            return SubgroupMetric(**found, against=None, note=note)
+        against = dict(self.patients.contrast(own, others)) | {"others": _known(others.value)}
+        return SubgroupMetric(**found, against=SubgroupContrast(**against), note="")
 
     def _estimate(self, metric: str, some: Images) -> Estimate:
         if metric == "auroc":
@@ -168,7 +207,7 @@ def _attributes(
         yield column.replace("_", " "), np.ones(len(images), bool), {yes: flag, no: ~flag}
 
 
-def _ao_types(images: pd.DataFrame) -> list[Subgroup]:
+def _ao_types(images: pd.DataFrame) -> list[SubgroupImages]:
     """Return the fractured images of each AO type; images with several types are in several."""
     if "ao_classification" not in images:
         return []
@@ -182,26 +221,46 @@ def _ao_types(images: pd.DataFrame) -> list[Subgroup]:
     ]
     typed = np.array([bool(own) for own in codes], bool)
     return [
-        Subgroup("AO type", code, some, typed & ~some, ("sensitivity",))
+        SubgroupImages("AO type", code, some, typed & ~some, ("sensitivity",))
         for code in sorted(set().union(*codes))
         for some in [np.array([code in own for own in codes], bool)]
     ]
 
 
-def _correct(subgroups: list[Subgroup], rows: list[dict[str, Any]]) -> int:
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else value
+
+
+def _corrected(subgroups: list[SubgroupImages], rows: list[Subgroup]) -> tuple[int, list[Subgroup]]:
     """Correct the p values of all comparisons together; return how many different ones there are.
 
     Where two subgroups are each other's others, one test stands in both of their rows.
     """
-    tests: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    tests: dict[tuple[frozenset[bytes], str], float] = {}
+    of_row = []
     for subgroup, row in zip(subgroups, rows, strict=True):
         parts = frozenset((subgroup.images.tobytes(), subgroup.rest.tobytes()))
-        for name, metric in row["metrics"].items():
-            if metric["against"] and metric["against"]["p"] is not None:
-                tests.setdefault((parts, name), []).append(metric)
-    corrected = holm([same[0]["against"]["p"] for same in tests.values()])
-    for p, same in zip(corrected.tolist(), tests.values(), strict=True):
-        for metric in same:
-            metric["against"]["p_corrected"] = p
-            metric["differs"] = p < LEVEL
-    return len(tests)
+        of_row.append(parts)
+        for name, metric in row.metrics.items():
+            if metric.against and metric.against.p is not None:
+                tests.setdefault((parts, name), metric.against.p)
+    corrected = dict(zip(tests, holm(list(tests.values())).tolist(), strict=True))
+    return len(tests), [
+        row.model_copy(
+            update={
+                "metrics": {
+                    name: _with_p(metric, corrected.get((parts, name)))
+                    for name, metric in row.metrics.items()
+                }
+            }
+        )
+        for parts, row in zip(of_row, rows, strict=True)
+    ]
+
+
+def _with_p(metric: SubgroupMetric, p: float | None) -> SubgroupMetric:
+    """Return a metric with the corrected p value of its comparison, if it has one."""
+    if metric.against is None or metric.against.p is None or p is None:
+        return metric
+    against = metric.against.model_copy(update={"p_corrected": p})
+    return metric.model_copy(update={"against": against, "differs": p < LEVEL})

@@ -8,14 +8,14 @@ or by one that covers the same place closely enough (average precision). Not her
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pedfrac.explanation.metrics import BoxPointing, Detection
 from pedfrac.imaging.boxes import as_boxes
 from pedfrac.scoring.finding_boxes import FindingBox
-from pedfrac.statistics.intervals import Floats
+from pedfrac.statistics.intervals import Floats, Interval
 from pedfrac.statistics.patient_bootstrap import PatientBootstrap
 
 FALSE_MARKS = (0.1, 0.5)  # on the average image
@@ -61,23 +61,24 @@ class _Ranked:
 
 def detection_metrics(
     marks: Marks, truths: Truths, areas: Floats, bootstrap: PatientBootstrap
-) -> dict[str, Any]:
+) -> Detection:
     """Return FROC, average precision and pointing of the marks (n) of images, as intervals.
 
     ``truths`` (n): the marked fractures (k, 4) xyxy of each; ``areas`` (n,): the share of the image
     that they cover, which is chance; ``bootstrap`` of the images' patients.
     """
     marked = np.array([len(found) > 0 for found in truths], bool)
-    metrics: dict[str, Any] = {"images": len(marks), "with_fractures": int(marked.sum())}
+    counts = {"images": len(marks), "with_fractures": int(marked.sum())}
+    levels_of: dict[str, dict[str, Interval]] = {}
     if not marked.any():
-        return metrics | {"reason": NO_BOX, "note": NOTE}
+        return Detection(**counts, reason=NO_BOX, note=NOTE)
     ranked, patients = _rank(marks, truths), int(marked.sum())
     for name, metric, levels in (
         ("froc", ranked.sensitivity, FALSE_MARKS),
         ("average_precision", ranked.precision, OVERLAPS),
     ):
         of_level = {level: partial(metric, level) for level in levels}
-        metrics[name] = {
+        levels_of[name] = {
             f"{level:g}": bootstrap.interval(bootstrap.any_metric(one, patients=patients))
             for level, one in of_level.items()
         }
@@ -86,12 +87,17 @@ def detection_metrics(
     ]
     pointing = bootstrap.ratio(np.array(first) & marked, marked, reason=NO_BOX)
     chance = bootstrap.ratio(areas * marked, marked, reason=NO_BOX)
-    metrics["pointing"] = {
-        "marks": bootstrap.interval(pointing),
-        "chance": bootstrap.interval(chance),
-        "marks_minus_chance": bootstrap.difference(pointing, chance),
-    }
-    return metrics | {"note": NOTE}
+    return Detection(
+        **counts,
+        froc=levels_of["froc"],
+        average_precision=levels_of["average_precision"],
+        pointing=BoxPointing(
+            marks=bootstrap.interval(pointing),
+            chance=bootstrap.interval(chance),
+            marks_minus_chance=bootstrap.difference(pointing, chance),
+        ),
+        note=NOTE,
+    )
 
 
 def _rank(marks: Marks, truths: Truths) -> _Ranked:

@@ -27,6 +27,13 @@ from pedfrac.explanation.localisation import (
     localisation,
     localisation_metrics,
 )
+from pedfrac.explanation.metrics import (
+    Detection,
+    Faithfulness,
+    GroupExplanation,
+    MethodMetrics,
+    RandomWeights,
+)
 from pedfrac.explanation.outcomes import VERDICTS, choose, image_table, ranked
 from pedfrac.explanation.overlays import (
     MONTAGE_COLUMNS,
@@ -67,7 +74,7 @@ def explain_group(
     device: torch.device,
     evaluation: EvaluationConfig | None = None,
     finder: object = None,
-) -> dict[str, Any]:
+) -> GroupExplanation:
     """Write metrics.json, montage.png and pictures of images under ``folder/name``.
 
     ``model``: the network, or those whose probabilities are averaged and so their maps. ``rows``
@@ -96,20 +103,22 @@ def explain_group(
         draw_image(views[at], config.method, target / views[at].file)
     place = target / "montage.png"
     draw_montage(name, table, montage, views, threshold, config.method, place)
-    metrics = {
-        "group": name,
-        "images": len(table),
-        "with_boxes": sum(len(group.boxes(at)) > 0 for at in table.index),
-        "networks": len(models),
-        "method": config.method,
-        "methods": measured,
-        "note": NOTE.format(marked=config.marked),
-        "verdicts": {verdict: int((table["verdict"] == verdict).sum()) for verdict in VERDICTS},
-        "pictures": [views[at].file for at in chosen],
-        **_in_short(measured[config.method]["localisation"]),
-    }
-    if marks is not None:
-        metrics["boxes"] = _detected(group, marks)
+    drawn = measured[config.method].localisation
+    metrics = GroupExplanation(
+        group=name,
+        images=len(table),
+        with_boxes=sum(len(group.boxes(at)) > 0 for at in table.index),
+        networks=len(models),
+        method=config.method,
+        methods=measured,
+        note=NOTE.format(marked=config.marked),
+        verdicts={verdict: int((table["verdict"] == verdict).sum()) for verdict in VERDICTS},
+        pictures=[views[at].file for at in chosen],
+        pointing=drawn.pointing.map,
+        mass=drawn.energy.map,
+        chance=drawn.energy.chance.value,
+        boxes=None if marks is None else _detected(group, marks),
+    )
     write_json(target / "metrics.json", metrics)
     return metrics
 
@@ -146,7 +155,7 @@ class _Group:
 
     def bootstrap(self, patients: NDArray[Any]) -> PatientBootstrap:
         how = self.evaluation
-        return PatientBootstrap(patients, how.resamples, how.seed, how.interval)
+        return PatientBootstrap(patients, how.resamples, how.seed)
 
     @torch.inference_mode()
     def score(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -162,18 +171,20 @@ class _Group:
 
 def _measure(
     group: _Group, shown: set[int]
-) -> tuple[dict[str, dict[str, Any]], dict[int, NDArray[np.float32]]]:
+) -> tuple[dict[str, MethodMetrics], dict[int, NDArray[np.float32]]]:
     """Return the metrics of each method, and the maps to be shown, which are of the first."""
-    measured: dict[str, dict[str, Any]] = {}
+    measured: dict[str, MethodMetrics] = {}
     kept: dict[int, NDArray[np.float32]] = {}
     for method in dict.fromkeys((group.config.method, *group.config.compared)):
         found, centre, maps = _localise(group, method, shown if not measured else set())
         bootstrap = group.bootstrap(group.patients(found.image))
         kept |= maps
-        measured[method] = {
-            "localisation": localisation_metrics(found, centre, bootstrap),
-            **_check(group, method),
-        }
+        random_weights, faithfulness = _check(group, method)
+        measured[method] = MethodMetrics(
+            localisation=localisation_metrics(found, centre, bootstrap),
+            random_weights=random_weights,
+            faithfulness=faithfulness,
+        )
     return measured, kept
 
 
@@ -198,23 +209,22 @@ def _localise(
     return found, centre, kept
 
 
-def _check(group: _Group, method: str) -> dict[str, Any]:
-    """Return the metrics of a method under random weights, and of its faithfulness; null if off."""
+def _check(group: _Group, method: str) -> tuple[RandomWeights | None, Faithfulness | None]:
+    """Return the metrics of a method under random weights, and of its faithfulness; None if off."""
     places = _checked(group.table, group.config.checked_images)
-    metrics: dict[str, Any] = {"random_weights": None, "faithfulness": None}
     if not group.config.checked_images:
-        return metrics
+        return None, None
     images, patients = group.images(places), group.patients(places)
     windows = [group.window(at) for at in places]
-    metrics["random_weights"] = random_weights_metrics(
+    random_weights = random_weights_metrics(
         group.models, images, windows, patients, method, group.bootstrap, device=group.device
     )
-    if group.config.faithfulness == "insertion_deletion":
-        maps = group.maps(places, method)
-        metrics["faithfulness"] = faithfulness_metrics(
-            group.score, images, maps, windows, group.bootstrap(patients)
-        )
-    return metrics
+    if group.config.faithfulness == "none":
+        return random_weights, None
+    maps = group.maps(places, method)
+    return random_weights, faithfulness_metrics(
+        group.score, images, maps, windows, group.bootstrap(patients)
+    )
 
 
 def _checked(table: pd.DataFrame, most: int) -> pd.Index:
@@ -241,21 +251,12 @@ def fracture_boxes(
     return boxes
 
 
-def _detected(group: _Group, marks: list[list[FindingBox]]) -> dict[str, Any]:
+def _detected(group: _Group, marks: list[list[FindingBox]]) -> Detection:
     """Return how well boxes find the marked fractures of all images."""
     places = group.table.index
     truths, windows = [group.boxes(at) for at in places], [group.window(at) for at in places]
     areas = np.array([covered(found, one) for found, one in zip(truths, windows, strict=True)])
     return detection_metrics(marks, truths, areas, group.bootstrap(group.patients(places)))
-
-
-def _in_short(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Return the metrics of the drawn method that a table has room for."""
-    return {
-        "pointing": metrics["pointing"]["map"],
-        "mass": metrics["energy"]["map"],
-        "chance": metrics["energy"]["chance"]["value"],
-    }
 
 
 def _view(

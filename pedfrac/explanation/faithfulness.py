@@ -4,7 +4,6 @@ Insertion and deletion of Petsiuk et al. (RISE, BMVC 2018). Not here: fracture b
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import cv2
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.integrate import trapezoid
 
 from pedfrac.explanation.localisation import centre_maps
+from pedfrac.explanation.metrics import Faithfulness, PriorMetric
 from pedfrac.statistics.patient_bootstrap import PatientBootstrap
 
 Score = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
@@ -32,14 +32,14 @@ def faithfulness_metrics(
     maps: NDArray[np.float32],
     windows: Sequence[tuple[int, int, int, int]],
     bootstrap: PatientBootstrap,
-) -> dict[str, Any]:
+) -> Faithfulness:
     """Return images, steps, and deletion and insertion as intervals of map and centre prior.
 
     ``score`` gives probabilities (n,) of images (n,S,S), whose ``maps`` are (n,S,S) and ``windows``
     xyxy. A map beats the centre prior if its difference lies on the better side of 0.
     """
     priors = centre_maps(maps, windows)
-    metrics: dict[str, Any] = {"images": len(images), "steps": STEPS}
+    metrics: dict[str, PriorMetric] = {}
     for name, better in (("deletion", -1), ("insertion", 1)):
         of_map, of_centre = (
             bootstrap.ratio(
@@ -49,14 +49,14 @@ def faithfulness_metrics(
             for heat in (maps, priors)
         )
         beyond = bootstrap.difference(of_map, of_centre)
-        bound = beyond["low" if better > 0 else "high"]
-        metrics[name] = {
-            "map": bootstrap.interval(of_map),
-            "centre_prior": bootstrap.interval(of_centre),
-            "map_minus_centre_prior": beyond,
-            "beats_centre_prior": None if bound is None else bool(bound * better > 0),
-        }
-    return metrics | {"note": NOTE}
+        bound = beyond.low if better > 0 else beyond.high
+        metrics[name] = PriorMetric(
+            map=bootstrap.interval(of_map),
+            centre_prior=bootstrap.interval(of_centre),
+            map_minus_centre_prior=beyond,
+            beats_centre_prior=None if bound is None else bound * better > 0,
+        )
+    return Faithfulness(images=len(images), steps=STEPS, note=NOTE, **metrics)
 
 
 def _area(

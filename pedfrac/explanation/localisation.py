@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pedfrac.explanation.metrics import LocalisationMetrics, MapMetric
 from pedfrac.imaging.boxes import as_boxes
+from pedfrac.statistics.intervals import Interval
 from pedfrac.statistics.patient_bootstrap import PatientBootstrap
 
 CENTRE_SPREAD = 0.25  # standard deviation of the centre prior, share of the image's sides
@@ -92,14 +94,14 @@ def join(parts: Sequence[Localisation]) -> Localisation:
 
 def localisation_metrics(
     found: Localisation, centre: Localisation, bootstrap: PatientBootstrap
-) -> dict[str, Any]:
+) -> LocalisationMetrics:
     """Return pointing, energy and iou, each with the intervals of map, centre prior and chance.
 
     Also the paired differences of the map from the two, and whether the map beats them: whether
     the difference is above 0 with its whole interval; null where there is no interval.
     ``found`` and ``centre`` are of the same images, ``bootstrap`` of their patients.
     """
-    metrics: dict[str, Any] = {}
+    metrics: dict[str, MapMetric] = {}
     chance = bootstrap.ratio(found.chance, reason=NO_BOX)
     for name in METRICS:
         of_map, of_centre = (
@@ -107,13 +109,16 @@ def localisation_metrics(
         )
         others = {"centre_prior": of_centre, "chance": chance}
         beyond = {key: bootstrap.difference(of_map, one) for key, one in others.items()}
-        metrics[name] = {
-            "map": bootstrap.interval(of_map),
-            **{key: bootstrap.interval(one) for key, one in others.items()},
-            **{f"map_minus_{key}": one for key, one in beyond.items()},
-            **{f"beats_{key}": _above_zero(one) for key, one in beyond.items()},
-        }
-    return metrics
+        metrics[name] = MapMetric(
+            map=bootstrap.interval(of_map),
+            centre_prior=bootstrap.interval(of_centre),
+            chance=bootstrap.interval(chance),
+            map_minus_centre_prior=beyond["centre_prior"],
+            map_minus_chance=beyond["chance"],
+            beats_centre_prior=_above_zero(beyond["centre_prior"]),
+            beats_chance=_above_zero(beyond["chance"]),
+        )
+    return LocalisationMetrics(**metrics)
 
 
 def covered(boxes: NDArray[np.floating], window: tuple[int, int, int, int]) -> float:
@@ -123,8 +128,8 @@ def covered(boxes: NDArray[np.floating], window: tuple[int, int, int, int]) -> f
     return float(inside.mean()) if inside.size else 0.0
 
 
-def _above_zero(interval: dict[str, Any]) -> bool | None:
-    return None if interval["low"] is None else bool(interval["low"] > 0)
+def _above_zero(interval: Interval) -> bool | None:
+    return interval.is_above(0) if interval.bounds else None
 
 
 def _windows(maps: NDArray[np.float32], windows: ArrayLike | None) -> NDArray[np.float64]:

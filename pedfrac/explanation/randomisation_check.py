@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
+from pedfrac.explanation.metrics import RandomWeights, Stage
 from pedfrac.explanation.saliency import FRACTURED, mean_maps
 from pedfrac.models.classifier import ImageClassifier
 from pedfrac.statistics.patient_bootstrap import PatientBootstrap
@@ -40,7 +41,7 @@ def random_weights_metrics(
     bootstrap: Callable[[NDArray[Any]], PatientBootstrap],
     *,
     device: torch.device,
-) -> dict[str, Any]:
+) -> RandomWeights:
     """Return images, draws, stages (name, similarity), a note, and whether the map changes.
 
     ``changes`` is null where that is unknown, for the ``reason``; ``changes_from`` names the part
@@ -56,35 +57,35 @@ def random_weights_metrics(
     resampled = bootstrap(patients[usable])
     names, similarity = _cascade(models, images, windows, original, method, device)
     reason = "no fractured image whose map is not flat"
-    stages: list[dict[str, Any]] = [
-        {
-            "name": name,
-            "similarity": resampled.interval(resampled.ratio(values, scale="plain", reason=reason)),
-        }
+    stages = [
+        Stage(
+            name=name,
+            similarity=resampled.interval(resampled.ratio(values, scale="plain", reason=reason)),
+        )
         for name, values in zip(names, similarity, strict=True)
     ]
-    return {
-        "images": len(images),
-        "draws": DRAWS,
-        "stages": stages,
-        **_verdict(stages),
-        "note": NOTE,
-    }
+    changes, changes_from, reason_unknown = _verdict(stages)
+    return RandomWeights(
+        images=len(images),
+        draws=DRAWS,
+        stages=stages,
+        changes=changes,
+        changes_from=changes_from,
+        reason=reason_unknown,
+        note=NOTE,
+    )
 
 
-def _verdict(stages: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return whether the map changes in the end, and from which part on it does and stays so."""
+def _verdict(stages: Sequence[Stage]) -> tuple[bool | None, str | None, str | None]:
+    """Return whether the map changes in the end, from which part on, and why that is unknown."""
     if not stages:
-        return {"changes": False, "changes_from": None, "reason": "the network has no weights"}
-    last = stages[-1]["similarity"]
-    if last["high"] is None:
-        return {"changes": None, "changes_from": None, "reason": last["reason"]}
-    changed = [stage["similarity"]["high"] < ALIKE for stage in stages]
+        return False, None, "the network has no weights"
+    last = stages[-1].similarity
+    if not last.bounds:
+        return None, None, last.reason
+    changed = [stage.similarity.is_below(ALIKE) for stage in stages]
     first = next((at for at in range(len(stages)) if all(changed[at:])), None)
-    return {
-        "changes": changed[-1],
-        "changes_from": None if first is None else stages[first]["name"],
-    }
+    return changed[-1], None if first is None else stages[first].name, None
 
 
 def _cascade(

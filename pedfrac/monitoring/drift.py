@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic_core import to_jsonable_python
 
 from pedfrac.bundle.reference_profile import Profile
 from pedfrac.config.monitoring import MonitorConfig
@@ -69,7 +70,7 @@ def find_drift(profile: Profile, window: Window, config: MonitorConfig) -> Findi
     performance = measured_performance(pair)
     for test in tests:
         test["row"] = (performance or {}).get(test["name"]) or _described(pair, test)
-    return found | {
+    found |= {
         "verdict": "changed" if drifted else "no change found",
         "drifted": [test["name"] for test in drifted],
         "said": "; ".join(words) if words else "No change beyond chance, or none that matters",
@@ -82,6 +83,8 @@ def find_drift(profile: Profile, window: Window, config: MonitorConfig) -> Findi
         "performance": performance,
         "distributions": {test["name"]: _distribution(pair, test["name"]) for test in drifted},
     }
+    content: Findings = to_jsonable_python(found)  # as drift.json holds it
+    return content
 
 
 def decided(pair: Pair) -> list[Findings]:

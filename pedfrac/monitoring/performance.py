@@ -25,9 +25,9 @@ def performance_tests(pair: Pair) -> Iterator[Findings]:
     for name, (title, said, estimate) in _METRICS.items():
         first, second = (estimate(patients, pair, some) for some in (ours, theirs))
         change = patients.contrast(first, second)
-        if change["value"] is None or change["p"] is None:
+        if change.value is None or change.p is None:
             continue
-        rise = change["value"]
+        rise = change.value
         worse = abs(rise) if name == "calibration" else -rise
         yield {
             "name": name,
@@ -35,7 +35,7 @@ def performance_tests(pair: Pair) -> Iterator[Findings]:
             "kind": "labels",
             "test": "t over patients",
             "within": [],
-            "p": change["p"],
+            "p": change.p,
             "size": max(0.0, float(worse)),
             "words": said[rise > 0] if isinstance(said, tuple) else said,
         }

@@ -63,7 +63,7 @@ def assemble_bundle(config: RetrainConfig, prepared: Prepared, trained: Trained)
         write_bundle(folder, info, {name: model.file(MODEL) for name, model in models.items()})
         said = _validation_answers(config, folder, parents)
         selection = select_networks(said, len(info.ages), rules)
-        scorers = fit_scorers(said, [one["choice"] for one in selection], rules)
+        scorers = fit_scorers(said, [one.choice for one in selection], rules)
         write_info(
             folder, info.model_copy(update={"scorers": scorers, "selection": tuple(selection)})
         )
@@ -71,8 +71,8 @@ def assemble_bundle(config: RetrainConfig, prepared: Prepared, trained: Trained)
 
     fitted = {
         *("threshold", "sensitivity", "fixed", "threshold_shrinkage", "selection_margin"),
-        *("selection_patients", "abstention", "calibration", "study_score", "interval"),
-        *("resamples", "seed", "views"),
+        *("selection_patients", "abstention", "calibration", "study_score", "resamples"),
+        *("seed", "views"),
     }
     settings = config.evaluation.model_dump(mode="json", include=fitted)
     settings["age_bounds"] = list(config.cohort.age_bounds)
@@ -97,9 +97,8 @@ def evaluate_bundle(
             images.bundle.scorers,
             config.evaluation,
             images.companions,
+            evaluations.load_folds(parents["folds"].path) if folds else None,
         )
-        if folds:
-            metrics["folds"] = parents["folds"].read_json(evaluations.METRICS)
         evaluations.save_evaluation(folder, images.scores, metrics)
 
     settings = config.evaluation.model_dump(mode="json")
@@ -121,7 +120,7 @@ def explain_bundle(config: RetrainConfig, prepared: Prepared, bundle: str, evalu
         device = resolve_device(config.runtime.device)
         loaded = Bundle.load(parents["bundle"].path, device)
         pack = Pack.open(parents["fracture_pack"].path)
-        predictions = evaluations.load_evaluation(parents["evaluation"].path)[0]
+        predictions = evaluations.load_predictions(parents["evaluation"].path)
         for group in sorted(predictions["group"].unique().tolist()):
             images = predictions[predictions["group"] == group]
             explain_group(
@@ -155,7 +154,7 @@ def check_robustness(
     def make(folder: Path) -> None:
         loaded = Bundle.load(parents["bundle"].path, resolve_device(config.runtime.device))
         pack = Pack.open(parents["fracture_pack"].path)
-        images = evaluations.load_evaluation(parents["evaluation"].path)[0]
+        images = evaluations.load_predictions(parents["evaluation"].path)
         images = images.iloc[robustness.choose_images(images["patient_id"], config.robustness)]
         rows, groups = pack.rows(images["filestem"].tolist()), images["group"].to_numpy()
         score = partial(loaded.probability, groups=groups)

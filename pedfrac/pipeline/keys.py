@@ -49,7 +49,7 @@ def store_of(config: RetrainConfig) -> ArtifactStore:
 
 def interval_settings(config: RetrainConfig) -> dict[str, Any]:
     """Return how intervals are made, as far as a step's key depends on it."""
-    settings = config.evaluation.model_dump(include={"interval", "resamples", "seed"})
+    settings = config.evaluation.model_dump(include={"resamples", "seed"})
     return {f"interval_{name}": value for name, value in settings.items()}
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from pedfrac.bundle.bundle import BundleInfo
 from pedfrac.config.retrain import RetrainConfig
 from pedfrac.data import source
+from pedfrac.evaluation.evaluation import load_metrics
 from pedfrac.evaluation.published import published_references
 from pedfrac.pipeline.data import split_files
 from pedfrac.pipeline.keys import Evaluated, Prepared, Trained, parents_of, store_of
@@ -77,7 +78,7 @@ def _findings(
             name: {part: model.read_json(f"{part}.json") for part in ("history", "summary")}
             for name, model in models.items()
         },
-        "selection": [{"name": name, **why} for name, why in chosen],
+        "selection": [{"name": name, **dict(why)} for name, why in chosen],
         **parents["evaluation"].read_json("metrics.json"),
         "explanation": {
             name: explanation.read_json(f"{name}/metrics.json")
@@ -156,11 +157,11 @@ def version_tags(
 
 def headline_metrics(config: RetrainConfig, evaluated: Evaluated) -> dict[str, float | None]:
     """Return the metrics of each age group's models on the test images, by flat names."""
-    metrics = store_of(config).get(evaluated.evaluation).read_json("metrics.json")
+    metrics = load_metrics(store_of(config).get(evaluated.evaluation).path)
     return {
-        f"test.{group['name']}.{model.replace(' ', '_')}.{metric}": values[metric]["value"]
-        for group in metrics["groups"]
-        for model, values in group["models"].items()
+        f"test.{group.name}.{model.replace(' ', '_')}.{metric}": getattr(values, metric).value
+        for group in metrics.groups
+        for model, values in group.models.items()
         for metric in ("auroc", "average_precision", "sensitivity", "specificity", "accuracy", "f1")
     }
 

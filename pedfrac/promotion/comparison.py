@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from pedfrac.bundle.bundle import BundleInfo
+from pedfrac.config.loading import read_json_as
 from pedfrac.config.operator import load_operator
 from pedfrac.config.promotion import GateConfig, PromoteConfig
 from pedfrac.data import split as data_split
 from pedfrac.errors import PedfracError
 from pedfrac.evaluation import evaluation as evaluations
+from pedfrac.explanation.metrics import GroupExplanation
 from pedfrac.promotion import audit_log, gate, promotion
 from pedfrac.promotion import decision as promotion_decision
 from pedfrac.promotion.registry import CHALLENGER, Registry, Version
@@ -267,13 +269,10 @@ class _Found:
     def model(self) -> promotion_decision.Model:
         """Return the version as the gate sees it."""
         evaluation = self._whole("evaluation")
-        images, metrics = (
-            evaluations.load_evaluation(evaluation.path) if evaluation else (None, None)
-        )
         return promotion_decision.Model(
             version=self.version.number,
-            images=images,
-            metrics=metrics,
+            images=evaluations.load_predictions(evaluation.path) if evaluation else None,
+            metrics=evaluations.load_metrics(evaluation.path) if evaluation else None,
             explanation=self._explanation(),
             learned=self._learned(),
             shared=self._shared(),
@@ -285,12 +284,15 @@ class _Found:
     def _whole(self, name: str) -> Artifact | None:
         return None if name in self.faults else self.artifacts.get(name)
 
-    def _explanation(self) -> dict[str, Any] | None:
+    def _explanation(self) -> dict[str, GroupExplanation] | None:
         artifact = self._whole("explanation")
         if artifact is None:
             return None
         files = [name for name in artifact.manifest.files if name.endswith("/metrics.json")]
-        return {name.partition("/")[0]: artifact.read_json(name) for name in files}
+        return {
+            name.partition("/")[0]: read_json_as(artifact.file(name), GroupExplanation)
+            for name in files
+        }
 
     def _models(self) -> dict[str, Artifact]:
         """Return the networks that went into the bundle, and those that these started from."""

@@ -1,6 +1,6 @@
 """Criteria of the gate: not worse than the champion, floors, calibration, subgroups, heat maps."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 from pedfrac.age_groups import AgeGroups
 from pedfrac.config.evaluation import EvaluationConfig
 from pedfrac.config.promotion import GateConfig
+from pedfrac.evaluation.evaluation import Evaluation
+from pedfrac.evaluation.rows import Row
 from pedfrac.evaluation.subgroups import find_subgroups
+from pedfrac.explanation.metrics import GroupExplanation
 from pedfrac.promotion.decision import Criterion, Model, State
 from pedfrac.statistics.intervals import Interval, missing
 from pedfrac.statistics.patient_bootstrap import PatientBootstrap
@@ -37,7 +40,7 @@ class CommonImages(NamedTuple):
         how = EvaluationConfig()
         patients = self.challenger["patient_id"].to_numpy()
         patients = patients if some is None else patients[some]
-        return PatientBootstrap(patients, how.resamples, how.seed, how.interval)
+        return PatientBootstrap(patients, how.resamples, how.seed)
 
     def difference(
         self, metric: str, some: NDArray[np.bool_] | None = None
@@ -87,7 +90,7 @@ def not_worse_criteria(
     }
     for metric, margin in margins.items():
         yield _not_worse_by(metric, margin, "all common images", common)
-    names = [row["name"] for row in (challenger.metrics or {}).get("groups", [])][1:]
+    names = _groups(challenger)[1:]
     for group, name in enumerate(names):
         some = None
         if common is not None:
@@ -122,7 +125,7 @@ def _not_worse_by(
     own, other, change = common.difference(metric, some)
     return Criterion(
         state=_shown(change, lambda low: low > -margin or (low == 0 == margin)),
-        reason=change.get("reason", ""),
+        reason=change.reason or "",
         metric=change,
         champion=other,
         challenger=own,
@@ -142,25 +145,24 @@ def floor_criteria(challenger: Model, config: GateConfig) -> Iterator[Criterion]
     for name, floor in config.floors.model_dump().items():
         metric, _, subset = name.partition("_")
         row = _row(challenger.metrics, SUBSETS.get(subset))
-        found = _bundle(row).get(metric) or missing(NO_EVALUATION)
+        found = getattr(row.bundle, metric) if row else missing(NO_EVALUATION)
         yield Criterion(
             part="Floors",
             name=f"{_title(metric)} floor",
             of=SUBSETS.get(subset, "all test images"),
             required=f"lower bound at least {floor:g}",
             state="held" if floor == 0 else _shown(found, lambda low, f=floor: low >= f),
-            reason=found.get("reason", ""),
+            reason=found.reason or "",
             metric=found,
             challenger=found,
-            images=row.get("images"),
-            patients=row.get("patients"),
+            images=row.images if row else None,
+            patients=row.patients if row else None,
         )
 
 
 def calibration_criteria(challenger: Model, config: GateConfig) -> Iterator[Criterion]:
     """Yield the bounds of calibration on all test images; values count, not their intervals."""
-    whole = ((challenger.metrics or {}).get("calibration") or {"groups": []})["groups"]
-    after = whole[0]["after"] if whole else {}
+    metrics = challenger.metrics
     bounds: dict[str, Sequence[float]] = {
         "slope": config.slope,
         "observed_expected": config.observed_expected,
@@ -168,9 +170,12 @@ def calibration_criteria(challenger: Model, config: GateConfig) -> Iterator[Crit
     if config.calibration_error is not None:
         bounds = {"ece": (0, config.calibration_error)} | bounds
     for metric, (low, high) in bounds.items():
-        found = after.get(metric) or missing(NO_EVALUATION)
-        state = is_known(found["value"], lambda value, a=low, b=high: a <= value <= b)
-        if found["value"] is None and found["reason"] == _NO_ERROR:
+        found = missing(NO_EVALUATION)
+        if metrics is not None:
+            after = getattr(metrics.calibration.groups[0].after, metric)
+            found = Interval(**{name: getattr(after, name) for name in Interval.model_fields})
+        state = is_known(found.value, lambda value, a=low, b=high: a <= value <= b)
+        if found.reason == _NO_ERROR and found.value is None:
             state = "not asked"  # no slope is steep enough then; the error tells
         yield Criterion(
             part="Calibration",
@@ -178,7 +183,7 @@ def calibration_criteria(challenger: Model, config: GateConfig) -> Iterator[Crit
             of="all test images",
             required=f"from {low:g} to {high:g}",
             state=state,
-            reason=found.get("reason", ""),
+            reason=found.reason or "",
             metric=found,
             challenger=found,
         )
@@ -204,7 +209,7 @@ def subgroup_criteria(
         yield Criterion(state="not known", reason=NO_EVALUATION, **whole, **asked)
         return
     worse = [(one, *_change_in(one, common, challenger)) for one in failing if one not in before]
-    worse = [one for one in worse if one[3]["value"] is None or one[3]["value"] < 0]
+    worse = [one for one in worse if one[3].value is None or one[3].value < 0]
     if not worse:
         told = list_in_words([f"{metric} of {name}" for _, name, metric in failing])
         reason = f"as before: {told}" if told else "none does worse"
@@ -222,15 +227,16 @@ def subgroup_criteria(
         )
 
 
-def _failing(metrics: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
+def _failing(metrics: Evaluation | None) -> list[tuple[str, str, str]]:
     """Return attribute, name and metric of the subgroups that do worse than the others."""
     return [
-        (row["attribute"], row["name"], metric)
-        for row in ((metrics or {}).get("subgroups") or {"subgroups": []})["subgroups"]
-        for metric in DIRECTED
-        if (found := row["metrics"].get(metric))
-        and found["differs"]
-        and (found["against"] or {"value": 0})["value"] < 0
+        (row.attribute, row.name, name)
+        for row in (metrics.subgroups.subgroups if metrics else [])
+        for name in DIRECTED
+        if (found := row.metrics.get(name)) is not None
+        and found.differs
+        and found.against is not None
+        and (found.against.value or 0) < 0
     ]
 
 
@@ -261,15 +267,15 @@ def heat_map_criteria(
             reason="the explanation is not there",
         )
     explanation = challenger.explanation or {}
-    ages = [row["name"] for row in (challenger.metrics or {}).get("groups", [])]
+    ages = _groups(challenger)
     for name in sorted(explanation, key=lambda one: ages.index(one) if one in ages else len(ages)):
         yield _heat_maps_of(name, explanation[name], champion, config)
 
 
 def _heat_maps_of(
-    name: str, found: Mapping[str, Any], champion: Model | None, config: GateConfig
+    name: str, found: GroupExplanation, champion: Model | None, config: GateConfig
 ) -> Criterion:
-    pointing, chance = found["pointing"], found["chance"] if config.above_chance else None
+    pointing, chance = found.pointing, found.chance if config.above_chance else None
     before = None if champion is None else (champion.explanation or {}).get(name)
     wanted = [] if chance is None else [f"not shown to be below chance ({chance:.2f})"]
     if champion is not None:
@@ -279,33 +285,34 @@ def _heat_maps_of(
         "name": "Heat maps point at fractures",
         "of": name,
         "required": ", ".join(wanted) or "nothing",
-        "images": found["with_boxes"],
+        "images": found.with_boxes,
         "metric": pointing,
         "challenger": pointing,
-        "champion": before["pointing"] if before else None,
+        "champion": before.pointing if before else None,
     }
-    if found["with_boxes"] < config.pointing_images:
-        few = f"{found['with_boxes']} images with boxes, {config.pointing_images} are asked for"
+    if found.with_boxes < config.pointing_images:
+        few = f"{found.with_boxes} images with boxes, {config.pointing_images} are asked for"
         return Criterion(state="not asked", reason=few, **asked)
-    if pointing["value"] is None:
-        return Criterion(state="not known", reason=pointing["reason"], **asked)
+    if pointing.value is None:
+        return Criterion(state="not known", reason=pointing.reason or "", **asked)
     if champion is not None and (other := _no_counterpart(found, before)):
         return Criterion(state="not known", reason=other, **asked)
     reasons = []
-    highest = pointing["value"] if pointing["high"] is None else pointing["high"]
+    highest = pointing.value if pointing.high is None else pointing.high
     if chance is not None and highest < chance:
         reasons.append("points at fractures less often than chance")
-    if before is not None and pointing["value"] < before["pointing"]["value"] - config.pointing:
+    least = None if before is None else before.pointing.value
+    if least is not None and pointing.value < least - config.pointing:
         reasons.append("points at fractures less often than the champion's")
     return Criterion(state="failed" if reasons else "held", reason="; ".join(reasons), **asked)
 
 
-def _no_counterpart(own: Mapping[str, Any], before: Mapping[str, Any] | None) -> str:
+def _no_counterpart(own: GroupExplanation, before: GroupExplanation | None) -> str:
     """Return why a group's heat maps cannot be compared with the champion's, if they cannot."""
-    if before is None or before["pointing"]["value"] is None:
+    if before is None or before.pointing.value is None:
         return "the champion has no heat maps of this group"
-    if own["method"] != before["method"]:
-        return f"drawn by {own['method']}, the champion's by {before['method']}"
+    if own.method != before.method:
+        return f"drawn by {own.method}, the champion's by {before.method}"
     return ""
 
 
@@ -328,19 +335,16 @@ def _title(metric: str) -> str:
     return _TITLES.get(metric, metric.capitalize())
 
 
-def _row(metrics: Mapping[str, Any] | None, subset: str | None) -> Mapping[str, Any]:
+def _groups(model: Model) -> list[str]:
+    """Return the names of a version's main rows: all images, then the age groups."""
+    return [row.name for row in model.metrics.groups] if model.metrics else []
+
+
+def _row(metrics: Evaluation | None, subset: str | None) -> Row | None:
     """Return the row of a subset of the test images, or of all."""
-    if not metrics:
-        return {}
-    if subset is None:
-        row: Mapping[str, Any] = metrics["groups"][0]
-        return row
-    return next((one for one in metrics["subsets"] if one["name"] == subset), {})
-
-
-def _bundle(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = (row.get("models") or {}).get("bundle") or {}
-    return found
+    if metrics is None or subset is None:
+        return metrics.whole if metrics else None
+    return next((one for one in metrics.subsets if one.name == subset), None)
 
 
 def is_known(value: Any, holds: Any) -> State:
@@ -350,7 +354,7 @@ def is_known(value: Any, holds: Any) -> State:
 
 def _shown(interval: Interval, holds: Any) -> State:
     """Return whether the lower bound shows what is asked."""
-    return is_known(interval["low"], holds)
+    return is_known(interval.low, holds)
 
 
 def list_in_words(values: list[Any], by: str = ", ") -> str:

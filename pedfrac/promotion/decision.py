@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict
 
 from pedfrac.config.promotion import GateConfig
 from pedfrac.errors import PedfracError
+from pedfrac.evaluation.evaluation import Evaluation
+from pedfrac.explanation.metrics import GroupExplanation
 from pedfrac.statistics.intervals import Interval
 from pedfrac.statistics.words import interval_in_words
 
@@ -30,8 +32,8 @@ class Model:
 
     version: int
     images: pd.DataFrame | None
-    metrics: Mapping[str, Any] | None
-    explanation: Mapping[str, Any] | None
+    metrics: Evaluation | None
+    explanation: Mapping[str, GroupExplanation] | None
     learned: frozenset[int] | None
     shared: int | None
     settings: Mapping[str, Any]
@@ -43,7 +45,7 @@ class Model:
         """The test images with the bundle's call of each, by filestem."""
         if self.images is None or self.metrics is None:
             raise PedfracError(f"version {self.version}: its evaluation is not there")
-        limits = np.asarray(self.metrics["operating"]["thresholds"]["bundle"]["groups"])
+        limits = np.asarray(self.metrics.operating.thresholds["bundle"].groups)
         own = limits[self.images["group"].to_numpy(dtype=np.int64)]
         return self.images.assign(call=self.images["bundle"] >= own).set_index("filestem")
 
@@ -79,9 +81,9 @@ class Criterion(BaseModel):
         """The metric with its interval, a difference with its sign."""
         if self.metric is None:
             return ""
-        if self.metric["low"] is None or not self.is_difference:
+        if not self.metric.bounds or not self.is_difference:
             return interval_in_words(self.metric)
-        value, low, high = (f"{self.metric[end]:+.3f}" for end in ("value", "low", "high"))
+        value, low, high = (f"{getattr(self.metric, end):+.3f}" for end in ("value", "low", "high"))
         return f"{value} ({low} to {high})"
 
     def in_words(self) -> str:

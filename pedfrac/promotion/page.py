@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from pedfrac.promotion.decision import Criterion, Decision
 from pedfrac.reporting.page import LOOKS, beside, called, page_environment
+from pedfrac.statistics.intervals import Interval
 from pedfrac.statistics.words import interval_in_words
 
 TEMPLATE = "gate.html.j2"
@@ -121,7 +122,7 @@ def _brief(criterion: Criterion) -> str:
     return _escaped(f"{MARKS[criterion.state][0]} {found}")
 
 
-def _words(interval: dict[str, Any] | None) -> str:
+def _words(interval: Interval | None) -> str:
     return "" if interval is None else interval_in_words(interval)
 
 

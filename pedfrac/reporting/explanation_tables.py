@@ -62,7 +62,9 @@ def _drawn_first(part: Metrics) -> list[tuple[str, Metrics]]:
 
 def _detected(explanation: Metrics, called: Callable[[str], str]) -> list[dict[str, Any]]:
     """Return, by age group, how many marked fractures its images' boxes find."""
-    found = [(called(name), part["boxes"]) for name, part in explanation.items() if "boxes" in part]
+    found = [
+        (called(name), part["boxes"]) for name, part in explanation.items() if part.get("boxes")
+    ]
     return [
         {"age group": group, "images": one["images"], "with fractures": one["with_fractures"]}
         | {f"found at {most} false marks an image": how for most, how in one["froc"].items()}
@@ -72,7 +74,7 @@ def _detected(explanation: Metrics, called: Callable[[str], str]) -> list[dict[s
         }
         | {"first box in a fracture": one["pointing"]["marks"], "chance": one["pointing"]["chance"]}
         for group, one in found
-        if "froc" in one
+        if one.get("froc")
     ]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pedfrac.evaluation.evaluation import ALL
+from pedfrac.evaluation.rows import ALL
 from pedfrac.reporting.caveats import FEW_PATIENTS, above_metadata
 
 TEMPLATE = "statements.md.j2"

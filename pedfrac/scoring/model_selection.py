@@ -3,17 +3,30 @@
 Not here: test images, which must not choose, and thresholds, which come after (operating).
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from pedfrac.config.evaluation import EvaluationConfig
-from pedfrac.statistics.intervals import Interval
+from pedfrac.statistics.intervals import Floats, Interval
 from pedfrac.statistics.patient_bootstrap import PatientBootstrap
+from pedfrac.statistics.result import Result
 from pedfrac.statistics.words import interval_in_words
 
 Choice = Literal["specialist", "generalist", "average"]
+
+
+class Selection(Result):
+    """Which network scores an age group, as its validation images chose, and why in words."""
+
+    choice: Choice
+    why: str
+    margin: float
+    patients: int
+    auroc: dict[str, Interval]
+    gain: Interval
+    gain_of_average: Interval
 
 
 def select_model(
@@ -22,7 +35,7 @@ def select_model(
     specialist: ArrayLike,
     generalist: ArrayLike,
     config: EvaluationConfig,
-) -> dict[str, Any]:
+) -> Selection:
     """Return which network should score a group: ``choice``, the reason ``why``, and the metrics.
 
     ``patients``, ``truth`` and the networks' probabilities of fracture, (n,) each, of the group's
@@ -44,7 +57,7 @@ def select_model(
     kinds = np.asarray(truth, bool)
     own, common = (np.asarray(one, np.float64) for one in (specialist, generalist))
     scores = {"specialist": own, "generalist": common, "average": average(own, common)}
-    images = PatientBootstrap(patients, config.resamples, config.seed, config.interval)
+    images = PatientBootstrap(patients, config.resamples, config.seed)
     areas = {name: images.auroc_interval(kinds, score) for name, score in scores.items()}
     gains = {
         name: images.auroc_difference(kinds, scores[name], common)
@@ -53,23 +66,23 @@ def select_model(
     few = min(len(np.unique(np.asarray(patients)[some])) for some in (kinds, ~kinds))
     best = images.auroc_difference(kinds, scores["average"], own)
     choice, why = _decide(gains, best, few, config)
-    return {
-        "choice": choice,
-        "why": why,
-        "margin": config.selection_margin,
-        "patients": images.count,
-        "auroc": areas,
-        "gain": gains["specialist"],
-        "gain_of_average": gains["average"],
-    }
+    return Selection(
+        choice=choice,
+        why=why,
+        margin=config.selection_margin,
+        patients=images.count,
+        auroc=areas,
+        gain=gains["specialist"],
+        gain_of_average=gains["average"],
+    )
 
 
-def average(specialist: ArrayLike, generalist: ArrayLike) -> Any:
+def average(specialist: ArrayLike, generalist: ArrayLike) -> Floats:
     """Return the mean of two networks' probabilities, (n,)."""
     return (np.asarray(specialist, np.float64) + np.asarray(generalist, np.float64)) / 2
 
 
-def chosen_scores(choice: Choice, specialist: ArrayLike, generalist: ArrayLike) -> Any:
+def chosen_scores(choice: Choice, specialist: ArrayLike, generalist: ArrayLike) -> Floats:
     """Return the probabilities (n,) of what was chosen."""
     if choice == "average":
         return average(specialist, generalist)
@@ -82,24 +95,24 @@ def _decide(
     gain, mean = gains["specialist"], gains["average"]
     margin, least = config.selection_margin, config.selection_patients
     found = f"specialist less generalist, AUROC: {_signed(gain)}"
-    if gain["value"] is None:
-        return "generalist", f"nothing tells the two apart: {gain['reason']}"
-    if few < least or gain["low"] is None:
+    if gain.value is None:
+        return "generalist", f"nothing tells the two apart: {gain.reason}"
+    if few < least or not gain.bounds:
         return "generalist", (
             f"too few patients to tell: {few} with images of the rarer kind, {least} are asked for "
             f"({found})"
         )
-    if _shown(mean) and _shown(on_specialist):
+    if mean.is_above(0) and on_specialist.is_above(0):
         return "average", (
             f"the average is shown to be better than either: {_signed(mean)} on the generalist, "
             f"{_signed(on_specialist)} on the specialist, AUROC"
         )
-    if gain["low"] > -margin:
-        better = "better" if gain["low"] > 0 else f"not worse by {margin:g}"
+    if gain.is_above(-margin):
+        better = "better" if gain.is_above(0) else f"not worse by {margin:g}"
         return "specialist", f"the specialist is shown to be {better}: {found}"
-    if gain["high"] < 0:
+    if gain.is_below(0):
         return "generalist", f"the specialist is shown to be worse: {found}"
-    if mean["value"] < 0:
+    if (mean.value or 0) < 0:
         return "generalist", (
             f"nothing is shown of the specialist, and the average does worse: {found}; average "
             f"less generalist: {_signed(mean)}"
@@ -110,12 +123,9 @@ def _decide(
     )
 
 
-def _shown(gain: Interval) -> bool:
-    return gain["low"] is not None and gain["low"] > 0
-
-
 def _signed(interval: Interval) -> str:
     """Return a difference as ``+0.012 (-0.003 to 0.027)``."""
-    if interval["low"] is None:
+    if not interval.bounds:
         return interval_in_words(interval)
-    return f"{interval['value']:+.3f} ({interval['low']:+.3f} to {interval['high']:+.3f})"
+    low, high = interval.bounds
+    return f"{interval.value:+.3f} ({low:+.3f} to {high:+.3f})"

@@ -5,7 +5,7 @@ comes of it (evaluation).
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,14 +15,15 @@ from scipy.special import expit, logit
 from pedfrac.config.base import Section
 from pedfrac.config.evaluation import EvaluationConfig
 from pedfrac.scoring.calibrators import SURE, Calibrators, fit_calibrators
-from pedfrac.scoring.model_selection import Choice, chosen_scores, select_model
+from pedfrac.scoring.model_selection import Choice, Selection, chosen_scores, select_model
 from pedfrac.scoring.studies import to_studies
 from pedfrac.scoring.thresholds import Band, choose_band, choose_thresholds
 from pedfrac.statistics.intervals import Floats
 
 GENERALIST = "network_generalist"  # columns of what networks say, before anything is fitted
 SPECIALIST = "network_{}"
-SCORERS = ("bundle", "specialist", "generalist")
+ScorerName = Literal["bundle", "specialist", "generalist"]
+SCORERS: tuple[ScorerName, ...] = ("bundle", "specialist", "generalist")
 
 
 class Scorer(Section):
@@ -69,7 +70,9 @@ class Scorer(Section):
         return low, high
 
 
-def select_networks(validation: pd.DataFrame, groups: int, config: EvaluationConfig) -> list[Any]:
+def select_networks(
+    validation: pd.DataFrame, groups: int, config: EvaluationConfig
+) -> list[Selection]:
     """Return, for each age group, which network scores it and why (see ``select_model``).
 
     ``validation``: one row an image: patient_id, group, fracture_visible, and what the networks
@@ -126,16 +129,16 @@ def fit_scorer(
     calibrators = fit_calibrators(truth, said, *where, config.calibration)
     probability = calibrators(said, group)
     images = choose_thresholds(truth, probability, *where, config)
-    band = _band(truth, probability, np.array(images["groups"])[group], config)
+    band = _band(truth, probability, np.array(images.groups)[group], config)
     return Scorer(
         choices=tuple(choices),
         calibrators=calibrators,
-        pooled_threshold=images["pooled"],
-        thresholds=tuple(images["groups"]),
-        threshold_weights=tuple(images["weights"]),
+        pooled_threshold=images.pooled,
+        thresholds=images.groups,
+        threshold_weights=images.weights,
         study_thresholds=_study_thresholds(validation, probability, len(choices), config),
-        low=tuple(_moved(band.low, one) for one in images["groups"]),
-        high=tuple(_moved(band.high, one) for one in images["groups"]),
+        low=tuple(_moved(band.low, one) for one in images.groups),
+        high=tuple(_moved(band.high, one) for one in images.groups),
         band_reason=band.reason,
     )
 
@@ -208,4 +211,4 @@ def _study_thresholds(
         groups,
         config,
     )
-    return tuple(found["groups"])
+    return found.groups

@@ -4,7 +4,7 @@ All are chosen on validation images, and judged on others. Not here: how well sc
 (metrics) and whether they are probabilities (calibration), which net benefit asks of them.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +14,7 @@ from pedfrac.config.evaluation import AbstentionConfig, EvaluationConfig
 from pedfrac.scoring.calibrators import SURE, own_weight
 from pedfrac.statistics.intervals import Floats, Interval
 from pedfrac.statistics.patient_bootstrap import PatientBootstrap
+from pedfrac.statistics.result import Result
 
 LEAST_IMAGES = 10  # fewer images beyond a bound tell nothing of its predictive value
 
@@ -27,6 +28,25 @@ class Band(NamedTuple):
     low: float | None
     high: float | None
     reason: str = ""
+
+
+class Thresholds(NamedTuple):
+    """The threshold of all images, and of each age group; how far a group's own images set it."""
+
+    pooled: float
+    groups: tuple[float, ...]
+    weights: tuple[float, ...]
+
+
+class BandMetrics(Result):
+    """The share of images that are called, and the metrics of those."""
+
+    coverage: Interval
+    sensitivity: Interval
+    specificity: Interval
+    accuracy: Interval
+    ppv: Interval
+    npv: Interval
 
 
 def choose_threshold(truth: ArrayLike, probability: ArrayLike, config: EvaluationConfig) -> float:
@@ -63,7 +83,7 @@ def choose_thresholds(
     patients: ArrayLike,
     groups: int,
     config: EvaluationConfig,
-) -> dict[str, Any]:
+) -> Thresholds:
     """Return the threshold of all images, ``pooled``, and of each of the ``groups``.
 
     ``truth``, ``probability``, ``group`` and ``patients`` (n,) of validation images. With n
@@ -83,7 +103,7 @@ def choose_thresholds(
         blended = {0.0: pooled, 1.0: own}.get(weight, float(expit(odds @ [weight, 1 - weight])))
         thresholds.append(blended)
         weights.append(weight)
-    return {"pooled": pooled, "groups": thresholds, "weights": weights}
+    return Thresholds(pooled, tuple(thresholds), tuple(weights))
 
 
 def choose_band(
@@ -125,28 +145,26 @@ def band_metrics(
     probability: ArrayLike,
     low: ArrayLike | None,
     high: ArrayLike | None,
-) -> dict[str, Interval]:
+) -> BandMetrics:
     """Return the coverage (share of images called), and the metrics of the images that are called.
 
     ``truth`` and ``probability`` (n,); ``low`` and ``high`` of all images or of each (n,), none: no
-    image is called normal, or fractured. sensitivity, specificity, accuracy, ppv and npv.
+    image is called normal, or fractured.
     """
     truth, scores = np.asarray(truth, bool), np.asarray(probability, np.float64)
     fractured = scores >= (np.inf if high is None else np.asarray(high))
     normal = scores < (-np.inf if low is None else np.asarray(low))
     called = fractured | normal
-    return {
-        "coverage": patients.rate_interval(called),
-        "sensitivity": patients.rate_interval(
+    return BandMetrics(
+        coverage=patients.rate_interval(called),
+        sensitivity=patients.rate_interval(
             fractured, called & truth, "no fractured image was called"
         ),
-        "specificity": patients.rate_interval(
-            normal, called & ~truth, "no normal image was called"
-        ),
-        "accuracy": patients.rate_interval(fractured == truth, called, "no image was called"),
-        "ppv": patients.rate_interval(truth, fractured, "no image was called fractured"),
-        "npv": patients.rate_interval(~truth, normal, "no image was called normal"),
-    }
+        specificity=patients.rate_interval(normal, called & ~truth, "no normal image was called"),
+        accuracy=patients.rate_interval(fractured == truth, called, "no image was called"),
+        ppv=patients.rate_interval(truth, fractured, "no image was called fractured"),
+        npv=patients.rate_interval(~truth, normal, "no image was called normal"),
+    )
 
 
 def _band_of_coverage(scores: Floats, threshold: float, coverage: float) -> Band:

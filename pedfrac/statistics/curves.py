@@ -1,20 +1,44 @@
 """Curves: receiver operating characteristic and precision-recall, with bands over patients.
 
-Not here: their areas (metrics) and how they are drawn (metrics).
+Not here: their areas (classification) and how they are drawn (plots).
 """
-
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pedfrac.statistics.intervals import TAIL, Floats
 from pedfrac.statistics.patient_bootstrap import PatientBootstrap
+from pedfrac.statistics.result import Result
 
 GRID = np.linspace(0, 1, 101)
 
 
-def roc_and_pr(patients: PatientBootstrap, truth: ArrayLike, score: ArrayLike) -> dict[str, Any]:
+class Roc(Result):
+    """Sensitivity at each 1 - specificity, with a pointwise 95 % band over patients."""
+
+    fpr: list[float]
+    tpr: list[float]
+    low: list[float]
+    high: list[float]
+
+
+class Pr(Result):
+    """Precision at each recall, with a pointwise 95 % band over patients."""
+
+    recall: list[float]
+    precision: list[float]
+    low: list[float]
+    high: list[float]
+
+
+class Curves(Result):
+    """The curves of a model on all test images."""
+
+    roc: Roc
+    pr: Pr
+
+
+def roc_and_pr(patients: PatientBootstrap, truth: ArrayLike, score: ArrayLike) -> Curves:
     """Return both curves of scores (n,): ``roc`` and ``pr``.
 
     ``roc``: sensitivity ``tpr`` at each ``fpr``, 1 - specificity; ``pr``: ``precision`` at each
@@ -25,10 +49,10 @@ def roc_and_pr(patients: PatientBootstrap, truth: ArrayLike, score: ArrayLike) -
     truth, score = np.asarray(truth, bool), np.asarray(score, np.float64)
     if truth.all() or not truth.any():
         none: list[float] = []
-        return {
-            "roc": {"fpr": none, "tpr": none, "low": none, "high": none},
-            "pr": {"recall": none, "precision": none, "low": none, "high": none},
-        }
+        return Curves(
+            roc=Roc(fpr=none, tpr=none, low=none, high=none),
+            pr=Pr(recall=none, precision=none, low=none, high=none),
+        )
     order = np.argsort(-score, kind="stable")
     last = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)
     kinds = truth[order]
@@ -36,9 +60,10 @@ def roc_and_pr(patients: PatientBootstrap, truth: ArrayLike, score: ArrayLike) -
     tpr, precision = _curves(one, kinds, last)
     weights = patients.weights[:, order].astype(np.float64)
     bands = _curves(weights, kinds, last)
-    roc = {"fpr": GRID.tolist(), "tpr": tpr[0].tolist(), **_band(bands[0])}
-    pr = {"recall": GRID[1:].tolist(), "precision": precision[0].tolist(), **_band(bands[1])}
-    return {"roc": roc, "pr": pr}
+    return Curves(
+        roc=Roc(fpr=GRID.tolist(), tpr=tpr[0].tolist(), **_band(bands[0])),
+        pr=Pr(recall=GRID[1:].tolist(), precision=precision[0].tolist(), **_band(bands[1])),
+    )
 
 
 def _curves(

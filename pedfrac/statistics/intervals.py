@@ -1,22 +1,59 @@
-"""Intervals: the bounds of a metric, from its values with one patient left out and by resampling.
+"""Intervals: the bounds of a metric, from its values with one patient left out.
 
-Not here: any metric (metrics), and how patients are left out or drawn (``PatientBootstrap``).
+Not here: any metric (classification), and how patients are left out (``PatientBootstrap``).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
 from scipy import special, stats
 
+from pedfrac.statistics.result import Result
+
 Floats = NDArray[np.float64]
-Interval = dict[str, Any]
-Method = Literal["jackknife", "bca", "percentile"]
 Scale = Literal["logit", "log", "plain"]
 LEVEL = 0.95
 TAIL = (1 - LEVEL) / 2
+
+
+class Interval(Result):
+    """A metric with its 95 % interval over patients."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    method: str | None = Field(None, description="How the bounds came about")
+    reason: str | None = Field(None, description="Why value or bounds are missing")
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """Low and high, None where they are missing."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
+    def is_above(self, value: float) -> bool:
+        """Return whether the whole interval lies above a value; without bounds nothing is shown."""
+        return self.low is not None and self.low > value
+
+    def is_below(self, value: float) -> bool:
+        """Return whether the whole interval lies below a value; without bounds nothing is shown."""
+        return self.high is not None and self.high < value
+
+    def excludes(self, value: float) -> bool:
+        """Return whether a value lies outside the interval; without bounds nothing is shown."""
+        return self.is_above(value) or self.is_below(value)
+
+    def bounded(self, low: float, high: float, method: str) -> Self:
+        """Return the interval with other bounds."""
+        return self.model_copy(update={"low": float(low), "high": float(high), "method": method})
+
+
+class Contrast(Interval):
+    """How much larger a metric is on some images than on others; p: of no difference."""
+
+    p: float | None = None
 
 
 @dataclass(frozen=True)
@@ -24,7 +61,6 @@ class Estimate:
     """A metric with all that its uncertainty is made of.
 
     ``left_out`` (n,): the metric without each of the n patients, NaN where there is none.
-    ``resample``: draws the metric of each resample of patients (r,), NaN where there is none.
     ``patients``: on how many patients the metric rests, the fewer of two kinds where it needs two.
     ``scale``: where its errors are nearly symmetrical; ``logit`` for shares and areas, which lie
     in [0, 1], ``log`` for what is positive. ``reason``: why the metric is NaN, if it is.
@@ -32,7 +68,6 @@ class Estimate:
 
     value: float
     left_out: Floats
-    resample: Callable[[], Floats]
     patients: int
     scale: Scale = "logit"
     reason: str = "undefined on these images"
@@ -45,55 +80,49 @@ class Estimate:
 
 def missing(reason: str) -> Interval:
     """Return the interval of a metric that does not exist."""
-    return {"value": None, "low": None, "high": None, "reason": reason}
+    return Interval(value=None, low=None, high=None, reason=reason)
 
 
-def interval_of(estimate: Estimate, method: Method) -> Interval:
+def interval_of(estimate: Estimate) -> Interval:
     """Return value, low and high (95 %) of an estimate, and the method of its bounds.
 
     ``jackknife``: Student's t on the estimate's scale, with the variance of the metrics that leave
     one patient out and one degree of freedom less than patients. For areas that is the method of
     DeLong (Biometrics 1988) for clustered data (Obuchowski, Biometrics 1997) on the logit scale.
-    ``bca``: bias-corrected and accelerated (Efron, JASA 1987). ``percentile``: quantiles of the
-    resamples. A share or an area of exactly 0 or 1 has no spread to learn from: its bounds are
-    then ``exact``, those of Clopper and Pearson (Biometrika 1934) with patients as trials.
+    A share or an area of exactly 0 or 1 has no spread to learn from: its bounds are then
+    ``exact``, those of Clopper and Pearson (Biometrika 1934) with patients as trials.
     """
     if np.isnan(estimate.value):
         return missing(estimate.reason)
-    found: Interval = {"value": float(estimate.value), "low": None, "high": None}
     if len(estimate.left_out) < 2:
-        return found | {"reason": "one patient"}
+        return _unbounded(estimate, "one patient")
     if estimate.scale == "logit" and estimate.value in (0, 1):
-        return found | _exact(estimate)
-    bounds = _jackknife(estimate) if method == "jackknife" else _resampled(estimate, method)
-    return found | bounds
+        return _exact(estimate)
+    return _jackknife(estimate)
 
 
-def difference_of(a: Estimate, b: Estimate, method: Method) -> Interval:
+def difference_of(a: Estimate, b: Estimate) -> Interval:
     """Return the interval of ``a - b``, two metrics of the same patients, paired by them.
 
-    With the jackknife, where no patient tells the two apart, the bounds are those of the share of
-    patients who might: 0 of n were seen.
+    Where no patient tells the two apart, the bounds are those of the share of patients who might:
+    0 of n were seen.
     """
     if np.isnan(a.value) or np.isnan(b.value):
         return missing(a.reason if np.isnan(a.value) else b.reason)
     difference = Estimate(
-        a.value - b.value,
-        a.left_out - b.left_out,
-        lambda: a.resample() - b.resample(),
-        min(a.patients, b.patients),
-        "plain",
+        a.value - b.value, a.left_out - b.left_out, min(a.patients, b.patients), "plain"
     )
-    found = interval_of(difference, method)
-    if method == "jackknife" and found["low"] is not None and not np.any(difference.deviations):
+    found = interval_of(difference)
+    if found.bounds and not np.any(difference.deviations):
         room = 1 - TAIL ** (1 / difference.patients)
-        found |= {"low": found["value"] - room, "high": found["value"] + room, "method": "exact"}
-    if found["low"] is not None and a.scale == b.scale == "logit":
-        found |= {"low": max(found["low"], -1.0), "high": min(found["high"], 1.0)}
+        found = found.bounded(difference.value - room, difference.value + room, "exact")
+    if found.bounds and a.scale == b.scale == "logit":
+        low, high = found.bounds
+        found = found.model_copy(update={"low": max(low, -1.0), "high": min(high, 1.0)})
     return found
 
 
-def contrast_of(a: Estimate, b: Estimate, method: Method) -> Interval:
+def contrast_of(a: Estimate, b: Estimate) -> Contrast:
     """Return the interval of ``a - b``, metrics of two parts of the images, and its ``p``.
 
     Both parts may hold images of one patient. The interval is made of those of the two metrics by
@@ -102,20 +131,24 @@ def contrast_of(a: Estimate, b: Estimate, method: Method) -> Interval:
     degrees of freedom by Welch and Satterthwaite, with half a hit and half a miss added to a share
     of 0 or 1; null where a metric has no standard error.
     """
-    first, second = interval_of(a, method), interval_of(b, method)
-    for part in (first, second):
-        if part["low"] is None:
-            return missing(part.get("reason", "has no bounds")) | {"p": None}
+    first, second = interval_of(a), interval_of(b)
+    if not first.bounds or not second.bounds:
+        without = second if first.bounds else first
+        return Contrast(value=None, low=None, high=None, reason=without.reason or "has no bounds")
     (place_a, error_a, parts_a), (place_b, error_b, parts_b) = _place(a), _place(b)
     together, both = float(parts_a @ parts_b), error_a * error_b
     alike = float(np.clip(together / both, -1, 1)) if both > 0 else 0.0
-    change = first["value"] - second["value"]
-    down = (first["value"] - first["low"], second["high"] - second["value"])
-    up = (first["high"] - first["value"], second["value"] - second["low"])
+    change = float(a.value) - float(b.value)
+    down = (a.value - first.bounds[0], second.bounds[1] - b.value)
+    up = (first.bounds[1] - a.value, b.value - second.bounds[0])
     reach = [np.sqrt(max(x * x + y * y - 2 * alike * x * y, 0)) for x, y in (down, up)]
-    bounds = _bounds((change - reach[0], change + reach[1]), "MOVER")
-    p = _p_value(place_a - place_b, (error_a, error_b), together, (a, b))
-    return {"value": change} | bounds | {"p": p}
+    return Contrast(
+        value=change,
+        low=float(change - reach[0]),
+        high=float(change + reach[1]),
+        method="MOVER",
+        p=_p_value(place_a - place_b, (error_a, error_b), together, (a, b)),
+    )
 
 
 def holm(p_values: ArrayLike) -> Floats:
@@ -190,16 +223,22 @@ def _p_value(
     return float(2 * stats.t.sf(abs(change) / np.sqrt(variance), welch))
 
 
+def _unbounded(estimate: Estimate, reason: str) -> Interval:
+    return Interval(value=float(estimate.value), low=None, high=None, reason=reason)
+
+
 def _jackknife(estimate: Estimate) -> Interval:
     error = standard_error(estimate)
     if np.isnan(error):
         lonely = estimate.patients < 2
-        return {"reason": "rests on one patient" if lonely else "undefined without some patients"}
+        return _unbounded(
+            estimate, "rests on one patient" if lonely else "undefined without some patients"
+        )
     if error == 0 and estimate.scale == "logit":
         # Patients who all agree by chance: the variance that a share of so many trials has.
         error = _trials_error(estimate.value, estimate.patients)
     if estimate.scale == "log" and estimate.value <= 0:
-        return {"reason": "has no logarithm"}
+        return _unbounded(estimate, "has no logarithm")
     place = on_scale(estimate.value, estimate.scale)
     reach = (
         stats.t.ppf(1 - TAIL, degrees_of_freedom(estimate))
@@ -207,42 +246,14 @@ def _jackknife(estimate: Estimate) -> Interval:
         * slope_of(estimate.value, estimate.scale)
     )
     back = {"logit": special.expit, "log": np.exp, "plain": lambda x: x}[estimate.scale]
-    return _bounds((back(place - reach), back(place + reach)), "jackknife")
-
-
-def _resampled(estimate: Estimate, method: Method) -> Interval:
-    samples = estimate.resample()
-    if not len(samples):
-        return {}
-    defined = samples[~np.isnan(samples)]
-    if len(defined) * 2 < len(samples):
-        return {"reason": "undefined in most resamples of the patients"}
-    shares = np.array([TAIL, 1 - TAIL])
-    if method == "bca":
-        shares = bca_shares(estimate.value, defined, estimate.deviations)
-    return _bounds(np.quantile(defined, shares), method)
-
-
-def bca_shares(value: float, samples: Floats, deviations: Floats) -> Floats:
-    """Return the quantiles (2,) of the resamples that are the bounds by Efron's BCa.
-
-    ``samples`` (r,) of a metric that is ``value``, ``deviations`` (n,) from the jackknife.
-    """
-    below = (np.mean(samples < value) + np.mean(samples <= value)) / 2
-    rare = 1 / (len(samples) + 1)
-    bias = stats.norm.ppf(np.clip(below, rare, 1 - rare))
-    pull = deviations[~np.isnan(deviations)]
-    spread = np.square(pull).sum() ** 1.5
-    acceleration = (pull**3).sum() / (6 * spread) if spread > 0 else 0.0
-    place = bias + stats.norm.ppf([TAIL, 1 - TAIL])
-    # With very few patients the correction may run away: it never turns the bounds about.
-    return np.asarray(stats.norm.cdf(bias + place / np.maximum(1 - acceleration * place, 0.1)))
+    return _bounded(estimate, back(place - reach), back(place + reach), "jackknife")
 
 
 def _exact(estimate: Estimate) -> Interval:
     bound = TAIL ** (1 / max(estimate.patients, 1))
-    return _bounds((bound, 1.0) if estimate.value else (0.0, 1 - bound), "exact")
+    low, high = (bound, 1.0) if estimate.value else (0.0, 1 - bound)
+    return _bounded(estimate, low, high, "exact")
 
 
-def _bounds(pair: Any, method: str) -> Interval:
-    return {"low": float(pair[0]), "high": float(pair[1]), "method": method}
+def _bounded(estimate: Estimate, low: float, high: float, method: str) -> Interval:
+    return Interval(value=float(estimate.value), low=float(low), high=float(high), method=method)

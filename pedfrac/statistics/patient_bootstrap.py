@@ -1,6 +1,6 @@
 """Metrics with their uncertainty over patients: jackknife and bootstrap by patient.
 
-Arrays in, plain numbers out. How bounds are made of estimates is in intervals.py.
+Arrays in, intervals out. How bounds are made of estimates is in intervals.py.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
-from pedfrac.statistics.classification import auroc, auroc_function, average_precision_function
+from pedfrac.statistics.classification import auroc, average_precision_function
 from pedfrac.statistics.intervals import (
+    Contrast,
     Estimate,
     Floats,
     Interval,
-    Method,
     Scale,
     contrast_of,
     difference_of,
@@ -31,19 +31,16 @@ class PatientBootstrap:
     """Patients left out and resampled, so that all metrics of the same images are paired.
 
     ``patients`` (n,) patient of each image; ``resamples``, drawn with ``seed`` once and when first
-    needed; ``method`` of the bounds (see ``intervals.interval_of``). Metrics come as estimates
-    (``area``, ``precision``, ``ratio``, ``any_metric``), from which ``interval`` and
-    ``difference`` make intervals: dicts ``value``, ``low``, ``high`` (95 %), ``method``, with null
-    and a ``reason`` where the metric or its bounds do not exist. Images of one patient are one
-    trial. Resamples in which a metric is undefined are left out; at least half must remain.
+    needed, for bands of curves and calibration errors. Metrics come as estimates (``area``,
+    ``precision``, ``ratio``, ``any_metric``), from which ``interval``, ``difference`` and
+    ``contrast`` make intervals, with None and a ``reason`` where the metric or its bounds do not
+    exist. Images of one patient are one trial.
     """
 
-    def __init__(
-        self, patients: ArrayLike, resamples: int, seed: int, method: Method = "jackknife"
-    ):
+    def __init__(self, patients: ArrayLike, resamples: int, seed: int):
         numbers, self._patient = np.unique(np.asarray(patients), return_inverse=True)
         self.count = len(numbers)
-        self._resamples, self._seed, self._method = resamples, seed, method
+        self._resamples, self._seed = resamples, seed
 
     @cached_property
     def _counts(self) -> NDArray[np.float32]:
@@ -62,27 +59,25 @@ class PatientBootstrap:
 
     def interval(self, estimate: Estimate) -> Interval:
         """Return the interval of an estimate of these patients."""
-        return interval_of(estimate, self._method)
+        return interval_of(estimate)
 
     def difference(self, a: Estimate, b: Estimate) -> Interval:
         """Return the interval of ``a - b``, both of these patients, paired by them."""
-        return difference_of(a, b, self._method)
+        return difference_of(a, b)
 
-    def contrast(self, a: Estimate, b: Estimate) -> Interval:
+    def contrast(self, a: Estimate, b: Estimate) -> Contrast:
         """Return the interval of ``a - b``, of two parts of these patients' images, and its p."""
-        return contrast_of(a, b, self._method)
+        return contrast_of(a, b)
 
     def area(self, truth: ArrayLike, score: ArrayLike, among: ArrayLike | None = None) -> Estimate:
         """Return the area under the ROC curve of (n,) scores, of all images or among some."""
         some = self._images(among)
         truth, score = np.asarray(truth, bool)[some], np.asarray(score, np.float64)[some]
         patient = self._patient[some]
-        metric = auroc_function(truth, score)
         sides = (len(np.unique(patient[truth])), len(np.unique(patient[~truth])))
         return Estimate(
             auroc(truth, score),
             _areas_without(truth, score, patient, self.count),
-            lambda: self._resampled(lambda weights: metric(weights[:, some])),
             min(sides),
             reason=_one_class(truth),
         )
@@ -113,7 +108,6 @@ class PatientBootstrap:
         return Estimate(
             float(_divide(part.sum(), whole.sum())),
             _divide(parts.sum() - parts, wholes.sum() - wholes),
-            lambda: _divide(self._sums(parts), self._sums(wholes)),
             int(np.count_nonzero(wholes)),
             scale,
             reason,
@@ -134,7 +128,6 @@ class PatientBootstrap:
         return Estimate(
             metric(np.ones((1, len(self._patient))))[0],
             self._without_each(metric),
-            lambda: self._resampled(metric),
             self.count if patients is None else patients,
             scale,
             reason,
@@ -147,9 +140,9 @@ class PatientBootstrap:
     def auroc_difference(self, truth: ArrayLike, a: ArrayLike, b: ArrayLike) -> Interval:
         """Return the interval of how much larger the area of scores ``a`` is than that of ``b``."""
         found = self.difference(self.area(truth, a), self.area(truth, b))
-        if found["low"] is not None and np.array_equal(rankdata(a), rankdata(b)):
+        if found.bounds and np.array_equal(rankdata(a), rankdata(b)):
             # scores that order the images alike have the same area in whatever images
-            found |= {"low": 0.0, "high": 0.0, "method": "exact"}
+            return found.bounded(0, 0, "exact")
         return found
 
     def average_precision_interval(self, truth: ArrayLike, score: ArrayLike) -> Interval:
@@ -189,8 +182,10 @@ class PatientBootstrap:
             return missing("no fractured images" if len(truth) else "no images")
         # F1 = 2J / (1 + J) with the rate J of hits among the images that are or are called so.
         found = self.rate_interval(truth & call, truth | call)
-        ends = {name: found[name] for name in ("value", "low", "high") if found[name] is not None}
-        return found | {name: 2 * rate / (1 + rate) for name, rate in ends.items()}
+        ends = {name: getattr(found, name) for name in ("value", "low", "high")}
+        return found.model_copy(
+            update={name: 2 * j / (1 + j) for name, j in ends.items() if j is not None}
+        )
 
     def macro_f1_interval(self, truth: ArrayLike, call: ArrayLike) -> Interval:
         """Return the interval of F1 of (n,) class indices, mean over the classes in ``truth``."""
@@ -211,7 +206,6 @@ class PatientBootstrap:
             Estimate(
                 float(_mean_f1(sums.sum(axis=2)[..., None])[0]),
                 _mean_f1(sums.sum(axis=2)[..., None] - sums),
-                lambda: _mean_f1(np.array([[self._sums(one) for one in row] for row in sums])),
                 self.count,
             )
         )
@@ -239,13 +233,6 @@ class PatientBootstrap:
 
     def _patients_with(self, images: NDArray[np.bool_]) -> int:
         return len(np.unique(self._patient[images]))
-
-    def _resampled(self, metric: Callable[[Floats], Floats]) -> Floats:
-        parts = [
-            metric(self._counts[rows][:, self._patient].astype(np.float64))
-            for rows in self._chunks(self._resamples)
-        ]
-        return np.concatenate(parts or [np.empty(0)])
 
     def _without_each(self, metric: Callable[[Floats], Floats]) -> Floats:
         """Return a metric of image weights with each patient left out, (patients,)."""

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import to_jsonable_python
+
 
 def export(source: Path, target: Path) -> None:
     """Copy a file or folder to a path for people to open, replacing the old one atomically."""
@@ -48,6 +50,7 @@ def file_hash(path: Path) -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file with sorted keys, so that equal values give equal bytes."""
+    """Write JSON, or pydantic models, with sorted keys, so that equal values give equal bytes."""
+    content = to_jsonable_python(value)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+    path.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")

@@ -89,10 +89,10 @@ def test_images_are_ranked_within_their_fold_and_differences_are_paired(benchmar
     metrics = benchmark.HeldOutFigures(images, scores, resamples=200)
     plain = metrics.area("plain")
     assert metrics.area("scaled") == plain
-    assert metrics.area("none")["value"] == 0.5
+    assert metrics.area("none").value == 0.5
     none = metrics.difference("plain", "scaled")
-    assert none["value"] == 0
-    assert none["low"] <= 0 <= none["high"]
+    assert none.value == 0
+    assert none.low <= 0 <= none.high
     gain = metrics.difference("plain", "none")
-    assert gain["value"] == pytest.approx(plain["value"] - 0.5)
-    assert 0 < gain["low"] < gain["value"] < gain["high"]
+    assert gain.value == pytest.approx(plain.value - 0.5)
+    assert 0 < gain.low < gain.value < gain.high

@@ -172,8 +172,8 @@ def check(folder: Path, markers: str):
 
 def test_the_check_for_shortcuts_suspects_only_the_network_that_learnt_the_markers(folder):
     left = check(folder, "off")
-    assert left["marker region only"]["auroc"]["value"] > 0.75
-    assert left["verdict"] == left["marker region only"]["verdict"] == "suspected"
+    assert left.marker_region_only.auroc.value > 0.75
+    assert left.verdict == left.marker_region_only.verdict == "suspected"
     removed = check(folder, "fill")
-    assert removed["marker region only"]["verdict"] == "not shown"
-    assert removed["bones hidden"]["auroc"]["value"] < left["bones hidden"]["auroc"]["value"]
+    assert removed.marker_region_only.verdict == "not shown"
+    assert removed.bones_hidden.auroc.value < left.bones_hidden.auroc.value

@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from pedfrac import pipeline
+from pedfrac.bundle.bundle import read_info
 from pedfrac.config.phantoms import PhantomConfig
 from pedfrac.config.retrain import RetrainConfig
+from pedfrac.evaluation.evaluation import load_metrics
 from pedfrac.phantoms.dataset import LESION_AGE, write_phantoms
 
 SETTINGS = {
@@ -80,13 +82,13 @@ def learn(folder, lesion):
     bundle = pipeline.assemble_bundle(config, prepared, trained)
     evaluation = pipeline.evaluate_bundle(config, prepared, bundle)
     store = pipeline.store_of(config)
-    selected = store.get(bundle).read_json("bundle.json")["selection"]
-    return selected, store.get(evaluation).read_json("metrics.json")["groups"]
+    selected = read_info(store.get(bundle).path).selection
+    return selected, load_metrics(store.get(evaluation).path).groups
 
 
 def areas(groups, model):
     """Return the AUROC of a model on the test images of each age group."""
-    return [group["models"][model]["auroc"]["value"] for group in groups[1:]]
+    return [group.models[model].auroc.value for group in groups[1:]]
 
 
 # Over four seeds of data, on validation images, turned round: gains of .22 to .61, the specialists'
@@ -95,12 +97,12 @@ def areas(groups, model):
 
 def test_what_specialists_alone_can_learn_is_left_to_them(tmp_path):
     selected, tested = learn(tmp_path, "by age")
-    assert [one["choice"] for one in selected] == ["specialist", "specialist"]
+    assert [one.choice for one in selected] == ["specialist", "specialist"]
     for one in selected:
-        assert one["gain"]["low"] > 0
-        assert "is shown to be better" in one["why"]
+        assert one.gain.low > 0
+        assert "is shown to be better" in one.why
     # what is good for one group is bad for the other, so nothing learnt from pixels helps in both
-    common = [one["auroc"]["generalist"]["value"] for one in selected]
+    common = [one.auroc["generalist"].value for one in selected]
     assert np.mean(common) == pytest.approx(0.5, abs=0.12)
     assert min(areas(tested, "bundle")) > 0.9
     assert np.mean(areas(tested, "generalist")) == pytest.approx(0.5, abs=0.2)
@@ -109,8 +111,8 @@ def test_what_specialists_alone_can_learn_is_left_to_them(tmp_path):
 def test_specialists_who_cannot_help_are_not_called_better(tmp_path):
     selected, tested = learn(tmp_path, "shared")
     for one in selected:
-        assert one["auroc"]["generalist"]["value"] > 0.95
-        assert one["gain"]["low"] <= 0
-        assert "shown to be better" not in one["why"]
-        assert one["choice"] != "specialist" or "not worse by" in one["why"]
+        assert one.auroc["generalist"].value > 0.95
+        assert one.gain.low <= 0
+        assert "shown to be better" not in one.why
+        assert one.choice != "specialist" or "not worse by" in one.why
     assert min(areas(tested, "bundle") + areas(tested, "generalist")) > 0.9

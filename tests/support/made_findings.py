@@ -10,6 +10,7 @@ from pedfrac.data.cohort import make_cohort
 from pedfrac.data.records import Records
 from pedfrac.data.splitting import make_split
 from pedfrac.evaluation.evaluation import call_images, evaluate, pooled_metrics
+from pedfrac.evaluation.published import published_references
 from pedfrac.evaluation.robustness import robustness_metrics
 from pedfrac.evaluation.shortcuts import shortcut_metrics
 from pedfrac.explanation.localisation import Localisation, localisation_metrics
@@ -42,7 +43,7 @@ def make_findings(images=900, config=None, fractured=None, disturbed=False, test
     if fractured is not None:
         part["test"] = part["test"].assign(fracture_visible=fractured)
     selection = select_networks(part["validation"], len(ages), config.evaluation)
-    choices = [one["choice"] for one in selection]
+    choices = [one.choice for one in selection]
     scorers = fit_scorers(part["validation"], choices, config.evaluation)
     test = scored(part["test"], scorers)
     learned = cohort.table[~cohort.table["filestem"].isin(split.images("test"))]
@@ -54,8 +55,10 @@ def make_findings(images=900, config=None, fractured=None, disturbed=False, test
         "records": records.summary(),
         "split": parts,
         "training": _trainings(parts, ages.names),
-        "selection": [{"name": n, **one} for n, one in zip(ages.names, selection, strict=True)],
-        **metrics,
+        "selection": [
+            {"name": n, **dict(one)} for n, one in zip(ages.names, selection, strict=True)
+        ],
+        **dict(metrics),
         "explanation": {
             name: _explained(name, test[test["group"] == group], config)
             for group, name in enumerate(ages.names)
@@ -131,7 +134,7 @@ def _explained(name, images, config):
     boxed = np.flatnonzero(images["fracture_visible"])
     hit, share = np.arange(len(boxed)) % 2 == 0, np.full(len(boxed), 0.1)
     found, centre = (Localisation(boxed, one, share, share, share) for one in (hit, ~hit))
-    patients = PatientBootstrap(images["patient_id"].to_numpy()[boxed], 0, 0, "jackknife")
+    patients = PatientBootstrap(images["patient_id"].to_numpy()[boxed], 0, 0)
     metrics = localisation_metrics(found, centre, patients)
     method = config.explanation.method
     return {
@@ -140,8 +143,12 @@ def _explained(name, images, config):
         "with_boxes": len(boxed),
         "method": method,
         "methods": {method: {"localisation": metrics}},
-        "pointing": metrics["pointing"]["map"],
-        "chance": metrics["energy"]["chance"]["value"],
+        "networks": 1,
+        "note": "",
+        "pictures": [],
+        "mass": metrics.energy.map,
+        "pointing": metrics.pointing.map,
+        "chance": metrics.energy.chance.value,
         "verdicts": {"hit": 0, "miss": 0, "false-alarm": 0, "correct-rejection": 0},
     }
 
@@ -158,5 +165,5 @@ def _disturbed(test, config):
     return {
         "robustness": robustness_metrics(score, pixels, *known, 0.5, config.robustness, how),
         "shortcuts": shortcut_metrics(score, pixels, boxes, *known, how),
-        "published": [{"protocol": "a", "source": "b"}],
+        "published": published_references()[:1],
     }

@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+from pydantic import BaseModel
 
 from pedfrac.evaluation.published import published_references
 
@@ -17,7 +18,7 @@ def add_what_a_run_leaves(findings):
         "title": "Paediatric wrist fractures: a made-up retraining",
         "training": trainings,
         "folds": folds | {name: findings[name] for name in ("groups", "subsets")},
-        "published": published_references(),
+        "published": [one.model_dump(mode="json") for one in published_references()],
         "explanation": {
             name: part
             | {"pictures": [f"0001_0902668301_01_WRI-L1_M0{n:02d}_miss.png" for n in range(8)]}
@@ -32,7 +33,9 @@ def draw_montages(folder, names):
 
 
 def each_interval(tree):
-    """Yield each metric with bounds of a tree of dicts and lists."""
+    """Yield each metric with bounds of a tree of models, or of dicts and lists."""
+    if isinstance(tree, BaseModel):
+        tree = tree.model_dump()
     if isinstance(tree, dict):
         if {"value", "low", "high"} <= tree.keys():
             yield tree

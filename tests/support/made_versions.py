@@ -10,6 +10,7 @@ from pedfrac.age_groups import AgeGroups
 from pedfrac.config.evaluation import EvaluationConfig
 from pedfrac.evaluation.evaluation import evaluate
 from pedfrac.explanation.localisation import Localisation, localisation_metrics
+from pedfrac.explanation.metrics import GroupExplanation, MethodMetrics
 from pedfrac.promotion.decision import Model
 from pedfrac.scoring.scorer import fit_scorers, scored
 from pedfrac.statistics.patient_bootstrap import PatientBootstrap
@@ -101,13 +102,19 @@ def _explained(name, group, hits):
     boxed = np.flatnonzero(group["fracture_visible"])
     hit, share = np.arange(len(boxed)) < hits * len(boxed), np.full(len(boxed), 0.1)
     found, centre = (Localisation(boxed, one, share, share, share) for one in (hit, ~hit))
-    patients = PatientBootstrap(group["patient_id"].to_numpy()[boxed], 0, 0, "jackknife")
+    patients = PatientBootstrap(group["patient_id"].to_numpy()[boxed], 0, 0)
     metrics = localisation_metrics(found, centre, patients)
-    return {
-        "group": name,
-        "images": len(group),
-        "with_boxes": len(boxed),
-        "method": "gradcam",
-        "pointing": metrics["pointing"]["map"],
-        "chance": metrics["energy"]["chance"]["value"],
-    }
+    return GroupExplanation(
+        group=name,
+        images=len(group),
+        with_boxes=len(boxed),
+        networks=1,
+        method="gradcam",
+        methods={"gradcam": MethodMetrics(localisation=metrics)},
+        note="",
+        verdicts={},
+        pictures=[],
+        pointing=metrics.pointing.map,
+        mass=metrics.energy.map,
+        chance=metrics.energy.chance.value,
+    )

@@ -12,15 +12,17 @@ from pedfrac.age_groups import AgeGroups
 from pedfrac.config.evaluation import EvaluationConfig
 from pedfrac.errors import PedfracError
 from pedfrac.evaluation.evaluation import (
+    Counted,
+    Folds,
     call_images,
     evaluate,
     in_words,
-    load_evaluation,
+    load_metrics,
+    load_predictions,
     pooled_metrics,
     save_evaluation,
     summary_rows,
 )
-from pedfrac.reporting.schema import AgeFigures, Folds
 from pedfrac.scoring.calibrators import Calibrator, Calibrators
 from pedfrac.scoring.scorer import Scorer, scored
 
@@ -85,7 +87,7 @@ def make_predictions(images, seed=0):
 def evaluated(predictions, training=None, config=CONFIG):
     training = make_predictions(200, seed=9) if training is None else training
     metrics = evaluate(predictions, training, AGES, SCORERS, config)
-    json.dumps(metrics, allow_nan=False)
+    json.dumps(metrics.model_dump(), allow_nan=False)
     return metrics
 
 
@@ -100,18 +102,18 @@ def metrics(predictions):
 
 
 def test_every_group_and_subset_has_every_metric(metrics):
-    assert [row["name"] for row in metrics["groups"]] == ["all", *AGES.names]
-    assert [row["group"] for row in metrics["groups"]] == [-1, 0, 1, 2, 3, 4]
-    assert {row["name"] for row in metrics["subsets"]} >= {
+    assert [row.name for row in metrics.groups] == ["all", *AGES.names]
+    assert [row.group for row in metrics.groups] == [-1, 0, 1, 2, 3, 4]
+    assert {row.name for row in metrics.subsets} >= {
         "no cast",
         "initial exam",
         "no cast, initial exam",
         "cast",
     }
-    for row in (*metrics["groups"], *metrics["subsets"]):
-        assert set(row["models"]) == MODEL_NAMES
-        for model in row["models"].values():
-            assert set(model) == {
+    for row in (*metrics.groups, *metrics.subsets):
+        assert set(row.models) == MODEL_NAMES
+        for model in row.models.values():
+            assert set(type(model).model_fields) == {
                 "threshold",
                 "auroc",
                 "average_precision",
@@ -123,64 +125,63 @@ def test_every_group_and_subset_has_every_metric(metrics):
                 "f1",
                 "confusion",
             }
-            assert sum(map(sum, model["confusion"])) == row["images"]
-    assert sum(row["images"] for row in metrics["groups"][1:]) == metrics["groups"][0]["images"]
-    for row in (*metrics["groups"], *metrics["subsets"]):
-        for interval in each_interval(row["models"]):
+            assert sum(map(sum, model.confusion)) == row.images
+    assert sum(row.images for row in metrics.groups[1:]) == metrics.groups[0].images
+    for row in (*metrics.groups, *metrics.subsets):
+        for interval in each_interval(row.models):
             assert 0 <= interval["low"] <= interval["value"] <= interval["high"] <= 1
 
 
 def test_pooled_specialists_call_by_the_threshold_of_each_group(predictions, metrics):
-    model = metrics["groups"][0]["models"]["specialist"]
+    model = metrics.groups[0].models["specialist"]
     limits = np.array(THRESHOLDS)[predictions["group"]]
     truth, call = predictions["fracture_visible"], predictions["specialist"] >= limits
-    assert model["threshold"] is None
-    assert model["confusion"] == oracle.confusion_matrix(truth, call).tolist()
-    assert model["sensitivity"]["value"] == pytest.approx(oracle.recall_score(truth, call))
-    assert model["f1"]["value"] == pytest.approx(oracle.f1_score(truth, call))
+    assert model.threshold is None
+    assert model.confusion == oracle.confusion_matrix(truth, call).tolist()
+    assert model.sensitivity.value == pytest.approx(oracle.recall_score(truth, call))
+    assert model.f1.value == pytest.approx(oracle.f1_score(truth, call))
     area = oracle.roc_auc_score(truth, predictions["specialist"])
-    assert model["auroc"]["value"] == pytest.approx(area)
-    assert metrics["curves"]["bundle"]["roc"]["fpr"][-1] == 1
-    for row, threshold in zip(metrics["groups"][1:], THRESHOLDS, strict=True):
-        assert row["models"]["specialist"]["threshold"] == threshold
-        assert row["models"]["generalist"]["threshold"] == 0.5
+    assert model.auroc.value == pytest.approx(area)
+    assert metrics.curves["bundle"].roc.fpr[-1] == 1
+    for row, threshold in zip(metrics.groups[1:], THRESHOLDS, strict=True):
+        assert row.models["specialist"].threshold == threshold
+        assert row.models["generalist"].threshold == 0.5
 
 
 def test_routed_specialists_call_by_the_group_that_was_seen(predictions, metrics):
     limits = np.array(THRESHOLDS)[predictions["group_seen"]]
     call = predictions["seen"] >= limits
     wanted = oracle.confusion_matrix(predictions["fracture_visible"], call).tolist()
-    assert metrics["groups"][0]["models"]["bundle by seen age"]["confusion"] == wanted
+    assert metrics.groups[0].models["bundle by seen age"].confusion == wanted
 
 
 def test_subsets_hold_what_they_say(predictions, metrics):
-    subsets = {row["name"]: row for row in metrics["subsets"]}
+    subsets = {row.name: row for row in metrics.subsets}
     some = predictions[~predictions["cast"] & predictions["initial_exam"]]
     row = subsets["no cast, initial exam"]
-    assert (row["images"], row["fractured"]) == (len(some), some["fracture_visible"].sum())
-    assert row["patients"] == some["patient_id"].nunique()
-    assert subsets["no cast"]["images"] + subsets["cast"]["images"] == len(predictions)
+    assert (row.images, row.fractured) == (len(some), some["fracture_visible"].sum())
+    assert row.patients == some["patient_id"].nunique()
+    assert subsets["no cast"].images + subsets["cast"].images == len(predictions)
 
 
 def test_age_metrics_are_those_of_scikit_learn(predictions, metrics):
     group, seen = predictions["group"], predictions["group_seen"]
-    age = metrics["age"]
-    assert age["accuracy"]["value"] == pytest.approx((group == seen).mean())
-    assert age["adjacent"]["value"] == 1
-    assert age["f1"]["value"] == pytest.approx(oracle.f1_score(group, seen, average="macro"))
-    assert age["confusion"] == oracle.confusion_matrix(group, seen).tolist()
-    assert age["names"] == AGES.names
+    age = metrics.age
+    assert age.accuracy.value == pytest.approx((group == seen).mean())
+    assert age.adjacent.value == 1
+    assert age.f1.value == pytest.approx(oracle.f1_score(group, seen, average="macro"))
+    assert age.confusion == oracle.confusion_matrix(group, seen).tolist()
+    assert age.names == AGES.names
 
 
 def test_an_estimated_age_has_its_error_where_the_age_is_recorded(predictions, metrics):
-    assert "mean_absolute_error" not in metrics["age"]
+    assert metrics.age.mean_absolute_error is None
     seen = predictions["age"] + np.where(predictions.index % 2, 1.5, -0.5)
     found = evaluated(predictions.assign(age_seen=seen))
-    error = found["age"]["mean_absolute_error"]
-    assert error["value"] == pytest.approx(1.0)
-    assert 0.9 < error["low"] < 1 < error["high"] < 1.1
+    error = found.age.mean_absolute_error
+    assert error.value == pytest.approx(1.0)
+    assert 0.9 < error.low < 1 < error.high < 1.1
     assert "Estimated age: mean absolute error 1.00 (0.9" in in_words(found)
-    assert AgeFigures.model_validate(found["age"])
 
 
 def test_folds_are_pooled_with_the_calls_of_their_own(predictions, metrics):
@@ -190,18 +191,17 @@ def test_folds_are_pooled_with_the_calls_of_their_own(predictions, metrics):
     halves.append(predictions.drop(halves[0].index))
     folds = [call_images(half, training, SCORERS) for half in halves]
     images, found = pooled_metrics(folds, AGES, CONFIG)
-    assert Folds.model_validate_json(json.dumps(found, allow_nan=False))
+    assert Folds.model_validate_json(json.dumps(found.model_dump(), allow_nan=False)) == found
     assert sorted(images["filestem"]) == sorted(predictions["filestem"])
-    assert (found["folds"], found["images"]) == (2, len(predictions))
-    assert found["held_out"][0] == {
-        "images": len(halves[0]),
-        "patients": halves[0]["patient_id"].nunique(),
-    }
+    assert (found.folds, found.images) == (2, len(predictions))
+    assert found.held_out[0] == Counted(
+        images=len(halves[0]), patients=halves[0]["patient_id"].nunique()
+    )
     # networks, thresholds and baselines are the same in both folds: nothing is lost by pooling
     assert (
-        found["groups"]
-        == pooled_metrics([call_images(predictions, training, SCORERS)], AGES, CONFIG)[1]["groups"]
-        == metrics["groups"]
+        found.groups
+        == pooled_metrics([call_images(predictions, training, SCORERS)], AGES, CONFIG)[1].groups
+        == metrics.groups
     )
     with pytest.raises(PedfracError, match="held out from more than one"):
         pooled_metrics([folds[0], folds[0]], AGES, CONFIG)
@@ -209,11 +209,11 @@ def test_folds_are_pooled_with_the_calls_of_their_own(predictions, metrics):
 
 def test_baselines_stand_beside_every_area(metrics):
     names = ["age, sex, projection, side", "with cast, initial exam, study number, osteopenia"]
-    assert list(metrics["baselines"]) == names
-    for row in (*metrics["groups"], *metrics["subsets"]):
-        assert list(row["baselines"]) == names
+    assert list(metrics.baselines) == names
+    for row in (*metrics.groups, *metrics.subsets):
+        assert list(row.baselines) == names
         # The truth of these images is drawn at random: metadata cannot tell it.
-        assert row["baselines"][names[0]]["value"] < 0.85
+        assert row.baselines[names[0]].value < 0.85
 
 
 def test_images_beside_the_test_set_count_in_studies_alone(predictions):
@@ -222,11 +222,11 @@ def test_images_beside_the_test_set_count_in_studies_alone(predictions):
     metrics = evaluate(tested, make_predictions(200, seed=9), AGES, SCORERS, CONFIG, others)
     whole = evaluated(predictions)
     alone = evaluated(tested)
-    assert metrics["groups"] == alone["groups"]
-    assert metrics["calibration"] == alone["calibration"]
-    assert metrics["studies"] == whole["studies"]
-    assert metrics["studies"]["groups"][0]["images"] == len(tested)
-    assert alone["studies"]["groups"][0]["fractured"] < whole["studies"]["groups"][0]["fractured"]
+    assert metrics.groups == alone.groups
+    assert metrics.calibration == alone.calibration
+    assert metrics.studies == whole.studies
+    assert metrics.studies.groups[0].images == len(tested)
+    assert alone.studies.groups[0].fractured < whole.studies.groups[0].fractured
 
 
 def test_same_images_same_metrics(predictions, metrics):
@@ -246,27 +246,30 @@ def test_few_images_give_metrics_or_reasons(images):
 def test_images_of_one_kind(kind, word):
     table = make_predictions(60).assign(fracture_visible=kind)
     metrics = evaluated(table)
-    model = metrics["groups"][0]["models"]["specialist"]
-    assert model["auroc"]["reason"] == f"only {word} images"
+    model = metrics.groups[0].models["specialist"]
+    assert model.auroc.reason == f"only {word} images"
     missing = "specificity" if kind else "sensitivity"
-    assert model[missing]["reason"] == f"no {'normal' if kind else 'fractured'} images"
-    assert model["accuracy"]["low"] is not None
-    assert metrics["curves"]["generalist"]["roc"]["tpr"] == []
+    assert getattr(model, missing).reason == f"no {'normal' if kind else 'fractured'} images"
+    assert model.accuracy.low is not None
+    assert metrics.curves["generalist"].roc.tpr == []
 
 
 def test_training_images_of_one_kind_teach_no_baseline():
     training = make_predictions(50).assign(fracture_visible=True)
     metrics = evaluated(make_predictions(60), training)
-    assert {row["reason"] for row in metrics["baselines"].values()} == {
+    assert {row.reason for row in metrics.baselines.values()} == {
         "training images are all of one kind"
     }
 
 
-def test_without_resamples_there_are_values_alone():
-    metrics = evaluated(make_predictions(60), config=EvaluationConfig(resamples=0, interval="bca"))
-    area = metrics["groups"][0]["models"]["generalist"]["auroc"]
-    assert area["value"] > 0.5
-    assert (area["low"], area["high"]) == (None, None)
+def test_without_resamples_curves_and_calibration_errors_are_values_alone():
+    metrics = evaluated(make_predictions(60), config=EvaluationConfig(resamples=0))
+    error = metrics.calibration.groups[0].after.ece
+    assert error.value > 0
+    assert (error.low, error.high, error.reason) == (None, None, "without resamples")
+    assert metrics.curves["generalist"].roc.tpr
+    assert metrics.curves["generalist"].roc.low == []
+    assert metrics.groups[0].models["generalist"].auroc.bounds
 
 
 def test_a_image_without_a_score_is_named():
@@ -278,7 +281,8 @@ def test_a_image_without_a_score_is_named():
 
 def test_saved_evaluations_read_back(tmp_path, predictions, metrics):
     save_evaluation(tmp_path / "evaluation", predictions, metrics)
-    table, found = load_evaluation(tmp_path / "evaluation")
+    table = load_predictions(tmp_path / "evaluation")
+    found = load_metrics(tmp_path / "evaluation")
     pd.testing.assert_frame_equal(table, predictions, check_dtype=False)
     assert found == metrics
 

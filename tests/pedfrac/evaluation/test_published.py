@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+from made_versions import make_version
 from pydantic import ValidationError
 
 from pedfrac.config.loading import load_config
@@ -11,7 +12,9 @@ from pedfrac.config.retrain import RetrainConfig
 from pedfrac.errors import PedfracError
 from pedfrac.evaluation.published import (
     OWN,
-    PublishedFigure,
+    PublishedMetric,
+    PublishedValue,
+    Reference,
     find_protocol,
     published_protocols,
     published_references,
@@ -42,32 +45,22 @@ LEAKY = Leakage(
 )
 
 
-def evaluation():
-    """Return metrics laid out like an evaluation's, each with a value of its own."""
-    images = {name: {"value": 0.5 + place / 100, "low": 0.4, "high": 0.7}
-             for place, name in enumerate(OWN)}  # fmt: skip
-    studies = {name: metric | {"value": metric["value"] + 0.2} for name, metric in images.items()}
-    return {
-        "groups": [{"images": 10, "models": {"bundle": images}}],
-        "studies": {"groups": [{"images": 6, "models": {"bundle": studies}}]},
-    }
-
-
 # ---- the table --------------------------------------------------------------------------------
 
 
 def test_every_reference_says_where_it_is_from_and_how_images_were_split():
     references = published_references()
     assert len(references) >= 20
-    assert json.loads(json.dumps(references, allow_nan=False)) == references
-    names = [(one["protocol"], one["metric"]) for one in references]
+    for one in references:
+        assert Reference.model_validate_json(one.model_dump_json()) == one
+    names = [(one.protocol, one.metric) for one in references]
     assert len(set(names)) == len(names)
     for one in references:
-        assert one["source"]
-        assert re.match("https://", one["url"])
-        assert one["population"]
-        assert one["task"]
-        assert one["split"] in ("by patient", "by image", "external", "mixed", "not stated")
+        assert one.source
+        assert re.match("https://", one.url)
+        assert one.population
+        assert one.task
+        assert one.split in ("by patient", "by image", "external", "mixed", "not stated")
 
 
 def test_what_can_be_reproduced_says_how_to_get_its_split_and_fits_the_configuration():
@@ -92,7 +85,7 @@ def test_a_protocol_that_cannot_be_reproduced_is_refused():
 def test_a_metric_outside_its_bounds_is_refused(bounds):
     told = {"name": "AUROC", "value": 0.9, "of": "images", "measured_on": "test images"}
     with pytest.raises(ValidationError, match="AUROC"):
-        PublishedFigure.model_validate(told | bounds)
+        PublishedMetric.model_validate(told | bounds)
 
 
 # ---- beside one's own -------------------------------------------------------------------------
@@ -100,21 +93,22 @@ def test_a_metric_outside_its_bounds_is_refused(bounds):
 
 def test_a_metric_stands_beside_the_one_that_means_the_same():
     protocol = next(one for one in published_protocols() if one.name == "zech2023")
-    rows = {(row["metric"], row["of"]): row for row in side_by_side(protocol, evaluation())}
+    metrics = make_version().metrics
+    rows = {(row.metric, row.of): row for row in side_by_side(protocol, metrics)}
     row = rows["sensitivity", "images"]
-    assert row["published"] == {"value": 0.88, "low": 0.78, "high": 0.94}
-    assert row["here"] == evaluation()["groups"][0]["models"]["bundle"]["sensitivity"]
+    assert row.published == PublishedValue(value=0.88, low=0.78, high=0.94)
+    assert row.here == metrics.groups[0].models["bundle"].sensitivity
     alone = rows["sensitivity", "studies"]
-    assert alone["published"] is None
-    assert alone["here"]["value"] == row["here"]["value"] + 0.2
+    assert alone.published is None
+    assert alone.here == metrics.studies.groups[0].models["bundle"].sensitivity != row.here
     assert len(rows) == 2 * len(OWN)
 
 
 def test_metrics_of_boxes_stand_alone():
     protocol = find_protocol("ruiyangju")
-    rows = side_by_side(protocol, evaluation())
-    assert all((row["published"] is None) != (row["here"] is None) for row in rows)
-    assert [row["of"] for row in rows if row["published"]] == ["boxes"] * len(protocol.metrics)
+    rows = side_by_side(protocol, make_version().metrics)
+    assert all((row.published is None) != (row.here is None) for row in rows)
+    assert [row.of for row in rows if row.published] == ["boxes"] * len(protocol.metrics)
     assert len(rows) == len(protocol.metrics) + 2 * len(OWN)
 
 

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 
 from pedfrac.config.evaluation import EvaluationConfig, RobustnessConfig
 from pedfrac.errors import PedfracError
-from pedfrac.evaluation.robustness import WAYS, choose_images, perturbations, robustness_metrics
+from pedfrac.evaluation.robustness import (
+    WAYS,
+    Robustness,
+    choose_images,
+    perturbations,
+    robustness_metrics,
+)
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 EVALUATION = EvaluationConfig()
@@ -135,17 +141,17 @@ def test_a_network_that_sees_grain_fails_on_blurred_images_only():
     metrics = robustness_metrics(
         grain, some, truth, np.arange(40), 0.5, RobustnessConfig(blur=(4,)), EVALUATION
     )
-    assert json.loads(json.dumps(metrics)) == metrics
-    assert (metrics["images"], metrics["patients"], metrics["fractured"]) == (40, 40, 20)
-    assert metrics["undisturbed"]["sensitivity"]["value"] == 1
-    rows = {(row["name"], row["strength"]): row for row in metrics["perturbations"]}
+    assert Robustness.model_validate(json.loads(metrics.model_dump_json())) == metrics
+    assert (metrics.images, metrics.patients, metrics.fractured) == (40, 40, 20)
+    assert metrics.undisturbed.sensitivity.value == 1
+    rows = {(row.name, row.strength): row for row in metrics.perturbations}
     blurred = rows["blur", 4]
-    assert blurred["sensitivity"]["value"] == 0
-    assert blurred["change"]["sensitivity"]["high"] < 0
-    assert blurred["specificity"]["value"] == 1
-    assert blurred["change"]["specificity"]["value"] == 0
+    assert blurred.sensitivity.value == 0
+    assert blurred.change.sensitivity.high < 0
+    assert blurred.specificity.value == 1
+    assert blurred.change.specificity.value == 0
     slight = rows["noise", 0.02]
-    assert slight["auroc"]["value"] == 1 and slight["change"]["sensitivity"]["value"] == 0
+    assert slight.auroc.value == 1 and slight.change.sensitivity.value == 0
 
 
 def test_augmentation_is_the_mean_of_its_views():
@@ -161,15 +167,15 @@ def test_augmentation_is_the_mean_of_its_views():
     metrics = robustness_metrics(
         brighter_right, some, truth, np.arange(30), 0.6, RobustnessConfig(), EVALUATION
     )
-    rows = {row["name"]: row for row in metrics["test_time_augmentation"]}
-    assert [row["views"] for row in rows.values()] == [2, 3, 4]
-    assert metrics["undisturbed"]["auroc"]["value"] == 1
+    rows = {row.name: row for row in metrics.test_time_augmentation}
+    assert [row.views for row in rows.values()] == [2, 3, 4]
+    assert metrics.undisturbed.auroc.value == 1
     # The mirror image says the opposite: the mean of both is one half for every image.
-    assert rows["mirrored"]["sensitivity"]["value"] == 0
-    assert rows["mirrored"]["change"]["auroc"]["value"] < -0.2
+    assert rows["mirrored"].sensitivity.value == 0
+    assert rows["mirrored"].change.auroc.value < -0.2
     turned = rows["turned by 5 degrees either way"]
-    assert turned["auroc"]["value"] == 1
-    assert turned["change"]["auroc"]["value"] == 0
+    assert turned.auroc.value == 1
+    assert turned.change.auroc.value == 0
 
 
 def test_each_image_may_have_a_threshold_of_its_own():
@@ -178,7 +184,7 @@ def test_each_image_may_have_a_threshold_of_its_own():
     metrics = robustness_metrics(
         grain, some, truth, np.arange(20), strict, RobustnessConfig(), EVALUATION
     )
-    assert metrics["undisturbed"]["sensitivity"]["value"] == 0.5
+    assert metrics.undisturbed.sensitivity.value == 0.5
 
 
 @pytest.mark.parametrize(
@@ -189,10 +195,10 @@ def test_few_images_have_stated_reasons(n, reason):
     metrics = robustness_metrics(
         grain, some, truth, np.arange(n), 0.5, RobustnessConfig(), EVALUATION
     )
-    for row in (*metrics["perturbations"], *metrics["test_time_augmentation"]):
-        assert row["auroc"]["reason"] == row["change"]["auroc"]["reason"] == reason
-        assert row["specificity"]["reason"] == "no normal images"
-        assert row["change"]["sensitivity"]["low"] is None
+    for row in (*metrics.perturbations, *metrics.test_time_augmentation):
+        assert row.auroc.reason == row.change.auroc.reason == reason
+        assert row.specificity.reason == "no normal images"
+        assert row.change.sensitivity.low is None
 
 
 def test_scores_that_are_no_numbers_are_refused():

@@ -8,12 +8,14 @@ import pytest
 from pedfrac.config.evaluation import EvaluationConfig
 from pedfrac.evaluation.shortcuts import (
     MARKER_GROWTH,
+    Shortcuts,
     hide_bones,
     keep_markers,
     shortcut_metrics,
     verdict,
     wrist_region,
 )
+from pedfrac.statistics.intervals import Interval
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 SIZE = 96
@@ -107,28 +109,27 @@ def metrics_of(place, **told):
 
 def test_a_label_in_the_bone_is_no_shortcut():
     metrics = metrics_of(BONE, bone=(180, 220))
-    assert json.loads(json.dumps(metrics)) == metrics
-    for name in ("bones hidden", "marker region only"):
-        row = metrics[name]
-        assert row["auroc"]["low"] <= 0.5
-        assert (row["images"], row["verdict"]) == (40, "not shown")
-    assert metrics["bones hidden"]["region_found"] == 40
-    assert metrics["verdict"] == "not shown"
+    assert Shortcuts.model_validate(json.loads(metrics.model_dump_json())) == metrics
+    for row in metrics.parts.values():
+        assert row.auroc.low <= 0.5
+        assert (row.images, row.verdict) == (40, "not shown")
+    assert metrics.bones_hidden.region_found == 40
+    assert metrics.verdict == "not shown"
 
 
 def test_a_label_in_the_border_is_suspected_with_bones_hidden():
     metrics = metrics_of((slice(None), slice(20, 22)), rim=(60, 80))
-    assert metrics["bones hidden"]["auroc"]["low"] > 0.5
-    assert metrics["bones hidden"]["verdict"] == "suspected"
-    assert metrics["marker region only"]["verdict"] == "not shown"
-    assert metrics["verdict"] == "suspected"
+    assert metrics.bones_hidden.auroc.low > 0.5
+    assert metrics.bones_hidden.verdict == "suspected"
+    assert metrics.marker_region_only.verdict == "not shown"
+    assert metrics.verdict == "suspected"
 
 
 def test_a_label_left_in_the_marker_region_is_suspected_in_both():
     metrics = metrics_of((slice(8, 16), slice(24, 32)), marker=(45, 60))
-    assert metrics["marker region only"]["with_region"] == 40
-    assert metrics["bones hidden"]["verdict"] == "suspected"
-    assert metrics["marker region only"]["verdict"] == "suspected"
+    assert metrics.marker_region_only.with_region == 40
+    assert metrics.bones_hidden.verdict == "suspected"
+    assert metrics.marker_region_only.verdict == "suspected"
 
 
 @pytest.mark.parametrize(("n", "reason"), [(0, "no images"), (1, "only fractured images")])
@@ -137,12 +138,12 @@ def test_few_images_are_unknown_for_a_stated_reason(n, reason):
     metrics = shortcut_metrics(
         brightness_of(BONE), made, [[]] * n, truth, np.arange(n), EvaluationConfig()
     )
-    assert metrics["verdict"] == metrics["bones hidden"]["verdict"] == "unknown"
-    assert metrics["marker region only"]["reason"] == reason
-    assert metrics["marker region only"]["with_region"] == 0
+    assert metrics.verdict == metrics.bones_hidden.verdict == "unknown"
+    assert metrics.marker_region_only.reason == reason
+    assert metrics.marker_region_only.with_region == 0
 
 
 def test_the_rule_is_the_whole_interval_above_one_half():
-    assert verdict({"value": 0.7, "low": 0.51, "high": 0.8}) == {"verdict": "suspected"}
-    assert verdict({"value": 0.9, "low": 0.5, "high": 1.0}) == {"verdict": "not shown"}
-    assert verdict({"value": 0.2, "low": 0.1, "high": 0.3}) == {"verdict": "not shown"}
+    assert verdict(Interval(value=0.7, low=0.51, high=0.8)) == "suspected"
+    assert verdict(Interval(value=0.9, low=0.5, high=1.0)) == "not shown"
+    assert verdict(Interval(value=0.2, low=0.1, high=0.3)) == "not shown"

@@ -60,27 +60,27 @@ def draw_images(seed, patients=300, fails=None, strength=3.0):
 
 def metrics_of(images, probability, config=CONFIG):
     found = subgroup_metrics(images, probability, probability >= 0.5, AGES, config)
-    json.dumps(found, allow_nan=False)
+    json.dumps(found.model_dump(), allow_nan=False)
     return found
 
 
 def row_of(found, name):
-    return next(row for row in found["subgroups"] if row["name"] == name)
+    return next(row for row in found.subgroups if row.name == name)
 
 
 def differing(found):
     return {
-        (row["name"], metric)
-        for row in found["subgroups"]
-        for metric, values in row["metrics"].items()
-        if values["differs"]
+        (row.name, metric)
+        for row in found.subgroups
+        for metric, values in row.metrics.items()
+        if values.differs
     }
 
 
 def test_each_subgroup_has_the_metrics_of_its_images():
     images, probability = draw_images(0)
     found = metrics_of(images, probability)
-    names = {row["name"] for row in found["subgroups"]}
+    names = {row.name for row in found.subgroups}
     assert {
         "0-5y, girls",
         "10-19y, boys",
@@ -102,19 +102,20 @@ def test_each_subgroup_has_the_metrics_of_its_images():
     } <= names
     some = (images["cast"]).to_numpy()
     row, truth = row_of(found, "cast"), images["fracture_visible"].to_numpy()
-    assert (row["images"], row["fractured"]) == (some.sum(), (truth & some).sum())
-    assert row["patients"] == images["patient_id"][some].nunique()
-    assert row["prevalence"]["value"] == pytest.approx(truth[some].mean())
+    assert (row.images, row.fractured) == (some.sum(), (truth & some).sum())
+    assert row.patients == images["patient_id"][some].nunique()
+    assert row.prevalence.value == pytest.approx(truth[some].mean())
     own = PatientBootstrap(images["patient_id"][some], 0, 0)
     for metric, wanted in (
         ("auroc", own.auroc_interval(truth[some], probability[some])),
         ("sensitivity", own.rate_interval(probability[some] >= 0.5, truth[some])),
         ("specificity", own.rate_interval(probability[some] < 0.5, ~truth[some])),
     ):
-        ends = {end: row["metrics"][metric][end] for end in ("value", "low", "high")}
-        assert ends == pytest.approx({end: wanted[end] for end in ends})
+        found_metric = row.metrics[metric]
+        assert found_metric.value == pytest.approx(wanted.value)
+        assert found_metric.bounds == pytest.approx(wanted.bounds)
     expected = probability[some].sum()
-    ratio = row["metrics"]["observed_expected"]["value"]
+    ratio = row.metrics["observed_expected"].value
     assert ratio == pytest.approx(truth[some].sum() / expected)
 
 
@@ -124,12 +125,12 @@ def test_a_subgroup_in_which_the_model_fails_is_found():
     marked = differing(found)
     assert {("osteopenia", name) for name in ("auroc", "sensitivity", "specificity")} <= marked
     assert {name for name, _ in marked} == {"osteopenia", "no osteopenia"}
-    against = row_of(found, "osteopenia")["metrics"]["auroc"]["against"]
-    assert against["high"] < 0
-    assert against["p"] <= against["p_corrected"] < 0.05
-    mirrored = row_of(found, "no osteopenia")["metrics"]["auroc"]["against"]
-    assert mirrored["value"] == pytest.approx(-against["value"])
-    assert mirrored["p_corrected"] == against["p_corrected"]
+    against = row_of(found, "osteopenia").metrics["auroc"].against
+    assert against.high < 0
+    assert against.p <= against.p_corrected < 0.05
+    mirrored = row_of(found, "no osteopenia").metrics["auroc"].against
+    assert mirrored.value == pytest.approx(-against.value)
+    assert mirrored.p_corrected == against.p_corrected
 
 
 def test_a_missed_type_of_fracture_is_found():
@@ -139,8 +140,8 @@ def test_a_missed_type_of_fracture_is_found():
     found = metrics_of(images, probability)
     assert ("23r-M/2.1", "sensitivity") in differing(found)
     row = row_of(found, "23u-E/7")
-    assert list(row["metrics"]) == ["sensitivity"]
-    assert row["images"] == row["fractured"] > 0
+    assert list(row.metrics) == ["sensitivity"]
+    assert row.images == row.fractured > 0
 
 
 def test_probabilities_that_mislead_in_one_subgroup_are_found():
@@ -148,7 +149,7 @@ def test_probabilities_that_mislead_in_one_subgroup_are_found():
     too_low = np.where(images["laterality"] == "L", 0.5 * probability, probability)
     found = metrics_of(images, too_low)
     assert ("left", "observed_expected") in differing(found)
-    assert row_of(found, "left")["metrics"]["observed_expected"]["value"] > 1.5
+    assert row_of(found, "left").metrics["observed_expected"].value > 1.5
 
 
 @pytest.mark.parametrize(("patients", "strength"), [(120, 2.0), (120, 4.0)])
@@ -163,10 +164,10 @@ def test_where_nothing_differs_little_is_marked(patients, strength):
         found = metrics_of(images, probability)
         marked += bool(differing(found))
         p_values += [
-            metric["against"]["p"]
-            for row in found["subgroups"]
-            for metric in row["metrics"].values()
-            if metric["against"] and metric["against"]["p"] is not None
+            metric.against.p
+            for row in found.subgroups
+            for metric in row.metrics.values()
+            if metric.against and metric.against.p is not None
         ]
     # One draw in twenty may be marked; more than 6 of 40 come about once in 300.
     assert marked <= 6
@@ -177,25 +178,23 @@ def test_too_small_subgroups_say_so():
     images, probability = draw_images(4, 60)
     found = metrics_of(images, probability)
     row = row_of(found, "Agfa")
-    assert row["patients"] < 10
-    for metric in row["metrics"].values():
-        assert metric["against"] is None
-        assert "10 are asked for" in metric["note"]
-        assert not metric["differs"]
-    assert row_of(found, "other")["prevalence"]["reason"] == "no images"
+    assert row.patients < 10
+    for metric in row.metrics.values():
+        assert metric.against is None
+        assert "10 are asked for" in metric.note
+        assert not metric.differs
+    assert row_of(found, "other").prevalence.reason == "no images"
 
 
 def test_halves_are_counted_as_one_comparison():
     images, probability = draw_images(5)
     found = metrics_of(images, probability)
     compared = sum(
-        metric["against"] is not None
-        for row in found["subgroups"]
-        for metric in row["metrics"].values()
+        metric.against is not None for row in found.subgroups for metric in row.metrics.values()
     )
     # Projections, sides, casts and exams come as halves, four metrics each.
-    assert found["comparisons"] <= compared - 4 * 4
-    assert (found["correction"], found["level"]) == ("Holm", 0.05)
+    assert found.comparisons <= compared - 4 * 4
+    assert (found.correction, found.level) == ("Holm", 0.05)
 
 
 @pytest.mark.parametrize("kind", ["perfect", "constant", "one class", "one patient", "empty"])
@@ -213,13 +212,13 @@ def test_hard_cases_give_metrics_or_reasons(kind):
     if kind == "empty":
         images, probability = images[:0], probability[:0]
     found = metrics_of(images, probability)
-    for row in found["subgroups"]:
-        for metric in row["metrics"].values():
-            assert metric["low"] is not None or metric["reason"]
+    for row in found.subgroups:
+        for metric in row.metrics.values():
+            assert metric.low is not None or metric.reason
     if kind in ("perfect", "constant"):
         assert {metric for _, metric in differing(found)} <= {"observed_expected"}
     if kind in ("one patient", "empty"):
-        assert found["comparisons"] == 0
+        assert found.comparisons == 0
 
 
 def test_columns_that_may_be_missing_may_be():
@@ -245,5 +244,5 @@ def test_contrasts_of_means_are_those_of_welch():
     a, b = (patients.ratio(values * some, some * 1.0, scale="plain") for some in (part, ~part))
     found = patients.contrast(a, b)
     wanted = ttest_ind(values[part], values[~part], equal_var=False)
-    assert found["p"] == pytest.approx(wanted.pvalue, rel=0.02)
-    assert found["value"] == pytest.approx(values[part].mean() - values[~part].mean())
+    assert found.p == pytest.approx(wanted.pvalue, rel=0.02)
+    assert found.value == pytest.approx(values[part].mean() - values[~part].mean())

@@ -21,9 +21,10 @@ def metrics(marks, truths):
 
 
 def value(found, *path):
+    tree = found.model_dump()
     for name in path:
-        found = found[name]
-    return found["value"]
+        tree = tree[name]
+    return tree["value"]
 
 
 def test_marks_that_are_the_marked_fractures_are_perfect():
@@ -62,4 +63,4 @@ def test_a_second_mark_of_one_fracture_is_wrong_and_a_loose_box_counts_less():
 
 
 def test_without_a_marked_fracture_there_is_a_reason():
-    assert "no image" in metrics([[mark(*BOX)]], [NONE])["reason"]
+    assert "no image" in metrics([[mark(*BOX)]], [NONE]).reason

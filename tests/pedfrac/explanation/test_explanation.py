@@ -1,7 +1,5 @@
 """A group's metrics have known answers, its pictures are what they say, errors come first."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +10,7 @@ from pedfrac.config.data import Preparation
 from pedfrac.config.evaluation import ExplanationConfig
 from pedfrac.data.schema import CLASSES
 from pedfrac.explanation.explanation import explain_group
+from pedfrac.explanation.metrics import GroupExplanation
 from pedfrac.explanation.outcomes import VERDICTS
 from pedfrac.explanation.overlays import MONTAGE_ROWS
 from pedfrac.packs.pack import Pack
@@ -60,50 +59,50 @@ def explain(folder, n=12, most=5, rows=None, probability=None, model=None, **opt
 
 def test_group_metrics_have_known_answers(tmp_path):
     metrics = explain(tmp_path)
-    assert metrics == json.loads((tmp_path / "5-10y" / "metrics.json").read_text())
-    assert (metrics["group"], metrics["images"], metrics["with_boxes"]) == ("5-10y", 12, 6)
-    found = metrics["methods"]["gradcam"]["localisation"]
-    assert set(found) == {"pointing", "energy", "iou"}
-    assert found["pointing"]["map"]["value"] == pytest.approx(5 / 6)
+    written = (tmp_path / "5-10y" / "metrics.json").read_text()
+    assert metrics == GroupExplanation.model_validate_json(written)
+    assert (metrics.group, metrics.images, metrics.with_boxes) == ("5-10y", 12, 6)
+    found = metrics.methods["gradcam"].localisation
+    assert found.pointing.map.value == pytest.approx(5 / 6)
     # Six patients have a box: t of 5 degrees of freedom on the logit scale, in closed form.
-    assert found["pointing"]["map"]["low"] == pytest.approx(0.186, abs=2e-3)
-    assert found["pointing"]["map"]["high"] == pytest.approx(0.991, abs=2e-3)
-    energy = found["energy"]["map"]
-    assert 0 < energy["low"] < energy["value"] < energy["high"] < 1
+    assert found.pointing.map.low == pytest.approx(0.186, abs=2e-3)
+    assert found.pointing.map.high == pytest.approx(0.991, abs=2e-3)
+    energy = found.energy.map
+    assert 0 < energy.low < energy.value < energy.high < 1
     # Boxes of 12 x 12 and one of 5 x 3 on images that fill half the letterbox.
-    chance = found["iou"]["chance"]
-    assert chance["value"] == pytest.approx((5 * 144 + 15) / 6 / (SIZE * SIZE / 2))
-    assert chance["low"] < chance["value"] < chance["high"]
-    assert found["iou"]["beats_chance"] is found["energy"]["beats_centre_prior"] is True
-    short = {"pointing": found["pointing"]["map"], "mass": energy, "chance": chance["value"]}
-    assert {name: metrics[name] for name in short} == short
+    chance = found.iou.chance
+    assert chance.value == pytest.approx((5 * 144 + 15) / 6 / (SIZE * SIZE / 2))
+    assert chance.low < chance.value < chance.high
+    assert found.iou.beats_chance is found.energy.beats_centre_prior is True
+    assert metrics.pointing == found.pointing.map
+    assert (metrics.mass, metrics.chance) == (energy, chance.value)
 
 
 def test_further_methods_are_measured_beside_and_not_drawn(tmp_path):
     alone = explain(tmp_path / "alone", method="hirescam")
     metrics = explain(tmp_path / "both", compared=("hirescam", "gradcam"))
-    assert list(metrics["methods"]) == ["gradcam", "hirescam"]
-    assert metrics["methods"]["hirescam"] == alone["methods"]["hirescam"]
-    assert len(metrics["pictures"]) == 5
+    assert list(metrics.methods) == ["gradcam", "hirescam"]
+    assert metrics.methods["hirescam"] == alone.methods["hirescam"]
+    assert len(metrics.pictures) == 5
 
 
 def test_an_average_of_networks_is_explained_as_one(tmp_path):
     one = explain(tmp_path / "one")
     two = explain(tmp_path / "two", model=[brightness(), brightness()])
-    assert (one["networks"], two["networks"]) == (1, 2)
-    metrics = [each["methods"]["gradcam"]["localisation"] for each in (one, two)]
+    assert (one.networks, two.networks) == (1, 2)
+    metrics = [each.methods["gradcam"].localisation for each in (one, two)]
     assert metrics[0] == metrics[1]
     blind = explain(tmp_path / "blind", model=[brightness(sign=0)] * 2)
-    assert blind["pointing"]["value"] == 0
+    assert blind.pointing.value == 0
 
 
 def test_the_checks_are_made_on_so_many_images_and_can_be_left_out(tmp_path):
     checked = explain(tmp_path / "a", checked_images=4, faithfulness="insertion_deletion")
-    metrics = checked["methods"]["gradcam"]
-    assert metrics["random_weights"]["images"] == metrics["faithfulness"]["images"] == 4
+    metrics = checked.methods["gradcam"]
+    assert metrics.random_weights.images == metrics.faithfulness.images == 4
     off = explain(tmp_path / "b", checked_images=0, faithfulness="insertion_deletion")
-    metrics = off["methods"]["gradcam"]
-    assert metrics["random_weights"] is metrics["faithfulness"] is None
+    metrics = off.methods["gradcam"]
+    assert metrics.random_weights is metrics.faithfulness is None
 
 
 def test_misses_and_false_alarms_come_first_in_the_montage():
@@ -114,7 +113,7 @@ def test_misses_and_false_alarms_come_first_in_the_montage():
 def test_errors_of_both_kinds_are_shown_first(tmp_path):
     probability = np.array([0.2, 0.6, 0.1, 0.9, 0.8, 0.7, 0.95, 0.2, 0.51, 0.1])
     metrics = explain(tmp_path, n=10, most=8, probability=probability)
-    assert metrics["pictures"] == [
+    assert metrics.pictures == [
         "0002_image_miss.png",
         "0003_image_false-alarm.png",
         "0000_image_miss.png",
@@ -124,9 +123,9 @@ def test_errors_of_both_kinds_are_shown_first(tmp_path):
         "0004_image_hit.png",
         "0008_image_hit.png",
     ]
-    assert metrics["verdicts"] == {"hit": 3, "miss": 2, "false-alarm": 3, "correct-rejection": 2}
+    assert metrics.verdicts == {"hit": 3, "miss": 2, "false-alarm": 3, "correct-rejection": 2}
     written = {path.name for path in (tmp_path / "5-10y").iterdir()}
-    assert written == {*metrics["pictures"], "montage.png", "metrics.json"}
+    assert written == {*metrics.pictures, "montage.png", "metrics.json"}
 
 
 def test_the_same_images_make_the_same_bytes(tmp_path):
@@ -147,45 +146,46 @@ def test_a_montage_of_noise_stays_small(tmp_path, monkeypatch):
 
 def test_a_group_without_boxes_says_why_it_has_no_metrics(tmp_path):
     metrics = explain(tmp_path, rows=np.array([1, 3, 5]), faithfulness="insertion_deletion")
-    measured = metrics["methods"]["gradcam"]
-    for found in measured["localisation"].values():
+    measured = metrics.methods["gradcam"]
+    for _, found in measured.localisation:
         for name in ("map", "centre_prior", "chance", "map_minus_centre_prior"):
-            assert found[name]["value"] is found[name]["low"] is None
-            assert found[name]["reason"] == "no image with a fracture box"
-        assert found["beats_chance"] is None
-    assert measured["random_weights"]["changes"] is None
-    assert measured["random_weights"]["reason"] == "no fractured image whose map is not flat"
-    assert measured["faithfulness"]["deletion"]["map"]["reason"] == "no fractured image"
-    assert metrics["chance"] is None
+            one = getattr(found, name)
+            assert one.value is one.low is None
+            assert one.reason == "no image with a fracture box"
+        assert found.beats_chance is None
+    assert measured.random_weights.changes is None
+    assert measured.random_weights.reason == "no fractured image whose map is not flat"
+    assert measured.faithfulness.deletion.map.reason == "no fractured image"
+    assert metrics.chance is None
 
 
 @pytest.mark.parametrize("rows", [[2], [2, 2]], ids=["one image", "one patient"])
 def test_one_patient_has_no_interval(tmp_path, rows):
     metrics = explain(tmp_path, rows=np.array(rows), faithfulness="insertion_deletion")
-    measured = metrics["methods"]["gradcam"]
-    assert measured["localisation"]["energy"]["map"]["value"] > 0.5
+    measured = metrics.methods["gradcam"]
+    assert measured.localisation.energy.map.value > 0.5
     for found in (
-        measured["localisation"]["energy"]["map"],
-        measured["localisation"]["iou"]["map_minus_centre_prior"],
-        measured["random_weights"]["stages"][-1]["similarity"],
-        measured["faithfulness"]["insertion"]["map"],
+        measured.localisation.energy.map,
+        measured.localisation.iou.map_minus_centre_prior,
+        measured.random_weights.stages[-1].similarity,
+        measured.faithfulness.insertion.map,
     ):
-        assert (found["low"], found["reason"]) == (None, "one patient")
-    assert measured["random_weights"]["changes"] is None
+        assert (found.low, found.reason) == (None, "one patient")
+    assert measured.random_weights.changes is None
 
 
 def test_flat_maps_have_the_metrics_of_chance(tmp_path):
     metrics = explain(tmp_path, model=brightness(sign=0), faithfulness="insertion_deletion")
-    measured = metrics["methods"]["gradcam"]
-    found = measured["localisation"]
-    assert found["pointing"]["map"]["value"] == 0
-    assert found["energy"]["map"] == found["iou"]["map"] == found["iou"]["chance"]
-    assert measured["random_weights"]["images"] == 0
-    assert measured["random_weights"]["changes"] is None
+    measured = metrics.methods["gradcam"]
+    found = measured.localisation
+    assert found.pointing.map.value == 0
+    assert found.energy.map == found.iou.map == found.iou.chance
+    assert measured.random_weights.images == 0
+    assert measured.random_weights.changes is None
 
 
 def test_an_empty_group_has_a_montage_that_says_so(tmp_path):
     metrics = explain(tmp_path, rows=np.array([], np.int64), faithfulness="insertion_deletion")
-    assert metrics["images"] == 0
-    assert metrics["mass"]["reason"] == "no image with a fracture box"
+    assert metrics.images == 0
+    assert metrics.mass.reason == "no image with a fracture box"
     assert (tmp_path / "5-10y" / "montage.png").exists()

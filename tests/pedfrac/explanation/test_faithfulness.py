@@ -28,24 +28,24 @@ def metrics_of(maps):
 def test_the_square_itself_is_faithful():
     metrics = metrics_of((IMAGES > 200).astype(np.float32))
     # All of the square is among the first tenth of the image's pixels: the curve falls in one step.
-    assert metrics["deletion"]["map"]["value"] == pytest.approx(0.5 / STEPS, abs=0.01)
-    assert metrics["insertion"]["map"]["value"] == pytest.approx(1 - 0.5 / STEPS, abs=0.01)
-    assert metrics["deletion"]["beats_centre_prior"] is True
-    assert metrics["insertion"]["beats_centre_prior"] is True
+    assert metrics.deletion.map.value == pytest.approx(0.5 / STEPS, abs=0.01)
+    assert metrics.insertion.map.value == pytest.approx(1 - 0.5 / STEPS, abs=0.01)
+    assert metrics.deletion.beats_centre_prior is True
+    assert metrics.insertion.beats_centre_prior is True
 
 
 def test_all_but_the_square_is_not():
     metrics = metrics_of((IMAGES < 200).astype(np.float32))
-    assert metrics["deletion"]["beats_centre_prior"] is False
-    assert metrics["insertion"]["beats_centre_prior"] is False
-    assert metrics["deletion"]["map_minus_centre_prior"]["low"] > 0
+    assert metrics.deletion.beats_centre_prior is False
+    assert metrics.insertion.beats_centre_prior is False
+    assert metrics.deletion.map_minus_centre_prior.low > 0
 
 
 def test_flat_maps_and_no_images_are_no_error():
-    assert 0 < metrics_of(np.zeros(IMAGES.shape, np.float32))["deletion"]["map"]["value"] < 1
+    assert 0 < metrics_of(np.zeros(IMAGES.shape, np.float32)).deletion.map.value < 1
     none = metrics_of(np.zeros((0, 64, 64), np.float32))
-    assert none["insertion"]["map"]["reason"] == "no fractured image"
-    assert none["insertion"]["beats_centre_prior"] is None
+    assert none.insertion.map.reason == "no fractured image"
+    assert none.insertion.beats_centre_prior is None
 
 
 def test_beside_the_image_nothing_changes():
@@ -55,4 +55,4 @@ def test_beside_the_image_nothing_changes():
     maps = np.random.default_rng(0).random(IMAGES.shape, np.float32)
     bootstrap = PatientBootstrap(np.arange(len(IMAGES)), 0, 0)
     metrics = faithfulness_metrics(margin, IMAGES, maps, WINDOWS, bootstrap)
-    assert metrics["deletion"]["map"]["value"] == metrics["insertion"]["map"]["value"] == 1
+    assert metrics.deletion.map.value == metrics.insertion.map.value == 1

@@ -99,11 +99,11 @@ def test_the_centre_prior_as_a_map_beats_chance_but_not_itself():
     corners = rng.normal(16, 3, (40, 2)).round()
     boxes = [np.array([[x - 4, y - 4, x + 4, y + 4]]) for x, y in corners]
     maps = centre_maps(np.empty((40, 32, 32), np.float32))
-    for found in metrics_of(maps, boxes).values():
-        assert found["beats_chance"]
-        assert found["beats_centre_prior"] is False
-        assert found["map_minus_centre_prior"]["value"] == 0
-        assert found["map"] == found["centre_prior"]
+    for _, found in metrics_of(maps, boxes):
+        assert found.beats_chance
+        assert found.beats_centre_prior is False
+        assert found.map_minus_centre_prior.value == 0
+        assert found.map == found.centre_prior
 
 
 def test_a_map_on_the_boxes_beats_both():
@@ -112,9 +112,9 @@ def test_a_map_on_the_boxes_beats_both():
     for heat, (x, y) in zip(maps, rng.integers(0, 26, (12, 2)), strict=True):
         boxes.append(np.array([[x, y, x + 6, y + 6]]))
         heat[y : y + 5, x : x + 6] = 1
-    for name, found in metrics_of(maps, boxes).items():
-        assert found["beats_chance"] and found["beats_centre_prior"]
-        assert found["map"]["value"] == pytest.approx(5 / 6 if name == "iou" else 1)
+    for name, found in metrics_of(maps, boxes):
+        assert found.beats_chance and found.beats_centre_prior
+        assert found.map.value == pytest.approx(5 / 6 if name == "iou" else 1)
 
 
 def test_parts_are_joined_in_order():

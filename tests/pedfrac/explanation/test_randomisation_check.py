@@ -6,9 +6,11 @@ import torch
 from small_networks import CPU, NETWORKS, brightness, build, noise, square
 from torch import nn
 
+from pedfrac.explanation.metrics import Stage
 from pedfrac.explanation.randomisation_check import _verdict, random_weights_metrics
 from pedfrac.models.classifier import ImageClassifier
 from pedfrac.models.heads import Classes
+from pedfrac.statistics.intervals import Interval
 from pedfrac.statistics.patient_bootstrap import PatientBootstrap
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
@@ -47,8 +49,8 @@ def squares(n: int):
 
 def test_a_map_that_owes_nothing_to_the_weights_is_found_out():
     metrics = check([ImageClassifier(Fixed(), 0.0, 1.0, Classes(2))], squares(8))
-    assert metrics["changes"] is False and metrics["changes_from"] is None
-    assert metrics["stages"][-1]["similarity"]["value"] == pytest.approx(1)
+    assert metrics.changes is False and metrics.changes_from is None
+    assert metrics.stages[-1].similarity.value == pytest.approx(1)
 
 
 def bottleneck() -> ImageClassifier:
@@ -67,10 +69,10 @@ def bottleneck() -> ImageClassifier:
 
 def test_a_map_that_was_learned_goes_with_the_weights():
     metrics = check([bottleneck()], squares(12))
-    assert [stage["name"] for stage in metrics["stages"]] == ["head", "features"]
-    assert metrics["changes"] is True
-    assert metrics["changes_from"] == "head"
-    assert metrics["stages"][-1]["similarity"]["high"] < 0.5
+    assert [stage.name for stage in metrics.stages] == ["head", "features"]
+    assert metrics.changes is True
+    assert metrics.changes_from == "head"
+    assert metrics.stages[-1].similarity.high < 0.5
 
 
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network[0])
@@ -80,7 +82,7 @@ def test_every_weight_of_a_network_is_shuffled_from_the_head_down(network):
     metrics = check([model], noise(3, network[1]))
     for name, value in model.state_dict().items():
         torch.testing.assert_close(value, before[name], msg=name)  # the model is left as it was
-    names = [stage["name"] for stage in metrics["stages"]]
+    names = [stage.name for stage in metrics.stages]
     info = [one["module"] for one in model.network.feature_info if "." in one["module"]]
     assert [name for name in names if name in info] == info[::-1]
     children = dict(model.network.named_children())
@@ -91,19 +93,22 @@ def test_every_weight_of_a_network_is_shuffled_from_the_head_down(network):
 
 def test_networks_that_are_averaged_are_shuffled_together():
     metrics = check([bottleneck(), bottleneck()], squares(6))
-    assert [stage["name"] for stage in metrics["stages"]] == ["head", "features"]
+    assert [stage.name for stage in metrics.stages] == ["head", "features"]
 
 
 def test_it_changes_from_the_part_on_after_which_it_stays_changed():
     def stages(**highs):
-        return [{"name": name, "similarity": {"high": high}} for name, high in highs.items()]
+        return [
+            Stage(name=name, similarity=Interval(value=high, low=-1, high=high))
+            for name, high in highs.items()
+        ]
 
-    assert _verdict(stages(head=0.4, a=0.6, b=0.4, c=0.3))["changes_from"] == "b"
-    assert _verdict(stages(head=0.4, a=0.6)) == {"changes": False, "changes_from": None}
-    assert _verdict([])["reason"] == "the network has no weights"
+    assert _verdict(stages(head=0.4, a=0.6, b=0.4, c=0.3)) == (True, "b", None)
+    assert _verdict(stages(head=0.4, a=0.6)) == (False, None, None)
+    assert _verdict([]) == (False, None, "the network has no weights")
 
 
 def test_flat_maps_are_left_out_and_none_left_is_said():
     metrics = check([brightness(sign=0)], squares(4))
-    assert (metrics["images"], metrics["changes"]) == (0, None)
-    assert metrics["reason"] == "no fractured image whose map is not flat"
+    assert (metrics.images, metrics.changes) == (0, None)
+    assert metrics.reason == "no fractured image whose map is not flat"

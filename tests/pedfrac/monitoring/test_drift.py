@@ -117,8 +117,8 @@ def test_the_share_of_fractures_is_estimated_from_scores_alone(prevalence):
     images = made_images(5, patients=600, prevalence=prevalence)
     probability = 1 / (1 + np.exp(-4 * np.log(images["probability"] / (1 - images["probability"]))))
     found = estimated_prevalence(PatientBootstrap(images["patient"], 0, 0), probability, 0.5)
-    assert found["low"] < images["fractured"].mean() < found["high"]
-    assert found["high"] - found["low"] < 0.12
+    assert found.low < images["fractured"].mean() < found.high
+    assert found.high - found.low < 0.12
 
 
 def test_few_draws_cannot_tell_and_are_refused():

@@ -9,6 +9,7 @@ from made_versions import AGES, IMAGES, SETTINGS, TESTED, answers, images, make_
 
 from pedfrac.config.promotion import GateConfig
 from pedfrac.errors import PedfracError
+from pedfrac.evaluation.evaluation import Evaluation
 from pedfrac.promotion import page
 from pedfrac.promotion.decision import Decision
 from pedfrac.promotion.gate import decide
@@ -52,9 +53,9 @@ def test_a_challenger_as_good_passes_and_every_criterion_has_its_metric():
     compared = [one for one in decision.criteria if one.part == "Not worse"]
     assert {one.of for one in compared} == {"all common images", *AGES.names}
     for one in compared:
-        assert one.metric["low"] <= one.metric["value"] <= one.metric["high"]
-        own, other = one.challenger["value"], one.champion["value"]
-        assert one.metric["value"] == pytest.approx(own - other)
+        assert one.metric.low <= one.metric.value <= one.metric.high
+        own, other = one.challenger.value, one.champion.value
+        assert one.metric.value == pytest.approx(own - other)
 
 
 def test_the_same_model_again_passes_with_no_margin_for_its_area():
@@ -62,7 +63,7 @@ def test_the_same_model_again_passes_with_no_margin_for_its_area():
     again = replace(champion(), version=2)
     decision = decide(again, champion(), CONFIG.model_copy(update={"margins": margins}))
     one = next(one for one in decision.criteria if one.name == "AUROC not worse")
-    assert (one.state, one.metric["low"], one.metric["high"]) == ("held", 0, 0)
+    assert (one.state, one.metric.low, one.metric.high) == ("held", 0, 0)
 
 
 def test_a_worse_challenger_is_refused_by_comparison_and_floors():
@@ -112,7 +113,7 @@ def test_a_subgroup_that_newly_does_worse_is_named_with_its_paired_change():
     decision = decide(worse, champion(), CONFIG)
     assert subgroup in blocked(decision)
     one = next(one for one in decision.criteria if (one.name, one.of) == subgroup)
-    assert one.metric["high"] < 0
+    assert one.metric.high < 0
     allowed = CONFIG.model_copy(update={"new_failing_subgroups": True})
     assert subgroup not in blocked(decide(worse, champion(), allowed))
     # where the champion did as badly, it is nothing new
@@ -169,9 +170,10 @@ def test_heat_maps_that_collapsed_are_noticed():
 
 
 def test_probabilities_that_do_not_mean_what_they_say_are_refused():
-    metrics = json.loads(json.dumps(near().metrics))
-    metrics["calibration"]["groups"][0]["after"]["slope"]["value"] = 0.1
-    metrics["calibration"]["groups"][0]["after"]["ece"]["value"] = 0.3
+    changed = near().metrics.model_dump()
+    changed["calibration"]["groups"][0]["after"]["slope"]["value"] = 0.1
+    changed["calibration"]["groups"][0]["after"]["ece"]["value"] = 0.3
+    metrics = Evaluation.model_validate(changed)
     decision = decide(replace(near(), metrics=metrics), champion(), CONFIG)
     assert {name for name, _ in blocked(decision)} == {"Calibration slope", "Calibration error"}
 

@@ -92,7 +92,7 @@ def test_answers_are_the_findings_metrics(found, page):
 
 
 def test_without_intervals_and_other_analyses_every_template_still_renders(tmp_path):
-    config = make_config(evaluation={"interval": "percentile", "resamples": 0})
+    config = make_config(evaluation={"resamples": 0})
     bare = make_findings(300, config, fractured=False) | {"explanation": {}, "provenance": {}}
     write_checklist(tmp_path / "checklist.md", bare)
     page = (tmp_path / "checklist.md").read_text(encoding="utf-8")

@@ -24,7 +24,7 @@ def found():
 @pytest.fixture(scope="module")
 def bare():
     """Findings without intervals, of test images of one kind, and nothing beside."""
-    config = make_config(evaluation={"interval": "percentile", "resamples": 0})
+    config = make_config(evaluation={"resamples": 0})
     return make_findings(300, config, fractured=True)
 
 
@@ -153,7 +153,6 @@ def test_a_subgroup_that_differs_is_told_with_its_p(found, write):
         ({"calibration__method": "none"}, "Probabilities are not calibrated."),
         ({"operating__abstention__rule": "coverage"}, "are left to a reader"),
         ({"config__evaluation__views": "mirrored"}, "over itself and its mirror image"),
-        ({"config__evaluation__interval": "bca"}, "BCa bootstrap of 1,000 resamples"),
         ({"config__fracture__training__imbalance": "focal"}, "focal loss, exponent 2"),
         ({"config__fracture__training__imbalance": "none"}, "Class imbalance: not corrected."),
         ({"config__age__head": "regression"}, "it learns the age in years"),

@@ -30,25 +30,25 @@ def draw_images(seed, patients, specialist=2.5, generalist=2.5):
 
 def choices(draws, patients, **strengths):
     return Counter(
-        select_model(*draw_images(seed, patients, **strengths), CONFIG)["choice"]
+        select_model(*draw_images(seed, patients, **strengths), CONFIG).choice
         for seed in range(draws)
     )
 
 
 def test_a_better_specialist_is_taken():
     found = select_model(*draw_images(0, 400, specialist=3.5), CONFIG)
-    assert found["choice"] == "specialist"
-    assert "is shown to be better" in found["why"]
-    assert f"{found['gain']['value']:+.3f}" in found["why"]
-    assert found["gain"]["low"] > 0
-    json.dumps(found, allow_nan=False)
+    assert found.choice == "specialist"
+    assert "is shown to be better" in found.why
+    assert f"{found.gain.value:+.3f}" in found.why
+    assert found.gain.low > 0
+    json.dumps(found.model_dump(), allow_nan=False)
 
 
 def test_a_worse_specialist_is_found_and_seldom_taken():
     found = select_model(*draw_images(1, 400, specialist=1.2), CONFIG)
-    assert found["choice"] == "generalist"
-    assert "shown to be worse" in found["why"]
-    assert found["gain"]["high"] < 0
+    assert found.choice == "generalist"
+    assert "shown to be worse" in found.why
+    assert found.gain.high < 0
     # Worse by some 0.02: twice the margin.
     assert choices(150, 150, specialist=2.1)["specialist"] <= 9
 
@@ -60,8 +60,8 @@ def test_an_average_that_is_better_than_either_is_taken():
     # errors of their own: the mean of two such witnesses knows more than each
     scores = [expit(1.5 * (truth - 0.5) + random.normal(size=600)) for _ in range(2)]
     found = select_model(owner, truth, *scores, CONFIG)
-    assert found["choice"] == "average"
-    assert "better than either" in found["why"]
+    assert found.choice == "average"
+    assert "better than either" in found.why
 
 
 def test_one_that_is_as_good_is_never_far_away():
@@ -73,16 +73,16 @@ def test_one_that_is_as_good_is_never_far_away():
 def test_the_same_network_twice_is_the_specialist():
     owner, truth, specialist, _ = draw_images(2, 60)
     found = select_model(owner, truth, specialist, specialist, CONFIG)
-    assert found["choice"] == "specialist"
-    assert (found["gain"]["low"], found["gain"]["high"]) == (0, 0)
+    assert found.choice == "specialist"
+    assert (found.gain.low, found.gain.high) == (0, 0)
 
 
 def test_few_patients_show_nothing():
     owner, truth, specialist, generalist = draw_images(3, 14, specialist=9)
     found = select_model(owner, truth, specialist, generalist, CONFIG)
-    assert found["choice"] == "generalist"
-    assert "too few patients" in found["why"]
-    json.dumps(found, allow_nan=False)
+    assert found.choice == "generalist"
+    assert "too few patients" in found.why
+    json.dumps(found.model_dump(), allow_nan=False)
 
 
 @pytest.mark.parametrize(
@@ -92,9 +92,9 @@ def test_few_patients_show_nothing():
 def test_images_of_one_kind_show_nothing(images, truth, word):
     scores = np.linspace(0.1, 0.9, images)
     found = select_model(np.arange(images), truth, scores, scores, CONFIG)
-    assert found["choice"] == "generalist"
-    assert word in found["why"]
-    json.dumps(found, allow_nan=False)
+    assert found.choice == "generalist"
+    assert word in found.why
+    json.dumps(found.model_dump(), allow_nan=False)
 
 
 def test_a_margin_that_is_wider_lets_more_pass():
@@ -103,17 +103,17 @@ def test_a_margin_that_is_wider_lets_more_pass():
         select_model(*images, CONFIG.model_copy(update={"selection_margin": margin}))
         for margin in (0.0, 0.5)
     )
-    assert strict["choice"] != "specialist"
-    assert lax["choice"] == "specialist"
-    assert "not worse by 0.5" in lax["why"]
+    assert strict.choice != "specialist"
+    assert lax.choice == "specialist"
+    assert "not worse by 0.5" in lax.why
 
 
 @pytest.mark.parametrize("constant", [0.2, 1.0])
 def test_a_constant_specialist_is_worse(constant):
     owner, truth, _, generalist = draw_images(5, 100)
     found = select_model(owner, truth, np.full(len(truth), constant), generalist, CONFIG)
-    assert found["choice"] == "generalist"
-    assert found["auroc"]["specialist"]["value"] == 0.5
+    assert found.choice == "generalist"
+    assert found.auroc["specialist"].value == 0.5
 
 
 def test_what_was_chosen_gives_the_scores():

@@ -82,10 +82,10 @@ def test_metrics_of_images_are_metrics_of_studies():
     truth, scores = studies["fracture_visible"], studies["generalist"]
     found = PatientBootstrap(studies["patient_id"], 0, 0).auroc_interval(truth, scores)
     wanted = images.groupby("patient_id")[["fracture_visible", "generalist"]].max()
-    assert found["value"] == pytest.approx(
+    assert found.value == pytest.approx(
         auroc(wanted["fracture_visible"].astype(bool), wanted["generalist"])
     )
-    assert found["low"] < found["value"] < found["high"]
+    assert found.low < found.value < found.high
 
 
 @pytest.mark.parametrize("score", [np.nan, 1.2, -0.1])

@@ -34,7 +34,7 @@ def draw_right(seed, count):
 def metrics_of_band(truth, scores, band):
     patients = PatientBootstrap(np.arange(len(truth)), 0, 0)
     found = band_metrics(patients, truth, scores, band.low, band.high)
-    json.dumps(found, allow_nan=False)
+    json.dumps(found.model_dump(), allow_nan=False)
     return found
 
 
@@ -96,17 +96,15 @@ def test_thresholds_of_groups_lie_between_their_own_and_the_pooled(drawn):
     group = np.arange(len(truth)) % 3
     config = EvaluationConfig(threshold_shrinkage=5)
     found = choose_thresholds(truth, scores, group, np.arange(len(truth)), 4, config)
-    assert found["pooled"] == choose_threshold(truth, scores, config)
-    for index, (threshold, weight) in enumerate(
-        zip(found["groups"], found["weights"], strict=True)
-    ):
+    assert found.pooled == choose_threshold(truth, scores, config)
+    for index, (threshold, weight) in enumerate(zip(found.groups, found.weights, strict=True)):
         some = group == index
         own = choose_threshold(truth[some], scores[some], config)
         if len(set(truth[some])) < 2:
-            assert (threshold, weight) == (found["pooled"], 0)
+            assert (threshold, weight) == (found.pooled, 0)
         else:
             assert weight == some.sum() / (some.sum() + 5)
-            ends = sorted((own, found["pooled"]))
+            ends = sorted((own, found.pooled))
             assert ends[0] - 1e-6 <= threshold <= ends[1] + 1e-6
 
 
@@ -116,10 +114,10 @@ def test_without_shrinkage_each_group_has_its_own_threshold():
     group = np.array([0, 0, 1, 1] * 5)
     config = EvaluationConfig(threshold_shrinkage=0)
     found = choose_thresholds(truth, scores, group, np.arange(20), 2, config)
-    assert found["groups"] == pytest.approx([0.2, 0.7])
+    assert found.groups == pytest.approx([0.2, 0.7])
     many = config.model_copy(update={"threshold_shrinkage": 10.0})
     found = choose_thresholds(truth, scores, group, np.arange(20), 2, many)
-    assert found["groups"][0] == pytest.approx(expit(np.mean([logit(0.2), logit(found["pooled"])])))
+    assert found.groups[0] == pytest.approx(expit(np.mean([logit(0.2), logit(found.pooled)])))
 
 
 # ---- abstention -------------------------------------------------------------------------------
@@ -130,13 +128,13 @@ def test_a_band_reaches_its_predictive_values_on_other_images():
     band = choose_band(*draw_right(0, 4000), 0.5, config)
     truth, scores = draw_right(1, 4000)
     found = metrics_of_band(truth, scores, band)
-    assert found["ppv"]["low"] < 0.9 < found["ppv"]["high"] + 0.01
-    assert found["npv"]["low"] < 0.95 < found["npv"]["high"] + 0.01
+    assert found.ppv.low < 0.9 < found.ppv.high + 0.01
+    assert found.npv.low < 0.95 < found.npv.high + 0.01
     everyone = metrics_of_band(truth, scores, Band(0.5, 0.5))
-    assert everyone["coverage"]["value"] == 1
-    assert everyone["accuracy"]["value"] == pytest.approx(((scores >= 0.5) == truth).mean())
-    assert 0.3 < found["coverage"]["value"] < 0.95
-    assert found["accuracy"]["low"] > everyone["accuracy"]["high"]
+    assert everyone.coverage.value == 1
+    assert everyone.accuracy.value == pytest.approx(((scores >= 0.5) == truth).mean())
+    assert 0.3 < found.coverage.value < 0.95
+    assert found.accuracy.low > everyone.accuracy.high
 
 
 @settings(deadline=None)
@@ -166,7 +164,7 @@ def test_bands_by_coverage_call_so_many_images(seed, count, coverage, threshold)
     band = choose_band(
         truth, scores, threshold, AbstentionConfig(rule="coverage", coverage=coverage)
     )
-    called = metrics_of_band(truth, scores, band)["coverage"]["value"] * count
+    called = metrics_of_band(truth, scores, band).coverage.value * count
     assert called == pytest.approx(coverage * count, abs=0.51)
 
 
@@ -185,10 +183,10 @@ def test_what_no_image_can_reach_is_said():
     assert (band.low, band.high) == (None, None)
     assert "positive predictive value of 0.95" in band.reason
     found = metrics_of_band(truth, scores, band)
-    assert found["coverage"]["value"] == 0
-    assert found["accuracy"]["reason"] == "no image was called"
-    assert found["ppv"]["reason"] == "no image was called fractured"
-    assert found["sensitivity"]["reason"] == "no fractured image was called"
+    assert found.coverage.value == 0
+    assert found.accuracy.reason == "no image was called"
+    assert found.ppv.reason == "no image was called fractured"
+    assert found.sensitivity.reason == "no fractured image was called"
 
 
 # ---- decision curves --------------------------------------------------------------------------
@@ -197,25 +195,25 @@ def test_what_no_image_can_reach_is_said():
 def test_net_benefit_is_its_definition():
     truth, scores = draw_right(4, 300)
     found = decision_curve(PatientBootstrap(np.arange(300) // 2, 0, 0), truth, scores)
-    json.dumps(found, allow_nan=False)
-    for place, chance in enumerate(found["chances"]):
+    json.dumps(found.model_dump(), allow_nan=False)
+    for place, chance in enumerate(found.chances):
         (_, alarms), (_, hits) = oracle.confusion_matrix(truth, scores >= chance)
         odds = chance / (1 - chance)
-        assert found["model"][place]["value"] == pytest.approx((hits - odds * alarms) / 300)
+        assert found.model[place].value == pytest.approx((hits - odds * alarms) / 300)
         everyone = truth.mean() - odds * (1 - truth.mean())
-        assert found["all"][place]["value"] == pytest.approx(everyone)
-        gain = found["model"][place]["value"] - max(everyone, 0)
-        assert found["gain"][place]["value"] == pytest.approx(gain)
-        assert found["gain"][place]["low"] <= gain <= found["gain"][place]["high"]
+        assert found.all[place].value == pytest.approx(everyone)
+        gain = found.model[place].value - max(everyone, 0)
+        assert found.gain[place].value == pytest.approx(gain)
+        assert found.gain[place].low <= gain <= found.gain[place].high
 
 
 def test_right_probabilities_gain_and_a_constant_gains_nothing():
     truth, scores = draw_right(5, 1000)
     patients = PatientBootstrap(np.arange(1000), 0, 0)
     found = decision_curve(patients, truth, scores, (0.1, 0.3, 0.5, 0.7, 0.9))
-    assert all(gain["low"] > 0 for gain in found["gain"][1:4])
+    assert all(gain.low > 0 for gain in found.gain[1:4])
     constant = decision_curve(patients, truth, np.full(1000, 0.5), (0.2, 0.8))
-    assert [gain["value"] for gain in constant["gain"]] == [0, 0]
+    assert [gain.value for gain in constant.gain] == [0, 0]
 
 
 def test_random_scores_seldom_seem_to_gain():
@@ -224,7 +222,7 @@ def test_random_scores_seldom_seem_to_gain():
         random = np.random.default_rng(seed)
         truth, scores = random.random(100) < 0.5, random.random(100)
         patients = PatientBootstrap(np.arange(100) // 2, 0, 0)
-        alarms += decision_curve(patients, truth, scores, (0.5,))["gain"][0]["low"] > 0
+        alarms += decision_curve(patients, truth, scores, (0.5,)).gain[0].low > 0
     assert alarms <= 12  # 2.5 % of 200 are 5
 
 
@@ -232,6 +230,6 @@ def test_random_scores_seldom_seem_to_gain():
 def test_curves_of_few_images_have_metrics_or_reasons(truth):
     scores = np.linspace(0.1, 0.9, len(truth))
     found = decision_curve(PatientBootstrap(np.arange(len(truth)), 0, 0), truth, scores)
-    json.dumps(found, allow_nan=False)
-    for interval in (*found["model"], *found["gain"]):
-        assert interval["low"] is not None or interval["reason"]
+    json.dumps(found.model_dump(), allow_nan=False)
+    for interval in (*found.model, *found.gain):
+        assert interval.low is not None or interval.reason
