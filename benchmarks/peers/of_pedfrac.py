@@ -19,7 +19,6 @@ from pedfrac.bundle.bundle import FRACTURE_CLASSES
 from pedfrac.compute.devices import resolve_device
 from pedfrac.config.loading import load_config
 from pedfrac.config.retrain import RetrainConfig
-from pedfrac.models.classifier import build_model
 from pedfrac.training import checkpoint, inference, trainer
 
 
@@ -66,8 +65,8 @@ def _config(driver: Driver) -> RetrainConfig:
 
 def _scores(config: RetrainConfig, pack: str, split: str, model: str):
     images = _held_out(config, pack, split)
-    network = build_model(config.fracture.model, len(FRACTURE_CLASSES), load_weights=False)
-    checkpoint.load_weights(network, pipeline.store_of(config).get(model).file(checkpoint.MODEL))
+    trained = pipeline.store_of(config).get(model).file
+    network = checkpoint.trained_network(config.fracture.model, len(FRACTURE_CLASSES), trained)
     device = resolve_device(config.runtime.device)
     found = inference.predict_probabilities(network.to(device), images, device=device)
     return zip((f"{stem}.png" for stem in images.filestems), found[:, 1], strict=True)

@@ -1,5 +1,6 @@
 """The command ``predict``: images in, scores out."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -82,6 +83,8 @@ def predict(
     with progress_bar("scoring images") as show:
         done = predict_images(config, lambda count, total: show(count, total, ""))
     rows: Any = as_records(done.rows if as_json else done.rows.head(50))
+    for row in rows:
+        row["boxes"] = json.loads(row["boxes"]) if row["boxes"] else None
     result = {"bundle": bundle, "summary": done.in_words(), "failed": done.failed, "images": rows}
     shown = [{**row, "file": Path(row["file"]).name} for row in rows[:50]]
     columns = ("file", "age", "age_group_used", "routed_by", "probability", "call", "note", "error")

@@ -1,13 +1,16 @@
 """Checkpoints: tensors written whole or not at all, and read back."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pedfrac.config.training import MapShape
+from pedfrac.config.training import MapShape, ModelConfig
+from pedfrac.models.classifier import ImageClassifier, build_model
+from pedfrac.models.heads import Head
 from pedfrac.storage.files import write_json
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -18,6 +21,18 @@ MAPS = "maps.json"  # beside the weights: which finding maps the network has
 def load_weights(model: nn.Module, path: Path) -> None:
     """Put the weights of a finished training into a model of the same shape."""
     model.load_state_dict(load_file(path))
+
+
+def trained_network(
+    config: ModelConfig, head: Head | int, files: Callable[[str], Path]
+) -> ImageClassifier:
+    """Return the network that a finished training left, with its finding maps.
+
+    ``files`` gives the place of each file of the training, by its name.
+    """
+    network = build_model(config, head, load_weights=False, maps=read_maps(files(MAPS)))
+    load_weights(network, files(MODEL))
+    return network
 
 
 def save_maps(folder: Path, maps: MapShape | None) -> None:

@@ -18,12 +18,11 @@ from pedfrac.config.phantoms import PhantomConfig
 from pedfrac.config.retrain import RetrainConfig
 from pedfrac.data.cohort import load_cohort
 from pedfrac.evaluation.shortcuts import shortcut_metrics
-from pedfrac.models.classifier import build_model
 from pedfrac.models.inputs import to_images
 from pedfrac.packs.pack import TEXT, Pack
 from pedfrac.phantoms.dataset import write_phantoms
 from pedfrac.statistics.classification import classification_metrics
-from pedfrac.training.checkpoint import MODEL, load_weights
+from pedfrac.training.checkpoint import trained_network
 from pedfrac.training.dataset import ImageSet
 from pedfrac.training.inference import predict_probabilities
 
@@ -110,8 +109,8 @@ def auroc_of(config: RetrainConfig, model: str) -> float:
     whole = ImageSet(
         "images", pack.images, pack.rows(stems), labels, stems, images["patient_id"].to_numpy()
     )
-    network = build_model(config.fracture.model, len(FRACTURE_CLASSES), load_weights=False)
-    load_weights(network, store.get(model).file(MODEL))
+    trained = store.get(model).file
+    network = trained_network(config.fracture.model, len(FRACTURE_CLASSES), trained)
     probabilities = predict_probabilities(network, whole, device=CPU)
     metric = classification_metrics(labels, probabilities)["auroc"]
     assert metric is not None
@@ -147,8 +146,8 @@ def check(folder: Path, markers: str):
     """Return the shortcut metrics of the trained model on its validation images."""
     config = configuration(folder, "shortcut", markers)
     store = pipeline.store_of(config)
-    network = build_model(config.fracture.model, len(FRACTURE_CLASSES), load_weights=False)
-    load_weights(network, store.get(train(config)).file(MODEL))
+    trained = store.get(train(config)).file
+    network = trained_network(config.fracture.model, len(FRACTURE_CLASSES), trained)
     network.eval()
     records = pipeline.read_records(config)
     cohort = load_cohort(store.get(pipeline.select_cohort(config, records)).path).table

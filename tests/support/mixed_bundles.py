@@ -22,13 +22,19 @@ def network(backbone: str, size: int, options: dict) -> dict:
 
 
 def mixed_bundle(
-    folder: Path, fracture: tuple, age: tuple, head: str = "classes", seed: int = 0, **more
+    folder: Path,
+    fracture: tuple,
+    age: tuple,
+    head: str = "classes",
+    seed: int = 0,
+    maps: dict | None = None,
+    **more,
 ) -> Path:
     """Write a bundle into a new folder; networks are (backbone, size, options)."""
     info = BundleInfo.model_validate(
         {
             "age_bounds": (0, 5, 10, 19),
-            "fracture": network(*fracture),
+            "fracture": network(*fracture) | {"maps": maps},
             "age": network(*age),
             "age_head": head,
             "scorers": {name: SCORER | {"choices": some} for name, some in CHOICES.items()},

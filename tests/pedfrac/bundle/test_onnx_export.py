@@ -62,6 +62,16 @@ def test_a_convnext_and_regressed_ages_answer_alike(tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.parametrize("pooled", [True, False])
+def test_finding_maps_are_exported_as_far_as_probabilities_need_them(tmp_path, pooled):
+    maps = {"classes": ["fracture", "metal"], "stride": 8, "pooled": pooled}
+    bundle = mixed_bundle(tmp_path / "bundle", CONVNEXT, CONVNEXT, maps=maps)
+    export_onnx(bundle, tmp_path / "onnx")
+    assert_alike(bundle, tmp_path / "onnx")
+    names = {one.name for one in onnx.load(tmp_path / "onnx" / "generalist.onnx").graph.initializer}
+    assert any("maps" in name for name in names) == pooled
+
+
 def test_networks_are_the_standards(made):
     for path in (made / "onnx").glob("*.onnx"):
         model = onnx.load(path)
