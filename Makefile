@@ -19,9 +19,11 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	touch $@
 
-demo: $(VENV)/.installed  ## Install, draw phantoms and run the whole pipeline on them
-	test -f demo/phantoms/dataset.csv || $(BIN)/pedfrac phantom demo/phantoms --images 1400 --scale 0.35
-	PREFECT_HOME=$(CURDIR)/demo/prefect PREFECT_LOGGING_EXTRA_LOGGERS=pedfrac $(BIN)/pedfrac retrain --config demo.yaml
+DATA := demo/phantoms
+demo: $(VENV)/.installed  ## Run the whole pipeline on phantoms, or on DATA=folder in the published layout
+	test "$(DATA)" != demo/phantoms || test -f demo/phantoms/dataset.csv \
+	|| $(BIN)/pedfrac phantom demo/phantoms --images 1400 --scale 0.35 --severity 0.8
+	PREFECT_HOME=$(CURDIR)/demo/prefect PREFECT_LOGGING_EXTRA_LOGGERS=pedfrac $(BIN)/pedfrac retrain --config demo.yaml --data "$(DATA)"
 
 ui: $(VENV)/.installed  ## Open Prefect (4200) and MLflow (5000) on what the demo left
 	@echo "Prefect  http://127.0.0.1:4200    MLflow  http://127.0.0.1:5000    (Ctrl-C ends both)"

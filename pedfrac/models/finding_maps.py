@@ -5,6 +5,7 @@ et al., CVPR 2017). Not here: how boxes teach it (training.findings) and how a m
 (scoring.finding_boxes).
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -54,9 +55,12 @@ class FindingMaps(nn.Module):
         return self.score(mixed)
 
     def evidence(self, maps: Tensor) -> Tensor:
-        """Return what the fracture map adds to the logit of a fracture (n,): a soft maximum."""
+        """Return what the fracture map adds to the logit of a fracture (n,): a soft maximum.
+
+        It is 0 where all cells are as at the start.
+        """
         cells = maps[:, self.classes.index("fracture")].float().flatten(1)
-        return self.gain * (cells.logsumexp(dim=1) - RARE)
+        return self.gain * (cells.logsumexp(dim=1) - math.log(cells.shape[1]) - RARE)
 
 
 def _levels(network: Any, stride: int) -> tuple[list[int], list[int]]:
