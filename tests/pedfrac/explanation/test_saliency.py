@@ -51,6 +51,38 @@ def test_the_map_is_that_of_the_last_block(network, block):
         np.testing.assert_allclose(map_[0], wide, atol=2e-3)
 
 
+@pytest.mark.parametrize(
+    ("backbone", "options"),
+    [
+        ("vit_tiny_patch16_224", {"depth": 2}),
+        ("vit_tiny_patch16_224", {"depth": 2, "global_pool": "avg"}),
+        ("deit_tiny_distilled_patch16_224", {"depth": 2}),
+    ],
+)
+def test_the_map_of_a_vit_is_that_of_its_patches(backbone, options):
+    """Grad-CAM by its formula on the patches' tokens, which lie row by row behind the prefix."""
+    model, images = build(backbone, 64, options).eval(), noise(1, 64)
+    # as built, its head and tokens are nearly zero
+    for parameter in model.network.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    seen = {}
+    block = model.network.blocks[-1].norm1
+    hook = block.register_forward_hook(lambda *a: seen.update(out=a[2]))
+    logits = model(torch.from_numpy(images)[:, None].float() / 255)
+    hook.remove()
+    (gradient,) = torch.autograd.grad(logits[0, 1], seen["out"])
+    prefix = seen["out"].shape[1] - 16
+    assert prefix == model.network.num_prefix_tokens >= (options.get("global_pool") != "avg")
+    weights, tokens = gradient[0, prefix:].mean(0), seen["out"][0, prefix:]
+    expected = torch.relu((tokens * weights).sum(1)).reshape(4, 4).detach()
+    assert expected.any()
+    wide = torch.nn.functional.interpolate(
+        expected[None, None], 64, mode="bilinear", align_corners=False
+    )[0, 0]
+    map_ = heat_maps(model, images, 1, "gradcam", device=CPU)[0]
+    np.testing.assert_allclose(map_, (wide - wide.min()) / (wide.max() - wide.min()), atol=2e-3)
+
+
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("method", METHODS)
 def test_the_peak_lies_in_the_square_that_the_network_answers_to(method, channels_last):
@@ -107,7 +139,7 @@ def test_broken_weights_are_named():
 @pytest.mark.parametrize(
     ("network", "message"),
     [
-        (("vit_tiny_patch16_224", 32, {"depth": 1}), "vit_tiny_patch16_224: no heat maps, blocks"),
+        (("mixer_s32_224", 64, {}), "mixer_s32_224: no heat maps, blocks.7 gives"),
         (("hrnet_w18_small", 64, {}), "hrnet_w18_small: no heat maps, stage4 gives list"),
     ],
 )
