@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from pedfrac.age_groups import AgeGroups
-from pedfrac.config.base import NoneOrCount, Numbers, Projections, Section, on_or_off
+from pedfrac.config.base import Fraction, NoneOrCount, Numbers, Projections, Section, on_or_off
 
 
 class DataConfig(Section):
@@ -20,6 +20,19 @@ class DataConfig(Section):
     )
     missing_allowed: int = Field(
         0, ge=0, description="With 'error': how many images may be missing before the run stops"
+    )
+    unlabelled: Literal["error", "allow"] = Field(
+        "error",
+        description="What images without a label file are, and a set whose fractured images have "
+        "no fracture box: an error, or allowed (their side markers stay)",
+    )
+    unlabelled_allowed: Fraction = Field(
+        0.1, description="With 'error': share of images that may have no label file"
+    )
+    dropped_allowed: Fraction = Field(
+        0.5,
+        description="Share of rows that may be unusable before the run stops; rows without an "
+        "image do not count",
     )
 
 

@@ -16,6 +16,7 @@ from pedfrac.data.image_files import Progress, add_paths, inspect_files
 from pedfrac.data.issues import IssueLog, count_values, examples_of
 from pedfrac.data.labels import add_labels
 from pedfrac.data.layout import CSV_NAME, find_label_folder
+from pedfrac.data.policy import refuse_mostly_dropped, refuse_unlabelled
 from pedfrac.data.schema import BOX_TYPES, CLASSES, ISSUE_TYPES, TABLE_TYPES
 from pedfrac.data.tables import as_table, read_table, write_table
 from pedfrac.errors import PedfracError
@@ -61,8 +62,8 @@ def read_records(config: DataConfig, workers: int = 0, progress: Progress | None
 
     ``workers`` threads read images (0: one per core); ``progress(done, total)`` counts them.
     Raises PedfracError where the whole set is unusable (no dataset.csv, a column missing, no
-    images or labels folder, more images missing than allowed, no row left); a row that alone
-    cannot be used is left out and listed in ``issues``.
+    images or labels folder, more images missing, unlabelled or rows unusable than allowed, no row
+    left); a row that alone cannot be used is left out and listed in ``issues``.
     """
     root = Path(config.root)
     raw = read_dataset_csv(root / CSV_NAME)
@@ -70,10 +71,13 @@ def read_records(config: DataConfig, workers: int = 0, progress: Progress | None
     note_unknown_columns(raw, ledger)
     rows = keep_usable_rows(raw, ledger)
     del raw  # the text is not needed any more, and takes more memory than the values
+    if len(rows):
+        refuse_mostly_dropped(ledger.table(), len(ledger.stems), config)
     boxes = as_table([], BOX_TYPES)
     if config.images:
         labels = find_label_folder(root)
         rows = add_paths(rows, config, ledger)
+        refuse_unlabelled(rows, labels, config)
         rows = inspect_files(rows, root, ledger, workers, progress)
         rows, boxes = add_labels(rows, labels, ledger)
     else:
@@ -83,6 +87,7 @@ def read_records(config: DataConfig, workers: int = 0, progress: Progress | None
         raise PedfracError(
             f"{root / CSV_NAME}: no usable row of {len(ledger.stems)}; {examples_of(issues)}"
         )
+    refuse_mostly_dropped(issues, len(ledger.stems), config)
     table = rows.sort_values("filestem", ignore_index=True)[list(TABLE_TYPES)].astype(TABLE_TYPES)
     records = Records(table, boxes, issues)
     logger.info("%s: %d of %d rows usable", root / CSV_NAME, len(table), len(ledger.stems))

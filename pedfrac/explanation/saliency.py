@@ -35,8 +35,8 @@ def heat_maps(
     """Return heat maps (n,S,S) in 0…1 of images (n,S,S) for one class, or one class per image.
 
     Each map is scaled to its own maximum; one without evidence for the class is zero everywhere.
-    The model is left as it was. Raises PedfracError for a method that is not in METHODS, a
-    backbone without a last map of channels in two dimensions or a grid of tokens, and maps that are not finite.
+    The model is left as it was. Raises PedfracError for a method that is not in METHODS, a backbone
+    without a last map of channels in two dimensions or grid of tokens, and maps that are not finite.
     """
     if method not in METHODS:
         raise PedfracError(f"explanation.method {method!r}: allowed are {', '.join(METHODS)}")
@@ -134,6 +134,6 @@ def _refusal(network: Any, found: str) -> PedfracError:
     name = getattr(network, "pretrained_cfg", {}).get("architecture", type(network).__name__)
     return PedfracError(
         f"backbone {name}: no heat maps, {found}; supported are timm networks whose last feature "
-        "stage is a map of channels in two dimensions, such as ConvNeXt, Swin, ResNet, EfficientNet, "
-        "and ViTs, whose tokens are a grid of patches"
+        "stage is a map of channels in two dimensions, such as ConvNeXt, Swin, ResNet and "
+        "EfficientNet, and ViTs, whose tokens are a grid of patches"
     )

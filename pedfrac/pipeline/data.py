@@ -1,5 +1,6 @@
 """Steps from the data set to packed images: records, cohort, split, pack."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from pedfrac.storage.files import file_hash
 from pedfrac.storage.manifest import Artifact
 from pedfrac.storage.store import ArtifactStore
 
+logger = logging.getLogger(__name__)
+
 
 def read_records(config: RetrainConfig, progress: Progress | None = None) -> str:
     """Read and check the data set."""
@@ -31,7 +34,20 @@ def read_records(config: RetrainConfig, progress: Progress | None = None) -> str
 
     settings = config.data.model_dump(mode="json") | {"root": data_source.origin(config.data)}
     sources = data_source.fingerprint(config.data)
-    return store_of(config).produce("records", make, config=settings, sources=sources).key
+    made = store_of(config).produce("records", make, config=settings, sources=sources)
+    _say_issues(made)
+    return made.key
+
+
+def _say_issues(records: Artifact) -> None:
+    """Say in numbers what issues.csv lists, whether the records were read now or before."""
+    summary = records.read_json("summary.json")
+    if summary["issues"]:
+        kinds = ", ".join(f"{kind} {count}" for kind, count in summary["issues"].items())
+        logger.warning(
+            "%d of %d rows usable; listed in %s: %s",
+            *(summary["usable"], summary["rows"], records.file("issues.csv"), kinds),
+        )
 
 
 def count_listed(config: RetrainConfig) -> dict[str, Any]:

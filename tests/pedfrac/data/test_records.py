@@ -512,9 +512,10 @@ def test_a_label_file_that_is_not_text_drops_its_image(data: DataSet) -> None:
 
 def test_a_image_without_label_file_has_no_boxes(data: DataSet) -> None:
     data.label(2).unlink()
-    assert only_issue(data.read(), dropped=False)["kind"] == "label-missing"
+    records = data.read(unlabelled_allowed=0.2)
+    assert only_issue(records, dropped=False)["kind"] == "label-missing"
     data.label(1).unlink()
-    records = data.read()
+    records = data.read(unlabelled_allowed=0.4)
     assert (data.stem(1), "fracture-flag") in kinds(records)
     assert len(records.table) == 5
 
@@ -543,9 +544,55 @@ def test_a_set_without_any_fracture_box_is_noted_once(data: DataSet) -> None:
     for patient in (1, 3, 5):
         data.label(patient).write_text(TEXT_BOX)
     data.set(2, metal="1")
-    records = data.read()
+    said = data.error()
+    assert "labels: none of 3 fractured images has a fracture box (class 3)" in said
+    assert "data.unlabelled to allow" in said
+    records = data.read(unlabelled="allow")
     assert [kind for _, kind in kinds(records)] == ["no-fracture-boxes", "no-metal-boxes"]
     assert len(records.table) == 6
+
+
+@pytest.mark.parametrize(
+    ("move", "said"),
+    [
+        (lambda label: label.parent / "train" / label.name, "6 lie in folders below it"),
+        (lambda label: label.with_suffix(".TXT"), "6 end in .TXT, not in .txt"),
+        (lambda label: label.parents[1] / label.name, "it is empty"),
+    ],
+)
+def test_a_folder_of_labels_without_labels_stops(data: DataSet, move, said) -> None:
+    """A folder that is there, but not the labels, is as good as none: all markers would stay."""
+    for patient in range(1, 7):
+        target = move(data.label(patient))
+        target.parent.mkdir(exist_ok=True)
+        data.label(patient).rename(target)
+    error = data.error()
+    assert "labels: 6 of 6 images have no label file here" in error and said in error
+    assert "side markers would stay; 10% are allowed" in error
+    assert len(data.read(unlabelled="allow").table) == 6
+
+
+def test_labels_of_a_part_of_the_images_stop(data: DataSet) -> None:
+    data.label(2).unlink()
+    assert "1 of 6 images have no label file here" in data.error()
+    assert "1 of 6" in data.error(unlabelled_allowed=0.1666)
+    assert len(data.read(unlabelled_allowed=0.1667).table) == 6
+
+
+@pytest.mark.parametrize("images", [True, False])
+def test_most_rows_dropped_stop_with_the_reasons(data: DataSet, images: bool) -> None:
+    for patient in range(1, 5):
+        data.set(patient, age="190")
+    error = data.error(images=images)
+    assert "dataset.csv: 4 of 6 rows cannot be used, 50% are allowed; value 4" in error
+    assert "line 2 age '190' must be a number of years" in error
+    assert len(data.read(images=images, dropped_allowed=0.7).table) == 2
+
+
+def test_images_that_are_missing_do_not_count_as_dropped(data: DataSet) -> None:
+    for patient in range(1, 5):
+        data.image(patient).unlink()
+    assert len(data.read(missing="drop").table) == 2
 
 
 def test_class_order_is_that_of_the_published_labels() -> None:
