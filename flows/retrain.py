@@ -27,6 +27,7 @@ from tasks.evaluation import evaluate_bundle
 from tasks.explanation import explain_bundle
 from tasks.folds import cut_folds, pool_folds
 from tasks.packing import pack_images
+from tasks.preflight import check_first
 from tasks.registry import register_bundle
 from tasks.report import publish_results, write_report
 from tasks.robustness import check_robustness
@@ -60,7 +61,8 @@ def retrain(
     the bundle, each without one fold of the patients, and all held-out images give pooled metrics.
 
     Every training is waited for; if some fail the others are kept, the error names them, and
-    another run does only what is missing.
+    another run does only what is missing. Before anything is computed, all that is known to be
+    wrong is looked for, and ends the run.
 
     Args:
         config: What is retrained, on which data, and how
@@ -72,6 +74,7 @@ def retrain(
         # Prefect unwraps a state that a flow returns
         state: Any = Completed(name="Nothing to do", message=message, data=Retrained(**left))
         return state
+    check_first(config)
     parameters = config.model_dump(mode="json", exclude={"runtime"})
     with mlflow_runs.start_run(
         config.tracking, config.tracking_folder, "retrain", parameters

@@ -12,6 +12,7 @@ from flows.cli import (
     training,
 )
 from flows.cli.artifacts import artifacts
+from flows.cli.checking import check
 from flows.cli.deployment import deploy
 from flows.cli.endings import ending_well
 from flows.cli.export import export
@@ -36,7 +37,7 @@ app = typer.Typer(
 for command in (
     *(training.retrain, training.train_age, training.train_fracture, training.search),
     *(reproduction.reproduce,),
-    *(data.phantom, data.records, data.split, data.pack),
+    *(check, data.phantom, data.records, data.split, data.pack),
     *(evaluation.evaluate, evaluation.explain, evaluation.report),
     *(prediction.predict, export, monitor),
     *(promotion.promote, promotion.rollback, promotion.promotions),

@@ -34,10 +34,16 @@ class Settings:
     ] = None
 
     def load(self, more: Mapping[str, object] | None = None) -> Any:
-        """Return the configuration: file, then flags and ``more``, then --set.
+        """Return the configuration (see ``read``).
 
         What a glance at the files it names shows to be wrong is told here, before anything starts.
         """
+        config = self.read(more)
+        _check_files(config)
+        return config
+
+    def read(self, more: Mapping[str, object] | None = None) -> Any:
+        """Return the configuration: file, then flags and ``more``, then --set."""
         from pedfrac.config.loading import load_config
 
         flags = {"data.root": self.data, "data.missing": self.missing, **(more or {})}
@@ -46,9 +52,7 @@ class Settings:
             f"{name}={json.dumps(value)}" for name, value in flags.items() if value is not None
         ]
         path = str(self.config) if self.config else None
-        config = load_config(path, [*given, *(self.overrides or [])])
-        _check_files(config)
-        return config
+        return load_config(path, [*given, *(self.overrides or [])])
 
 
 def configured(command: Callable[..., None]) -> Callable[..., None]:

@@ -70,6 +70,14 @@ def add_paths(rows: pd.DataFrame, config: DataConfig, ledger: IssueLog) -> pd.Da
     return rows.assign(image=[files[stem][0] for stem in rows["filestem"]])
 
 
+def find_rows_with_image(table: pd.DataFrame, config: DataConfig) -> pd.DataFrame:
+    """Return the rows of a table (filestem) whose image is there, without opening it.
+
+    Raises PedfracError where more are missing than the configuration allows.
+    """
+    return add_paths(table, config, IssueLog(table["filestem"]))
+
+
 def _drop_missing(
     rows: pd.DataFrame, files: Container[str], config: DataConfig, ledger: IssueLog
 ) -> None:

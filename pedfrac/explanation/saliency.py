@@ -36,7 +36,7 @@ def heat_maps(
 
     Each map is scaled to its own maximum; one without evidence for the class is zero everywhere.
     The model is left as it was. Raises PedfracError for a method that is not in METHODS, a backbone
-    without a last map of channels in two dimensions or grid of tokens, and maps that are not finite.
+    without a last map of channels or grid of tokens, and maps that are not finite.
     """
     if method not in METHODS:
         raise PedfracError(f"explanation.method {method!r}: allowed are {', '.join(METHODS)}")
@@ -89,6 +89,7 @@ def target_layer(network: Any) -> tuple[nn.Module, Callable[[Tensor], Tensor] | 
     if not info:
         raise _refusal(network, "it does not say where its features are")
     layer, channels = network.get_submodule(info[-1]["module"]), info[-1]["num_chs"]
+    reshape: Callable[[Tensor], Tensor] | None
     if _has_tokens(network, layer):
         layer, reshape = layer.norm1, partial(_tokens_to_map, network)
     elif str(getattr(network, "output_fmt", "NCHW")) == "NHWC":

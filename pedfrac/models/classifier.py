@@ -106,13 +106,20 @@ def build_model(
     head = Classes(head) if isinstance(head, int) else head
     network = _create(config, head.outputs, pretrained=pretrained)
     if load_weights and config.weights not in ("hub", "none"):
-        _load_file(network, config)
+        load_weight_file(network, config)
     mean, std = _grey_statistics(network)
     return ImageClassifier(network, mean, std, head, FindingMaps(network, maps) if maps else None)
 
 
 def _refuse_unknown(backbone: str) -> None:
-    if timm.is_model(backbone.partition(".")[0]):
+    name, _, tag = backbone.partition(".")
+    if timm.is_model(name):
+        known = [one.partition(".")[2] for one in timm.list_pretrained(f"{name}.*")]
+        if tag and tag not in known:
+            raise PedfracError(
+                f"backbone {backbone!r}: {name} has no weights tagged {tag!r}; "
+                f"allowed are {', '.join(known) or 'none'}"
+            )
         return
     near = difflib.get_close_matches(backbone, timm.list_models(), n=3)
     hint = f"; near it: {', '.join(near)}" if near else ""
@@ -138,8 +145,11 @@ def _create(config: ModelConfig, classes: int, *, pretrained: bool) -> nn.Module
         ) from error
 
 
-def _load_file(network: Any, config: ModelConfig) -> None:
-    """Load a file of weights in place; a head of other classes stays random."""
+def load_weight_file(network: Any, config: ModelConfig) -> None:
+    """Load a file of weights into a timm network in place; a head of other classes stays random.
+
+    Raises PedfracError where there is no such file, it cannot be read, or does not fit.
+    """
     path = Path(config.weights)
     if not path.is_file():
         raise PedfracError(
@@ -151,11 +161,16 @@ def _load_file(network: Any, config: ModelConfig) -> None:
     except Exception as error:  # each format has its own errors for a broken file
         raise PedfracError(f"{path}: cannot be read as weights ({error})") from error
     wanted = network.state_dict()
-    weights = {
-        name: _to_grey(tensor, wanted.get(name))
-        for name, tensor in _to_timm_names(weights, network, config.backbone).items()
-    }
-    head = {f"{network.pretrained_cfg['classifier']}.{part}" for part in ("weight", "bias")}
+    try:
+        renamed = _to_timm_names(weights, network, config.backbone)
+    except Exception as error:  # timm's renaming stumbles over another network's tensors
+        raise PedfracError(
+            f"{path}: does not fit {config.backbone} ({type(error).__name__}: {error})"
+        ) from error
+    weights = {name: _to_grey(tensor, wanted.get(name)) for name, tensor in renamed.items()}
+    heads = network.pretrained_cfg["classifier"]
+    heads = [heads] if isinstance(heads, str) else heads  # a distilled ViT has two
+    head = {f"{name}.{part}" for name in heads for part in ("weight", "bias")}
     fitting = {
         name: tensor
         for name, tensor in weights.items()

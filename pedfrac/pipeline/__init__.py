@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         monitor_window,
         track_window,
     )
+    from pedfrac.pipeline.preflight import require_sound
     from pedfrac.pipeline.results import (
         finished_retraining,
         headline_metrics,
@@ -70,6 +71,7 @@ _HOMES = {
         "monitor_window",
         "track_window",
     ),
+    "preflight": ("require_sound",),
     "results": (
         "finished_retraining",
         "headline_metrics",
@@ -112,6 +114,7 @@ __all__ = [
     "publish_results",
     "read_records",
     "record_retraining",
+    "require_sound",
     "select_cohort",
     "split_patients",
     "store_of",

@@ -82,7 +82,7 @@ def split_patients(config: RetrainConfig, cohort: str) -> str:
     store = store_of(config)
     parent = store.peek(cohort)
     parents = {"cohort": parent}
-    earlier = _latest_split(store, parent, config)
+    earlier = find_earlier_split(store, config, cohorts.load_cohort(parent.path).table)
     if earlier and earlier.manifest.parents["cohort"].digest == parent.digest:
         return store.get(earlier.key).key
     if earlier:
@@ -90,7 +90,7 @@ def split_patients(config: RetrainConfig, cohort: str) -> str:
 
     def make(folder: Path) -> None:
         table = cohorts.load_cohort(parent.path).table
-        previous = _previous_table(config, earlier)
+        previous = previous_table(config, earlier)
         made = splitting.make_split(table, config.split, config.cohort.ages, previous)
         data_split.save_split(*made, folder)
 
@@ -182,30 +182,45 @@ def split_files(config: RetrainConfig) -> dict[str, str]:
     }
 
 
-def _latest_split(store: ArtifactStore, cohort: Artifact, config: RetrainConfig) -> Artifact | None:
-    """Return the newest split by the same rules of the same data, if it is to be followed."""
+def find_earlier_split(
+    store: ArtifactStore, config: RetrainConfig, images: pd.DataFrame
+) -> Artifact | None:
+    """Return the newest split by the same rules that has images of a cohort, to be followed.
+
+    Images are known by their filestems, wherever the data lie: a link that leads to the next
+    release must not make a new test set of patients who have trained. ``images``: the cohort.
+    """
     if config.split.file or config.split.previous != "latest":
         return None
+    rules, cohort = _split_settings(config), config.cohort.model_dump(mode="json")
+    strange = other_rules = 0
     for earlier in store.of_kind("split"):
-        earlier_cohort = store.peek(earlier.manifest.parents["cohort"].key)
-        same_rules = earlier.manifest.config == _split_settings(config)
-        if same_rules and _same_origin(store, earlier_cohort, cohort):
+        made_from = store.peek(earlier.manifest.parents["cohort"].key)
+        if (earlier.manifest.config, made_from.manifest.config) != (rules, cohort):
+            other_rules += 1
+        elif _has_any(earlier, images):
             return earlier
+        else:
+            strange += 1
+    if strange or other_rules:
+        logger.warning(
+            "no earlier split is followed, a new test set is drawn: of those in the store %d have "
+            "none of these images, %d were made by other rules (split, cohort). To keep a test "
+            "set, name its split.csv in split.previous",
+            *(strange, other_rules),
+        )
     return None
 
 
-def _previous_table(config: RetrainConfig, earlier: Artifact | None) -> pd.DataFrame | None:
+def _has_any(split: Artifact, images: pd.DataFrame) -> bool:
+    named = data_split.load_split(split.path).table["filestem"]
+    return bool(images["filestem"].isin(set(named)).any())
+
+
+def previous_table(config: RetrainConfig, earlier: Artifact | None) -> pd.DataFrame | None:
+    """Return the table of the split whose patients keep their place, None where there is none."""
     if earlier:
         return data_split.load_split(earlier.path).table
     if config.split.file or config.split.previous in ("latest", "none"):
         return None
     return data_split.read_split_table(Path(config.split.previous))
-
-
-def _same_origin(store: ArtifactStore, earlier: Artifact, cohort: Artifact) -> bool:
-    """Return whether two cohorts were cut by the same rules from the same data folder."""
-    roots = {
-        store.peek(one.manifest.parents["records"].key).manifest.config["root"]
-        for one in (earlier, cohort)
-    }
-    return len(roots) == 1 and earlier.manifest.config == cohort.manifest.config
