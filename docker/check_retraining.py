@@ -8,7 +8,7 @@ import sys
 from prefect.client.orchestration import get_client
 from prefect.deployments import run_deployment
 
-TINY = {"epochs": 2, "patience": 2, "batch_size": 16}
+TINY = {"epochs": 1, "patience": 1, "batch_size": 16}
 SETTINGS = {
     "cohort": {"age_bounds": [0, 10, 19]},
     "split": {"test_per_year": 1, "validation_fraction": 0.3},

@@ -227,6 +227,21 @@ def test_our_containers_have_a_read_only_root():
     assert all(services[name]["read_only"] and services[name]["tmpfs"] for name in ours)
 
 
+def test_the_operators_file_is_mounted_where_it_is_read():
+    """``init`` deploys by it, and the gate judges by it, in a worker."""
+    mine = settings_of_a_user() | {"PEDFRAC_CONFIG": "/srv/mine.yaml"}
+    for settings, source in ((settings_of_a_user(), "/dev/null"), (mine, "/srv/mine.yaml")):
+        services = yaml.safe_load(interpolated(settings))["services"]
+        for name in ("init", "worker-cpu", "worker-gpu", "worker-no-gpu"):
+            target = services[name]["environment"]["PEDFRAC_CONFIG"]
+            (mount,) = (
+                one
+                for one in services[name]["volumes"]
+                if isinstance(one, dict) and one["target"] == target
+            )
+            assert (mount["source"], mount["read_only"]) == (source, True)
+
+
 def test_no_secret_has_a_value_of_its_own():
     secrets = re.findall(
         r"^ +(\w*(?:PASSWORD|SECRET|AUTH)\w*): (.*)", (DOCKER / "compose.yaml").read_text(), re.M
