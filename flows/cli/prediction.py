@@ -89,4 +89,8 @@ def predict(
     shown = [{**row, "file": Path(row["file"]).name} for row in rows[:50]]
     columns = ("file", "age", "age_group_used", "routed_by", "probability", "call", "note", "error")
     table = as_table("Scores", [{name: row[name] for name in columns} for row in shown])
-    print_result(result | {"without_dicom": done.without_dicom}, as_json, [table])
+    print_result(
+        result | {"without_dicom": done.without_dicom, "left_out": dict(done.left_out)},
+        as_json,
+        [table],
+    )

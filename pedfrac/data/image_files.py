@@ -12,7 +12,7 @@ import pandas as pd
 
 from pedfrac.config.data import DataConfig
 from pedfrac.data.issues import IssueLog, repeated_values
-from pedfrac.data.layout import CSV_NAME, find_image_files
+from pedfrac.data.layout import CSV_NAME, find_image_files, find_left_out
 from pedfrac.data.schema import FACT_TYPES
 from pedfrac.data.tables import as_table
 from pedfrac.errors import PedfracError
@@ -61,6 +61,8 @@ def add_paths(rows: pd.DataFrame, config: DataConfig, ledger: IssueLog) -> pd.Da
     for stem in sorted(set(files).difference(ledger.stems)):
         reason = f"no row of {CSV_NAME} names this file"
         ledger.note("image-without-row", "image", " ".join(files[stem]), reason, stem)
+    for name, reason in find_left_out(Path(config.root)).items():
+        ledger.note("image-left-out", "image", name, reason, Path(name).stem)
     _drop_missing(rows, files, config, ledger)
     for line, stem in rows["filestem"].items():
         if len(found := files.get(stem, [])) > 1:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from pedfrac.data.schema import ISSUE_TYPES
 from pedfrac.data.tables import as_table
+from pedfrac.errors import printable
 
 
 # ---- the ledger of faults ---------------------------------------------------------------------
@@ -20,6 +21,13 @@ class _Issue(NamedTuple):
     dropped: bool
 
 
+def _issue(
+    stem: str, line: Any, kind: str, name: str, value: object, reason: str, dropped: bool
+) -> _Issue:
+    texts = printable(stem), kind, name, printable(str(value)), printable(reason)
+    return _Issue(texts[0], int(line), *texts[1:], dropped)
+
+
 @dataclass
 class IssueLog:
     """Collects issues, and knows by them which lines of dataset.csv are out."""
@@ -30,13 +38,13 @@ class IssueLog:
     def drop(self, line: Any, kind: str, name: str, value: object, reason: str) -> None:
         """Leave a row out of the table and record why."""
         stem = self.stems[line]
-        self.issues.append(_Issue(stem, int(line), kind, name, str(value), reason, True))
+        self.issues.append(_issue(stem, line, kind, name, value, reason, True))
 
     def note(
         self, kind: str, name: str, value: object, reason: str, stem: str = "", line: Any = 0
     ) -> None:
         """Record an issue whose row stays in the table."""
-        self.issues.append(_Issue(stem, int(line), kind, name, str(value), reason, False))
+        self.issues.append(_issue(stem, line, kind, name, value, reason, False))
 
     def keep(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Return the rows of which no line is out."""

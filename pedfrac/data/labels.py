@@ -12,6 +12,7 @@ from pedfrac.data.layout import CSV_NAME, folder_names
 from pedfrac.data.schema import BOX_NUMBERS, BOX_TYPES, CLASSES
 from pedfrac.data.tables import as_table
 
+Box = tuple[int, float, float, float, float]
 BOX_TOLERANCE = 1e-3  # share of the side by which rounding may push a box over the edge
 
 
@@ -48,52 +49,63 @@ def _boxes_of(
 
 
 def _read_labels(path: Path, row: Any, ledger: IssueLog) -> list[tuple[Any, ...]]:
-    """Return a label file's boxes with their row; a bad line drops the row, as an issue."""
+    """Return a label file's boxes with their row; a bad line drops that, by an issue of its own."""
+    boxes, faults = read_boxes(path, row.width, row.height)
+    for fault in faults:
+        ledger.drop(row.Index, fault.kind, "labels", fault.value or path.name, fault.reason)
+    return [(row.Index, *box) for box in boxes]
+
+
+class LabelFault(Exception):
+    """A line of a label file that is wrong: kind of issue, reason, and the line (empty: all)."""
+
+    def __init__(self, kind: str, reason: str, value: str = ""):
+        super().__init__(reason)
+        self.kind, self.reason, self.value = kind, reason, value
+
+
+def read_boxes(path: Path, width: int, height: int) -> tuple[list[Box], list[LabelFault]]:
+    """Return the boxes of a YOLO file of an image of so many pixels, and what is wrong with it.
+
+    A box is its class and, as shares of the sides, its centre (x, y), width and height.
+    """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        ledger.drop(row.Index, "label-unreadable", "labels", path.name, f"is not text ({error})")
-        return []
+        return [], [LabelFault("label-unreadable", f"is not text ({error})")]
     tolerance = (
-        max(BOX_TOLERANCE, 1 / row.width) + 1e-9,
-        max(BOX_TOLERANCE, 1 / row.height) + 1e-9,
+        max(BOX_TOLERANCE, 1 / width) + 1e-9,
+        max(BOX_TOLERANCE, 1 / height) + 1e-9,
     )
-    boxes = []
+    boxes, faults = [], []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            boxes.append((row.Index, *_parse_box(line, tolerance)))
-        except _LabelFault as fault:
+            boxes.append(_parse_box(line, tolerance))
+        except LabelFault as fault:
             reason = f"line {number} of the label file: {fault.reason}"
-            ledger.drop(row.Index, fault.kind, "labels", line, reason)
-    return boxes
+            faults.append(LabelFault(fault.kind, reason, line))
+    return boxes, faults
 
 
-class _LabelFault(Exception):
-    def __init__(self, kind: str, reason: str):
-        super().__init__(reason)
-        self.kind = kind
-        self.reason = reason
-
-
-def _parse_box(line: str, tolerance: tuple[float, float]) -> tuple[int, float, float, float, float]:
-    """Return class and box of a YOLO line. Raises _LabelFault."""
+def _parse_box(line: str, tolerance: tuple[float, float]) -> Box:
+    """Return class and box of a YOLO line. Raises LabelFault."""
     try:
         name, *numbers = line.split()
         class_id = int(name)
         xc, yc, w, h = map(float, numbers)
     except ValueError:
-        raise _LabelFault("label-malformed", "must be: class xc yc w h") from None
+        raise LabelFault("label-malformed", "must be: class xc yc w h") from None
     if not 0 <= class_id < len(CLASSES):
-        raise _LabelFault("label-class", f"class {class_id} must be 0 to {len(CLASSES) - 1}")
+        raise LabelFault("label-class", f"class {class_id} must be 0 to {len(CLASSES) - 1}")
     if not all(map(math.isfinite, (xc, yc, w, h))):
-        raise _LabelFault("label-malformed", "must hold finite numbers")
+        raise LabelFault("label-malformed", "must hold finite numbers")
     if w <= 0 or h <= 0:
-        raise _LabelFault("label-box", "the box must have a positive width and height")
+        raise LabelFault("label-box", "the box must have a positive width and height")
     over = (w / 2 - xc, xc + w / 2 - 1), (h / 2 - yc, yc + h / 2 - 1)
     if any(max(sides) > most for sides, most in zip(over, tolerance, strict=True)):
-        raise _LabelFault("label-box", "the box must lie within the image")
+        raise LabelFault("label-box", "the box must lie within the image")
     return class_id, xc, yc, w, h
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from pedfrac.config.data import DataConfig
 from pedfrac.data.dataset_csv import check_header, open_dataset_csv
 from pedfrac.errors import PedfracError
-from pedfrac.storage.files import content_hash, file_hash
+from pedfrac.storage.files import content_hash, file_hash, file_stamp
 
 CSV_NAME = "dataset.csv"
 LABEL_FOLDERS = ("folder_structure/yolov5/labels", "labels")
@@ -16,7 +16,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 def fingerprint(config: DataConfig) -> dict[str, str]:
     """Return the fingerprint of the dataset, without opening its images.
 
-    The hash of dataset.csv and, with images, of the names, sizes and times of images and labels.
+    The hashes of dataset.csv and, with images, of the labels and of the stamps of the images.
     """
     root = Path(config.root)
     if not (root / CSV_NAME).is_file():
@@ -24,7 +24,9 @@ def fingerprint(config: DataConfig) -> dict[str, str]:
     sources = {CSV_NAME: file_hash(root / CSV_NAME)}
     if config.images:
         sources["images"] = _listing_hash(find_image_folders(root))
-        sources["labels"] = _listing_hash([find_label_folder(root)])
+        labels = find_label_folder(root)
+        content = [[name, file_hash(labels / name)] for name in folder_names(labels)]
+        sources["labels"] = content_hash([labels.name, content])
     return sources
 
 
@@ -74,16 +76,38 @@ def find_image_files(root: Path) -> dict[str, list[str]]:
     return files
 
 
+def find_left_out(root: Path) -> dict[str, str]:
+    """Return what lies in the folders of images and is not read, with the reason."""
+    left: dict[str, str] = {}
+    for folder in find_image_folders(root):
+        for entry in _entries(folder):
+            name = f"{folder.name}/{entry.name}"
+            if entry.is_dir():
+                left[name] = "is a folder in a folder of images: not searched"
+            elif not entry.is_file():
+                left[name] = "is a link to nothing" if entry.is_symlink() else "is not a file"
+            elif Path(entry.name).suffix.lower() not in IMAGE_SUFFIXES:
+                left[name] = f"is not read; allowed are {', '.join(IMAGE_SUFFIXES)}"
+    return left
+
+
 def folder_names(folder: Path) -> list[str]:
     """Return the names of the files in a folder, sorted."""
-    with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.is_file())
+    return [entry.name for entry in _entries(folder) if entry.is_file()]
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise PedfracError(f"{folder}: cannot be read ({error.strerror})") from None
 
 
 def _listing_hash(folders: list[Path]) -> str:
     return content_hash(
         [
-            [folder.name, name, (stat := (folder / name).stat()).st_size, stat.st_mtime_ns]
+            [folder.name, name, *file_stamp(folder / name)]
             for folder in folders
             for name in folder_names(folder)
         ]

@@ -12,15 +12,15 @@ from pedfrac.imaging.markers import remove_markers_in_place
 
 
 def prepare(
-    image: Path | Image, text_boxes: ArrayLike, preparation: Preparation
+    image: Path | Image, text_boxes: ArrayLike, preparation: Preparation, name: str = "image"
 ) -> tuple[Image, Placement]:
     """Return an image (size,size) ready for a network, and where the image lies in it.
 
     ``image`` is a file or a decoded image (height,width); ``text_boxes`` (n,4) xyxy are its marker
     regions in its own pixels. Raises PedfracError where the file cannot be decoded or shows
-    nothing.
+    nothing; ``name`` is what it calls a decoded image.
     """
     own = decode(image) if isinstance(image, Path) else image.copy()
-    refuse_empty(own, str(image) if isinstance(image, Path) else "image")
+    refuse_empty(own, str(image) if isinstance(image, Path) else name)
     remove_markers_in_place(own, text_boxes, preparation.markers)
     return letterbox(own, preparation.size)

@@ -128,12 +128,13 @@ def _jobs(
         return
     start = start_of(ledger.target)
     chunk = min(CHUNK, 1 + len(todo) // CHUNK)  # few images are to be shared, too
-    image, *shape = (table[name].array for name in ("image", "height", "width"))
+    hashes = table["sha256"] if "sha256" in table else pd.Series("", index=table.index)
+    own = (*(table[name].array for name in ("image", "height", "width")), hashes.array)
     for rows in (todo[at : at + chunk] for at in range(0, len(todo), chunk)):
-        columns = rows, ledger.places[rows], *(each[rows] for each in (image, *shape))
+        columns = rows, ledger.places[rows], *(each[rows] for each in own)
         images = [
-            ImageRow(int(row), int(place), root / image, (height, width), markers[row])
-            for row, place, image, height, width in zip(*columns, strict=True)
+            ImageRow(int(row), int(place), root / image, (height, width), markers[row], sha256)
+            for row, place, image, height, width, sha256 in zip(*columns, strict=True)
         ]
         yield Job(ledger.target, start, images, preparation)
 

@@ -3,6 +3,7 @@
 Kept light to import, because every worker process imports it.
 """
 
+import hashlib
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import (
@@ -27,6 +28,7 @@ from pedfrac.compute.main_guard import require_main_guard
 from pedfrac.compute.processes import start_worker
 from pedfrac.errors import PedfracError
 from pedfrac.imaging.boxes import Boxes
+from pedfrac.imaging.decoding import decode_bytes
 from pedfrac.imaging.preprocessing import prepare
 
 if TYPE_CHECKING:
@@ -38,7 +40,8 @@ FEW = 512  # below this, starting processes costs more than threads lose by wait
 class ImageRow:
     """One image to prepare: its row in the pack and its place in the array file.
 
-    ``path``: the image file; ``shape``: its recorded (height, width); ``text``: its marker boxes.
+    ``path``: the image file; ``shape``: its recorded (height, width); ``text``: its marker boxes;
+    ``sha256``: of the file as recorded, empty where it is not.
     """
 
     row: int
@@ -46,6 +49,7 @@ class ImageRow:
     path: Path
     shape: tuple[int, int]
     text: Boxes
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -155,7 +159,14 @@ def write_rows(job: Job) -> Written:
 
 
 def _prepared(image: ImageRow, preparation: "Preparation") -> NDArray[np.uint8]:
-    pixels, placement = prepare(image.path, image.text, preparation)
+    try:
+        data = image.path.read_bytes()
+    except OSError as error:
+        raise PedfracError(f"{image.path}: cannot be read ({error.strerror})") from None
+    if image.sha256 and hashlib.sha256(data).hexdigest() != image.sha256:
+        raise PedfracError(f"{image.path}: has changed since the records were read; start again")
+    name = str(image.path)
+    pixels, placement = prepare(decode_bytes(data, name), image.text, preparation, name)
     if placement.source != image.shape:
         # The boxes were placed by the size on record: on another image they would lie elsewhere.
         raise PedfracError(

@@ -1,8 +1,10 @@
 """Prediction as a step: images found, scored and written as the configuration says."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,9 @@ from pedfrac.serving.observer import Observer
 from pedfrac.serving.prediction import NUMBERS, Prediction, predict, predict_to
 from pedfrac.serving.score_table import ScoreFile, local_output, read_scores
 
+logger = logging.getLogger(__name__)
+NAMED = 20  # left-out files that the log names; all are in the result
+
 
 def predict_images(
     config: PredictionConfig, progress: Callable[[int, int], None] | None = None
@@ -30,11 +35,17 @@ def predict_images(
     keep_freed_memory()
     if config.output:
         ScoreFile(Path(config.output), NUMBERS)  # refuses a wrong suffix before anything is done
+    left_out: dict[str, str] = {}
     images = find_images(
         config.images,
         read_ages(Path(config.ages)) if config.ages else None,
         Path(config.labels) if config.labels else None,
+        left_out,
     )
+    for name, reason in islice(left_out.items(), NAMED):
+        logger.warning("%s: left out: %s", name, reason)
+    if len(left_out) > NAMED:
+        logger.warning("and %d more left out", len(left_out) - NAMED)
     folder = bundle_folder(config.bundle, config.artifacts)
     on_cpu = (config.runtime, config.device) == ("onnx", "auto")
     device = resolve_device("cpu" if on_cpu else config.device)
@@ -43,7 +54,7 @@ def predict_images(
     refused: dict[str, str] = {}
     if not config.output:
         rows = predict(bundle, images, **options)
-        done = Prediction(Counter(rows["call"]), refused, lambda: rows)
+        done = Prediction(Counter(rows["call"]), refused, lambda: rows, left_out)
     else:
         digest = bundle_digest(folder)
         observer = Observer(load_profile(folder).basis if has_profile(folder) else None)
@@ -56,7 +67,7 @@ def predict_images(
         with local_output(config.output) as path:
             calls = predict_to(path, bundle, digest, images, observer=observer, **options)
         numbers = [*NUMBERS, *observer.numbers]
-        done = Prediction(calls, refused, partial(read_scores, config.output, numbers))
+        done = Prediction(calls, refused, partial(read_scores, config.output, numbers), left_out)
     if done.failed == len(images):
         raise PedfracError(
             f"none of {len(images)} images could be scored; the first: {done.rows['error'].iloc[0]}"

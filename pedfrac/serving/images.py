@@ -4,9 +4,9 @@ Not here: networks (prediction), nor what a DICOM file says (dicom).
 """
 
 import csv
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pedfrac.config.data import Preparation
+from pedfrac.data.labels import read_boxes
 from pedfrac.data.schema import CLASSES
 from pedfrac.data.tables import PIECE
-from pedfrac.errors import PedfracError
+from pedfrac.errors import PedfracError, printable
 from pedfrac.imaging.boxes import yolo_to_xyxy
 from pedfrac.imaging.content import refuse_empty
 from pedfrac.imaging.decoding import as_grey, decode
@@ -25,9 +26,16 @@ from pedfrac.imaging.dicom import SUFFIXES, is_dicom, read_radiograph
 from pedfrac.imaging.image_statistics import image_statistics
 from pedfrac.imaging.letterbox import letterbox
 from pedfrac.imaging.markers import remove_markers
+from pedfrac.serving.image_search import (
+    IMAGES,
+    LeftOut,
+    files_below,
+    is_image,
+    other_format,
+)
+from pedfrac.storage.files import file_stamp
 from pedfrac.storage.uri import is_remote
 
-IMAGES = (".png", ".jpg", ".jpeg")
 TEXT = CLASSES.index("text")
 NAN = float("nan")
 
@@ -73,7 +81,8 @@ class PreparedImage:
 
     ``age`` in years, NaN if unknown; ``whole_years`` where it may be nearly one more. ``shape`` is
     the image's own (height,width), ``statistics`` (7,) those of ``image_statistics``; ``note`` says
-    what a reader of the score should know; ``patient`` is not to be written anywhere.
+    what a reader of the score should know; ``markers`` whether side markers were removed, none
+    found, or left for want of labels; ``patient`` is not to be written anywhere.
     """
 
     image: Image
@@ -88,6 +97,7 @@ class PreparedImage:
     view: str = ""
     patient: str = field(default="", repr=False)
     note: str = ""
+    markers: str = "left"
     dicom: bool = False
     error: str = ""
 
@@ -96,6 +106,7 @@ def find_images(
     given: Sequence[str | Path],
     ages: Mapping[str, float] | None = None,
     labels: Path | None = None,
+    left_out: LeftOut | None = None,
 ) -> list[Image]:
     """Return the images that are given, in order of their names.
 
@@ -104,15 +115,18 @@ def find_images(
     which are fetched into the cache. In folders images are told by their suffix, or by what DICOM
     files begin with. ``ages`` are years by file stem and come before those of a table; ``labels``
     is a folder of YOLO labels whose boxes of text are taken out of the images as in training.
-    Raises NoImage where there is none.
+    ``left_out`` takes what lies in the folders and is not scored, with the reason. Raises NoImage
+    where there is none.
     """
     if labels is not None and not labels.is_dir():
         raise PedfracError(f"{labels}: no such folder of labels")
-    found = {str(image): image for one in given for image in _images_of(one)}
+    left_out = {} if left_out is None else left_out
+    found = {str(image.file): image for one in given for image in _images_of(one, left_out)}
     if not found:
+        others = "".join(f"; {name}: {reason}" for name, reason in islice(left_out.items(), 3))
         raise NoImage(
             f"{', '.join(map(str, given))}: no image found; allowed are "
-            f"{', '.join((*IMAGES, *SUFFIXES))}, and DICOM files without a suffix"
+            f"{', '.join((*IMAGES, *SUFFIXES))}, and DICOM files without a suffix{others}"
         )
     return [_complete(found.pop(name), ages or {}, labels) for name in sorted(found)]
 
@@ -132,20 +146,23 @@ def prepare_image(image: Image, fracture: Preparation, age: Preparation) -> Prep
         return _prepare(image, fracture, age)
     except PedfracError as error:
         return PreparedImage(
-            image, age=image.age, error=str(error).replace(str(image.path), str(image))
+            image, age=image.age, error=str(error).replace(printable(str(image.path)), str(image))
         )
 
 
 def text_boxes(labels: Path | None, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Return the boxes of burnt-in text (n, 4) xyxy in pixels that a YOLO file gives an image."""
+    """Return the boxes of burnt-in text (n, 4) xyxy in pixels that a YOLO file gives an image.
+
+    Raises PedfracError for whatever would be an issue of a label file of the data set.
+    """
     if labels is None:
         return np.empty((0, 4))
-    try:
-        rows = np.loadtxt(labels, ndmin=2).reshape(-1, 5)
-    except ValueError as error:
-        raise PedfracError(f"{labels}: is no YOLO label file ({error})") from None
     height, width = shape[:2]
-    return yolo_to_xyxy(rows[rows[:, 0] == TEXT, 1:], width, height)
+    boxes, faults = read_boxes(labels, width, height)
+    if faults:
+        raise PedfracError(f"{labels}: {faults[0].reason}")
+    text = [box[1:] for box in boxes if box[0] == TEXT]
+    return yolo_to_xyxy(np.array(text).reshape(-1, 4), width, height)
 
 
 def _prepare(image: Image, fracture: Preparation, age: Preparation) -> PreparedImage:
@@ -161,7 +178,11 @@ def _prepare(image: Image, fracture: Preparation, age: Preparation) -> PreparedI
     else:
         grey = decode(image.path)
     refuse_empty(grey, str(image.path))
-    fracture_image, age_image = _prepared(grey, text_boxes(image.labels, grey.shape), fracture, age)
+    labels = image.labels
+    boxes = text_boxes(labels, grey.shape)
+    if labels:
+        more["markers"] = "removed" if len(boxes) else "none found"
+    fracture_image, age_image = _prepared(grey, boxes, fracture, age)
     return PreparedImage(
         image,
         fracture_image,
@@ -185,27 +206,19 @@ def _prepared(
         yield letterbox(cleaned[one.markers], one.size)[0]
 
 
-def _images_of(given: str | Path) -> Iterator[Image]:
+def _images_of(given: str | Path, left_out: LeftOut) -> Iterator[Image]:
     if is_remote(given):
-        yield from _remote_images(str(given))
+        yield from _remote_images(str(given), left_out)
         return
     path = Path(given)
     if path.is_dir():
-        for folder, _, names in os.walk(path):  # rglob keeps every path until its end
-            yield from (Image(str(own)) for name in names if _is_image(own := Path(folder, name)))
+        yield from (Image(str(own)) for own in files_below(path, left_out))
     elif not path.is_file():
         raise PedfracError(f"{path}: no such file or folder")
     elif path.suffix.lower() == ".csv":
         yield from _listed_images(path)
     else:
         yield Image(str(path))
-
-
-def _is_image(path: Path) -> bool:
-    if path.suffix.lower() in IMAGES:
-        return path.is_file()
-    # a directory of media is what a folder of DICOM files comes with, not an image that is missing
-    return path.name != "DICOMDIR" and path.is_file() and is_dicom(path)
 
 
 def _listed_images(table: Path) -> list[Image]:
@@ -227,14 +240,19 @@ def _listed_images(table: Path) -> list[Image]:
     ]
 
 
-def _remote_images(url: str) -> Iterator[Image]:
+def _remote_images(url: str, left_out: LeftOut) -> Iterator[Image]:
     from pedfrac.data.source import fetched_below
 
-    wanted = {"", *IMAGES, *SUFFIXES}
-    for name, (path, version) in fetched_below(
-        url, lambda name: Path(name).suffix.lower() in wanted
-    ).items():
-        if path.suffix.lower() in IMAGES or _is_image(path):
+    allowed = {"", *IMAGES, *SUFFIXES}
+
+    def wanted(name: str) -> bool:
+        suffix = Path(name).suffix.lower()
+        if suffix not in allowed and (reason := other_format(suffix)):
+            left_out[f"{url.rstrip('/')}/{name}"] = reason
+        return suffix in allowed
+
+    for name, (path, version) in fetched_below(url, wanted).items():
+        if is_image(path, left_out, name):
             yield Image(str(path), name=name, version=version)
 
 
@@ -243,16 +261,17 @@ def _complete(image: Image, ages: Mapping[str, float], labels: Path | None) -> I
         image,
         age=ages.get(image.path.stem, image.age),
         label_folder=labels,
+        name=image.name
+        or ("" if (name := printable(str(image.file))) == str(image.file) else name),
         version=image.version or _version(image.path),
     )
 
 
 def _version(path: Path) -> str:
     try:
-        status = path.stat()
+        return "-".join(map(str, file_stamp(path)))
     except OSError:
         return ""  # it is reported when it cannot be read
-    return f"{status.st_size}-{status.st_mtime_ns}"
 
 
 def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> pd.DataFrame:

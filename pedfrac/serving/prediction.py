@@ -6,8 +6,8 @@ does itself, and what scores look like on disk (score_files).
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
@@ -26,7 +26,7 @@ from pedfrac.serving.observer import Observer
 from pedfrac.serving.prefetch import prepared_batches
 from pedfrac.serving.score_table import ScoreFile
 from pedfrac.storage.code_version import code_digest
-from pedfrac.storage.files import content_hash
+from pedfrac.storage.files import content_hash, file_hash
 
 logger = logging.getLogger(__name__)
 NUMBERS = ("age", "probability", "threshold", "generalist")
@@ -58,12 +58,14 @@ Witness = Callable[[Batch, pd.DataFrame], None]
 class Prediction:
     """How many images have which call, and why some have no DICOM output, by image.
 
-    ``calls``: images by call, "" where an image has no score. ``read`` returns the rows.
+    ``calls``: images by call, "" where an image has no score. ``read`` returns the rows;
+    ``left_out`` holds what lay among the images and is none that is read, with the reason.
     """
 
     calls: Counter[str]
     without_dicom: dict[str, str]
     read: Callable[[], pd.DataFrame]
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def rows(self) -> pd.DataFrame:
@@ -83,6 +85,10 @@ class Prediction:
             words += f", {self.failed} failed"
         if self.without_dicom:
             words += f", {len(self.without_dicom)} scored without DICOM output"
+        if self.left_out:
+            counts = Counter(self.left_out.values()).most_common()
+            reasons = ", ".join(f"{number} {reason}" for reason, number in counts)
+            words += f", {len(self.left_out)} left out: {reasons}"
         return words
 
 
@@ -102,9 +108,9 @@ def predict(
     the bundle abstains), ``network`` (whose it is: the specialist's, the generalist's or the
     average of both), ``generalist`` (probability by the generalist alone), ``boxes`` (where the
     generalist sees a fracture, as JSON: corners in the image's pixels, each with a score; empty
-    where the bundle has no map of fractures), ``markers`` (removed,
-    left for want of labels, or kept because the bundle learned with them), ``note`` (what a reader
-    of the score should know), ``error`` (why an image has no score). NaN and empty text: no value.
+    where the bundle has no map of fractures), ``markers`` (removed, none found by the labels, left
+    for want of labels, or kept because the bundle learned with them), ``note`` (what a reader of
+    the score should know), ``error`` (why an image has no score). NaN and empty text: no value.
     """
     parts = []
     for batch, rows in _scored(bundle, images, batch_size, progress, Observer(None)):
@@ -170,7 +176,10 @@ def _keys(images: Sequence[Image], digest: str) -> dict[str, Image]:
 
 def _identity(image: Image) -> list[str]:
     labels = image.labels
-    drawn = f"{labels} {labels.stat().st_mtime_ns}" if labels else ""
+    try:
+        drawn = file_hash(labels) if labels else ""
+    except OSError:
+        drawn = ""  # it is the image's error when it is read
     return [str(image), image.version, repr(image.age), drawn]
 
 
@@ -205,7 +214,7 @@ def _score(bundle: Bundle, batch: Batch, observer: Observer) -> pd.DataFrame:
             "view": [one.view for one in batch],
             "note": notes,
             "error": [one.error for one in batch],
-            "markers": [_marker_state(bundle, one.image) for one in batch],
+            "markers": [_marker_state(bundle, one) for one in batch],
         }
     )
     usable = frame.index[frame["error"] == ""]
@@ -247,7 +256,5 @@ def _routable_age(ages: AgeGroups, image: PreparedImage) -> tuple[float, str]:
     return age, "; ".join(notes)
 
 
-def _marker_state(bundle: Bundle, image: Image) -> str:
-    if bundle.info.fracture.preparation.markers == "off":
-        return "kept"
-    return "removed" if image.labels else "left"
+def _marker_state(bundle: Bundle, image: PreparedImage) -> str:
+    return "kept" if bundle.info.fracture.preparation.markers == "off" else image.markers

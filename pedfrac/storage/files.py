@@ -3,11 +3,14 @@
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic_core import to_jsonable_python
+
+_TICK = 20_000_000  # nanoseconds; a kernel's clock ticks every 1 to 10 ms
 
 
 def export(source: Path, target: Path) -> None:
@@ -47,6 +50,20 @@ def file_hash(path: Path) -> str:
     """Return the SHA-256 of a file, as hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_stamp(path: Path) -> list[int]:
+    """Return what changes whenever a file is written or replaced, without opening it.
+
+    Inode and time of change cannot be set, as size and time of writing can: other bytes always have
+    another stamp. The same bytes may have another one, too, as after a copy. A file that is younger
+    than a tick of the clock is waited for, since within one it could change again unseen.
+    """
+    status = path.stat()
+    while 0 <= (age := time.time_ns() - status.st_ctime_ns) < _TICK:
+        time.sleep((_TICK - age) / 1e9)
+        status = path.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
 def write_json(path: Path, value: Any) -> None:

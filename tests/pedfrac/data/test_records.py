@@ -626,3 +626,42 @@ def test_few_rows_are_python_objects_at_a_time(tmp_path, monkeypatch):
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert (peaks[1] - peaks[0]) / 1000 < 600, "bytes an image; all at a time take 1,000"
+
+
+def test_what_is_left_out_of_the_folders_is_listed(data: DataSet) -> None:
+    (data.images / "a.tif").write_bytes(b"II*\0")
+    (data.images / "b.png").symlink_to(data.images / "nowhere.png")
+    (data.images / "deep").mkdir()
+    records = data.read()
+    assert kinds(records) == [(stem, "image-left-out") for stem in ("a", "b", "deep")]
+    assert records.issues["reason"].tolist() == [
+        "is not read; allowed are .png, .jpg, .jpeg",
+        "is a link to nothing",
+        "is a folder in a folder of images: not searched",
+    ]
+    assert len(records.table) == 6
+
+
+def test_names_that_are_no_utf8_are_listed_and_saved(data: DataSet, tmp_path: Path) -> None:
+    latin = os.fsdecode(b"caf\xe9")
+    (data.images / f"{latin}.png").write_bytes(b"")
+    (data.images / f"{latin}.tif").write_bytes(b"")
+    (data.labels / f"{latin}.txt").write_text("")
+    records = data.read()
+    assert set(records.issues["filestem"]) == {"caf\\xe9"}
+    assert sorted(records.issues["kind"]) == [
+        *("image-left-out", "image-without-row", "label-without-row")
+    ]
+    save_records(records, tmp_path / "saved")
+    pd.testing.assert_frame_equal(load_records(tmp_path / "saved").issues, records.issues)
+
+
+def test_images_that_show_nothing_are_listed(data: DataSet) -> None:
+    data.image(1).write_bytes(cv2.imencode(".png", np.zeros((48, 36), np.uint16))[1].tobytes())
+    data.image(2).write_bytes(cv2.imencode(".png", np.ones((1, 1), np.uint16))[1].tobytes())
+    records = data.read()
+    assert kinds(records) == [
+        (data.stem(1), "image-empty"),
+        (data.stem(2), "image-too-small"),
+    ]
+    assert len(records.table) == 4

@@ -1,5 +1,6 @@
 """Packing: the same bytes however many processes, kills and restarts it took; nothing skipped."""
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -370,3 +371,13 @@ def test_files_of_different_packs_do_not_open_together(undisturbed, tmp_path):
     (tmp_path / "pack.json").write_text(json.dumps(meta))
     with pytest.raises(PedfracError, match=r"images\.npy: must be uint8 of shape"):
         Pack.open(tmp_path)
+
+
+def test_an_image_that_changed_since_the_records_is_not_packed(tmp_path):
+    table, boxes = make_set(tmp_path, 2)
+    hashes = [hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in table["image"]]
+    table["sha256"] = [hashes[0], hashes[0]]
+    with pytest.raises(
+        PedfracError, match=r"1 of 2 images .*\n.*1\.png: has changed since the rec"
+    ):
+        build_pack(tmp_path / "pack", table, boxes, tmp_path, PREPARATION, workers=1)
