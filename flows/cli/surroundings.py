@@ -3,10 +3,10 @@
 import os
 import sys
 from typing import TextIO
-from urllib.request import getproxies_environment
 
 from flows.infrastructure.log import show_log
 
+PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 DEFAULTS = {
     # a server for one command need not call home
@@ -32,10 +32,10 @@ def prepare_surroundings() -> None:
 
 def spare_loopback() -> None:
     """Keep what goes to this machine's own servers from a proxy, which cannot reach them."""
-    proxies = getproxies_environment()
-    if not proxies.keys() - {"no"}:
+    given = {name.lower(): value for name, value in sorted(os.environ.items()) if value}
+    if not any(name in given for name in PROXIES):
         return
-    named = [host for host in proxies.get("no", "").split(",") if host.strip()]
+    named = [host for host in given.get("no_proxy", "").split(",") if host.strip()]
     spared = ",".join([*named, *(host for host in LOOPBACK if host not in named)])
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = spared
 
