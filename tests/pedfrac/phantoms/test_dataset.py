@@ -109,6 +109,20 @@ def test_fewer_images_are_the_first_of_more() -> None:
     assert plan(30, 5) == plan(200, 5)[:30]
 
 
+def test_clearer_fractures_change_the_fractured_images_alone(tmp_path: Path) -> None:
+    few = {"images": 8, "seed": 5, "scale": 0.1, "workers": 1}
+    for severity in (0, 1):
+        write_phantoms(tmp_path / str(severity), PhantomConfig(**few, severity=severity))
+    rows = plan(8, 5)
+    assert {row.fractured for row in rows} == {True, False}
+    for row in rows:
+        one, other = (
+            next((tmp_path / str(severity)).glob(f"images_part*/{row.stem}.png")).read_bytes()
+            for severity in (0, 1)
+        )
+        assert (one == other) == (not row.fractured)
+
+
 def test_progress_counts_every_image(tmp_path: Path) -> None:
     seen: list[int] = []
     config = PhantomConfig(images=5, scale=0.1, workers=1)
