@@ -13,7 +13,8 @@ def find_trained(config: RetrainConfig, splits: Sequence[Prepared]) -> list[Trai
 
     Raises PedfracError that names the networks which are not there.
     """
-    if missing := [name for prepared in splits for name in _missing(config, prepared)]:
+    # each name once: where the images are not packed, all splits say the same
+    if missing := dict.fromkeys(name for one in splits for name in _missing(config, one)):
         raise PedfracError(
             f"not trained yet with this data and configuration: {'; '.join(missing)}. "
             "'pedfrac retrain' with the same options trains what is missing"
