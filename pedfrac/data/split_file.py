@@ -1,12 +1,12 @@
 """Splits made elsewhere, read from CSV."""
 
-import csv
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from pedfrac.data.brought_tables import read_brought_table
 from pedfrac.data.split import PLACES, refuse_shared_patients
 from pedfrac.data.test_set import leave_out
 from pedfrac.errors import PedfracError
@@ -27,39 +27,23 @@ def read_split_file(path: Path) -> pd.DataFrame:
     Returns filestem and part (train, validation, test). Raises PedfracError that names the file,
     the line, the value and what is allowed, or the patients that two parts share.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            missing = {"filestem", "split"} - set(reader.fieldnames or ())
-            if missing:
-                raise PedfracError(
-                    f"{path}: column {' and '.join(sorted(missing))} is missing; "
-                    "it must hold the columns filestem and split"
-                )
-            named = dict(_named_parts(path, reader))
-    except OSError as error:
-        raise PedfracError(f"{path}: cannot be read ({error.strerror})") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise PedfracError(f"{path}: is not a CSV in UTF-8 ({error})") from None
-    if not named:
-        raise PedfracError(f"{path}: names no image")
+    named = dict(_named_parts(path, read_brought_table(path, ("filestem", "split"))))
     table = pd.DataFrame({"filestem": list(named), "part": list(named.values())}, dtype="str")
     _refuse_shared_stems(table, path)
     return table
 
 
-def _named_parts(path: Path, reader: csv.DictReader) -> Iterable[tuple[str, str]]:
-    lines: dict[str, int] = {}
-    for row in reader:
-        stem, part = row["filestem"] or "", row["split"] or ""
-        where = f"{path}, line {reader.line_num}"
+def _named_parts(path: Path, rows: pd.DataFrame) -> Iterable[tuple[str, str]]:
+    lines: dict[str, Any] = {}
+    for line, stem, part in zip(rows.index, rows["filestem"], rows["split"], strict=True):
+        where = f"{path}, line {line}"
         if not stem:
             raise PedfracError(f"{where}: the filestem is empty")
         if part not in FILE_PARTS:
             raise PedfracError(f"{where}: split {part!r} must be one of {', '.join(FILE_PARTS)}")
         if stem in lines:
             raise PedfracError(f"{where}: {stem} is named on line {lines[stem]} already")
-        lines[stem] = reader.line_num
+        lines[stem] = line
         yield stem, FILE_PARTS[part]
 
 

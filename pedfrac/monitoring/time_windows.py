@@ -3,6 +3,7 @@
 Not here: what they are compared with (drift).
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,11 +14,12 @@ import pandas as pd
 
 from pedfrac.bundle.reference_profile import CATEGORIES, CONTINUOUS, views
 from pedfrac.config.monitoring import MonitorConfig
+from pedfrac.data.brought_tables import read_brought_table, refuse_repeated
 from pedfrac.errors import PedfracError
-from pedfrac.serving.images import read_table
 from pedfrac.serving.score_table import read_scores
 from pedfrac.storage.uri import is_remote
 
+logger = logging.getLogger(__name__)
 NEEDED = ("file", "key", "error", "bundle", "scored", "patient", *CONTINUOUS, *CATEGORIES[:3])
 YES, NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
 
@@ -115,24 +117,28 @@ def _time(name: str, text: str) -> datetime:
 
 def _labels(path: str, files: pd.Series) -> pd.Series:
     """Return the labels of files: 1 fractured, 0 normal, NaN where none is given."""
-    table = read_table(Path(path), ("file", "fractured"))
-    told = table["fractured"].str.strip().str.lower()
+    table = read_brought_table(Path(path), ("file", "fractured"))
+    refuse_repeated(Path(path), table, "file")
+    told = table["fractured"].str.lower()
     wrong = ~told.isin([*YES, *NO, ""])
     if wrong.any():
-        line = int(np.flatnonzero(wrong)[0])
+        line = table.index[wrong][0]
         raise PedfracError(
-            f"{path} line {line + 2}: fractured {table['fractured'].iloc[line]!r}; "
+            f"{path} line {line}: fractured {table['fractured'][line]!r}; "
             "allowed are 1, 0 and empty"
         )
-    again = table["file"].duplicated()
-    if again.any():
-        line = int(np.flatnonzero(again)[0])
-        raise PedfracError(f"{path} line {line + 2}: {table['file'].iloc[line]} is listed twice")
     values = told.map({**dict.fromkeys(YES, 1.0), **dict.fromkeys(NO, 0.0)})
     found = files.map(dict(zip(table["file"], values, strict=True))).astype(float)
     if found.isna().all():
         raise PedfracError(
             f"{path}: labels none of the {len(files)} images of the window; `file` must be as in "
             "the scores"
+        )
+    strange = table.loc[~table["file"].isin(set(files)), "file"]
+    if len(strange):
+        few = ", ".join(strange.head(3))
+        logger.warning(
+            "%s: %d of %d rows fit no image of the window, such as %s",
+            *(path, len(strange), len(table), few),
         )
     return found

@@ -3,11 +3,11 @@
 Not here: networks (prediction), nor what a DICOM file says (dicom).
 """
 
-import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pedfrac.config.data import Preparation
+from pedfrac.data.brought_tables import match_names, read_brought_table, refuse_repeated
 from pedfrac.data.labels import read_boxes
 from pedfrac.data.schema import CLASSES
-from pedfrac.data.tables import PIECE
 from pedfrac.errors import PedfracError, printable
 from pedfrac.imaging.boxes import yolo_to_xyxy
 from pedfrac.imaging.content import refuse_empty
@@ -113,10 +113,10 @@ def find_images(
     ``given``: files, folders (searched through), tables (CSV with the column ``file``, relative to
     the table, and perhaps ``age`` and ``patient``) and prefixes such as ``s3://bucket/images``,
     which are fetched into the cache. In folders images are told by their suffix, or by what DICOM
-    files begin with. ``ages`` are years by file stem and come before those of a table; ``labels``
-    is a folder of YOLO labels whose boxes of text are taken out of the images as in training.
-    ``left_out`` takes what lies in the folders and is not scored, with the reason. Raises NoImage
-    where there is none.
+    files begin with. ``ages`` are years by name (see ``match_names``) and come before those of a
+    table; ``labels`` is a folder of YOLO labels whose boxes of text are taken out of the images as
+    in training. ``left_out`` takes what lies in the folders and is not scored, with the reason.
+    Raises NoImage where there is none, and PedfracError where images share an age or a label file.
     """
     if labels is not None and not labels.is_dir():
         raise PedfracError(f"{labels}: no such folder of labels")
@@ -128,15 +128,48 @@ def find_images(
             f"{', '.join(map(str, given))}: no image found; allowed are "
             f"{', '.join((*IMAGES, *SUFFIXES))}, and DICOM files without a suffix{others}"
         )
-    return [_complete(found.pop(name), ages or {}, labels) for name in sorted(found)]
+    years = match_names(ages, list(found), "ages") if ages else {}
+    repeated = _repeated_stems(found.values()) if labels is not None else set()
+    return [
+        _complete(found.pop(name), years.get(name, NAN), _label_folder(name, labels, repeated))
+        for name in sorted(found)
+    ]
+
+
+def _repeated_stems(images: Iterable[Image]) -> set[str]:
+    counts = Counter(image.path.stem for image in images)
+    return {stem for stem, count in counts.items() if count > 1}
+
+
+def _label_folder(image: str, labels: Path | None, repeated: Container[str]) -> Path | None:
+    """Return the folder of an image's label file: where stems repeat, one called as the image's.
+
+    Raises PedfracError where images share a label file, which can be that of one of them only.
+    """
+    if labels is None:
+        return None
+    path = PurePosixPath(image)
+    own = labels / path.parent.name
+    if (own / f"{path.stem}.txt").is_file():
+        return own
+    shared = labels / f"{path.stem}.txt"
+    if path.stem in repeated and shared.is_file():
+        raise PedfracError(
+            f"{shared}: may be that of {image} or of another image called {path.stem}; put it into "
+            f"a folder there that is called as the image's, such as {own}"
+        )
+    return labels
 
 
 def read_ages(path: Path) -> dict[str, float]:
-    """Read ages in years by file stem from a CSV with the columns ``filestem`` and ``age``.
+    """Read ages in years by name from a CSV with the columns ``filestem`` and ``age``.
+
+    Images that are called alike are named by the end of their path, such as ``b/1``.
 
     An empty age means unknown. Raises PedfracError naming the line of an age that is no number.
     """
-    table = read_table(path, ("filestem", "age"))
+    table = read_brought_table(path, ("filestem", "age"))
+    refuse_repeated(path, table, "filestem")
     return dict(zip(table["filestem"], _years(path, table), strict=True))
 
 
@@ -222,17 +255,15 @@ def _images_of(given: str | Path, left_out: LeftOut) -> Iterator[Image]:
 
 
 def _listed_images(table: Path) -> list[Image]:
-    rows = read_table(table, ("file",), optional=("age", "patient"))
+    rows = read_brought_table(table, ("file",), optional=("age", "patient"))
     years = _years(table, rows) if "age" in rows else np.full(len(rows), NAN)
-    for number, name in enumerate(rows["file"], start=2):
+    for number, name in rows["file"].items():
         if not name or is_remote(name):
             raise PedfracError(
                 f"{table} line {number}: file {name!r}; allowed is a path here (images in object "
                 "storage are given by their prefix)"
             )
-    if (again := rows["file"].duplicated()).any():
-        line = int(np.flatnonzero(again)[0]) + 2
-        raise PedfracError(f"{table} line {line}: {rows['file'][line - 2]} is listed twice")
+    refuse_repeated(table, rows, "file")
     patients = rows["patient"] if "patient" in rows else [""] * len(rows)
     return [
         Image(str(table.parent / name), float(age), patient=patient)
@@ -256,10 +287,10 @@ def _remote_images(url: str, left_out: LeftOut) -> Iterator[Image]:
             yield Image(str(path), name=name, version=version)
 
 
-def _complete(image: Image, ages: Mapping[str, float], labels: Path | None) -> Image:
+def _complete(image: Image, years: float, labels: Path | None) -> Image:
     return replace(
         image,
-        age=ages.get(image.path.stem, image.age),
+        age=image.age if np.isnan(years) else years,
         label_folder=labels,
         name=image.name
         or ("" if (name := printable(str(image.file))) == str(image.file) else name),
@@ -274,35 +305,13 @@ def _version(path: Path) -> str:
         return ""  # it is reported when it cannot be read
 
 
-def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> pd.DataFrame:
-    """Read columns of a CSV as text, the ``optional`` ones where they are there.
-
-    Raises PedfracError where it is none or lacks one of the others.
-    """
-    wanted = {*columns, *optional}
-    try:
-        with pd.read_csv(
-            path,
-            dtype=str,
-            encoding="utf-8-sig",
-            keep_default_na=False,
-            usecols=lambda name: name in wanted,
-            chunksize=PIECE,
-        ) as pieces:
-            table = pd.concat(pieces, ignore_index=True)
-    except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
-        raise PedfracError(f"{path}: cannot be read as a table ({error})") from None
-    if missing := set(columns) - set(table.columns):
-        raise PedfracError(f"{path}: column {', '.join(sorted(missing))} is missing")
-    return table
-
-
 def _years(path: Path, table: pd.DataFrame) -> NDArray[np.float64]:
     years = pd.to_numeric(table["age"], errors="coerce").to_numpy(dtype=np.float64)
     wrong = (np.isnan(years) | (years < 0) | (years > 120)) & (table["age"] != "").to_numpy()
     if wrong.any():
-        line = int(np.flatnonzero(wrong)[0])
+        place = int(np.flatnonzero(wrong)[0])
         raise PedfracError(
-            f"{path} line {line + 2}: age {table['age'].iloc[line]!r} is no number of years 0-120"
+            f"{path} line {table.index[place]}: age {table['age'].iloc[place]!r} is no number of "
+            "years 0-120"
         )
     return years
