@@ -1,6 +1,6 @@
 """Base of all configuration sections, and types that several share."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -32,13 +32,15 @@ Strengths = Annotated[tuple[Annotated[float, Field(gt=0)], ...], BeforeValidator
 Qualities = Annotated[
     tuple[Annotated[int, Field(ge=1, le=100)], ...], BeforeValidator(comma_separated)
 ]
+Part = TypeVar("Part", bound="Section")
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 def _keep_order(schema: dict[str, Any]) -> None:
-    """Number the fields: a database may return them in another order, and the form with them."""
-    for position, field in enumerate(schema.get("properties", {}).values()):
-        field["position"] = position
+    """Number the fields, what must be given first: a database may return them in another order."""
+    fields, required = schema.get("properties", {}), schema.get("required", ())
+    for position, name in enumerate(sorted(fields, key=lambda one: one not in required)):
+        fields[name]["position"] = position
 
 
 class Section(BaseModel):
@@ -57,3 +59,7 @@ class Section(BaseModel):
         coerce_numbers_to_str=True,
         json_schema_extra=_keep_order,
     )
+
+    def part(self, kind: type[Part]) -> Part:
+        """Return the fields that a base of this section has: what a step needs, and no more."""
+        return kind.model_validate({name: getattr(self, name) for name in kind.model_fields})

@@ -66,7 +66,25 @@ class CohortConfig(Section):
         return AgeGroups(self.age_bounds)
 
 
-class SplitConfig(Section):
+class FoldConfig(Section):
+    """How the patients that do not test are divided, whole or in folds."""
+
+    validation_fraction: float = Field(
+        0.15, gt=0, lt=1, description="Share of the other patients that validate"
+    )
+    folds: NoneOrCount = Field(
+        None,
+        ge=2,
+        description="Cut the patients into so many folds; without a fold, each is held out in turn "
+        "from networks of its own, for pooled metrics beside those of the test set",
+    )
+    balance_training: bool = Field(
+        False, description="Keep as many fractured as normal training images in each year of age"
+    )
+    seed: int = Field(0, ge=0, description="Seed of every draw")
+
+
+class SplitConfig(FoldConfig):
     """How patients are divided into test, training and validation."""
 
     file: str | None = Field(
@@ -78,27 +96,14 @@ class SplitConfig(Section):
     test_images_per_patient: int = Field(
         1, ge=1, description="Test set: at most so many images of one patient"
     )
-    validation_fraction: float = Field(
-        0.15, gt=0, lt=1, description="Share of the other patients that validate"
-    )
-    folds: NoneOrCount = Field(
-        None,
-        ge=2,
-        description="Cut the patients into so many folds; without a fold, each is held out in turn "
-        "from networks of its own, for pooled metrics beside those of the test set",
-    )
     fold: NoneOrCount = Field(
         None, ge=0, description="With folds: only this one counts, and validates; none: all"
-    )
-    balance_training: bool = Field(
-        False, description="Keep as many fractured as normal training images in each year of age"
     )
     previous: str = Field(
         "latest",
         description="Earlier split whose patients keep their place: 'latest' in the artifact "
         "store for the same data and rules, a split.csv, or 'none'",
     )
-    seed: int = Field(0, ge=0, description="Seed of every draw")
 
     @model_validator(mode="after")
     def _fold_exists(self) -> Self:

@@ -19,7 +19,6 @@ class CalibrationConfig(Section):
     shrinkage: float = Field(
         50, ge=0, description="Patients at whom an age group's own map weighs as the pooled one"
     )
-    bins: int = Field(10, ge=2, description="Bins of the reliability curve, of equally many images")
 
 
 class AbstentionConfig(Section):
@@ -37,8 +36,19 @@ class AbstentionConfig(Section):
     coverage: Fraction = Field(0.8, description="With 'coverage': share of images that are called")
 
 
-class EvaluationConfig(Section):
-    """How the metrics are computed."""
+class IntervalConfig(Section):
+    """How intervals over patients are made."""
+
+    resamples: int = Field(
+        1000,
+        ge=0,
+        description="Bootstrap resamples of patients, for bands of curves and calibration errors",
+    )
+    seed: int = Field(0, ge=0, description="Seed of the bootstrap")
+
+
+class ScoringConfig(IntervalConfig):
+    """What is fitted on validation images and ships in the bundle: networks, maps, thresholds."""
 
     threshold: Literal["youden", "sensitivity", "fixed"] = Field(
         "youden", description="Rule that sets the threshold on validation images"
@@ -54,14 +64,6 @@ class EvaluationConfig(Section):
     selection_patients: int = Field(
         10, ge=2, description="Patients with fractured, and with normal images, to choose by"
     )
-    age_doubt: Fraction = Field(
-        0.05, description="Images are listed whose recorded age group is less probable than this"
-    )
-    subgroup_patients: int = Field(
-        10,
-        ge=2,
-        description="Patients in a subgroup, of each kind needed, to compare it with others",
-    )
     views: Views = Field(
         "one", description="Images as they are, or means over each image and its mirror image"
     )
@@ -72,12 +74,22 @@ class EvaluationConfig(Section):
     study_score: Literal["max", "mean", "noisy-or"] = Field(
         "max", description="How the images of a study make its probability of a fracture"
     )
-    resamples: int = Field(
-        1000,
-        ge=0,
-        description="Bootstrap resamples of patients, for bands of curves and calibration errors",
+
+
+class EvaluationConfig(ScoringConfig):
+    """How the metrics are computed."""
+
+    age_doubt: Fraction = Field(
+        0.05, description="Images are listed whose recorded age group is less probable than this"
     )
-    seed: int = Field(0, ge=0, description="Seed of the bootstrap")
+    subgroup_patients: int = Field(
+        10,
+        ge=2,
+        description="Patients in a subgroup, of each kind needed, to compare it with others",
+    )
+    calibration_bins: int = Field(
+        10, ge=2, description="Bins of the reliability curve, of equally many images"
+    )
 
 
 MapMethod = Literal["gradcam", "hirescam", "gradcam++"]

@@ -13,24 +13,9 @@ from pedfrac.storage.uri import is_remote
 MOST_TESTS = 20  # of one window, whose p values are corrected for their number
 
 
-class MonitorConfig(Section):
-    """Comparison of images that were scored at work with those that made the bundle."""
+class DriftConfig(Section):
+    """When a change is one."""
 
-    scores: tuple[str, ...] = Field(
-        min_length=1, description="Tables that predict wrote: .parquet, .csv or .json, or at s3://"
-    )
-    bundle: str = Field(
-        description="Folder of the bundle, or its key in the artifact store; champion: the one "
-        "that was promoted last"
-    )
-    labels: str | None = Field(
-        None, description="CSV with the columns file and fractured (1, 0), when labels have come"
-    )
-    since: str | None = Field(None, description="Only images scored from this date or time on")
-    until: str | None = Field(None, description="Only images scored before this date or time")
-    last_days: NoneOrNumber = Field(
-        None, gt=0, description="Only images scored in so many days before now"
-    )
     false_alarm_rate: float = Field(
         0.01,
         gt=0,
@@ -50,21 +35,45 @@ class MonitorConfig(Section):
         2000, ge=100, description="Images of a larger window that are compared, of whole patients"
     )
     draws: int = Field(4999, ge=99, description="Random draws behind each p value")
-    output: str = Field("drift", description="Folder for copies of page and metrics; empty: none")
-    artifacts: str = Field(DEFAULT_ARTIFACTS, description="The artifact store that keeps them")
-    tracking: TrackingConfig = Field(default_factory=TrackingConfig, description="Tracking")
     seed: int = Field(0, ge=0, description="Seed of the draws")
 
     @model_validator(mode="after")
-    def _one_beginning(self) -> Self:
-        if self.since and self.last_days is not None:
-            raise ValueError("choose either since or last_days, not both")
+    def _draws_suffice(self) -> Self:
         if self.draws * self.false_alarm_rate < MOST_TESTS:
             least = math.ceil(MOST_TESTS / self.false_alarm_rate)
             raise ValueError(
                 f"draws {self.draws} are too few to tell a change at false_alarm_rate "
                 f"{self.false_alarm_rate:g}; at least {least} are needed"
             )
+        return self
+
+
+class MonitorConfig(DriftConfig):
+    """Comparison of images that were scored at work with those that made the bundle."""
+
+    scores: tuple[str, ...] = Field(
+        min_length=1, description="Tables that predict wrote: .parquet, .csv or .json, or at s3://"
+    )
+    bundle: str = Field(
+        description="Folder of the bundle, or its key in the artifact store; champion: the one "
+        "that was promoted last"
+    )
+    labels: str | None = Field(
+        None, description="CSV with the columns file and fractured (1, 0), when labels have come"
+    )
+    since: str | None = Field(None, description="Only images scored from this date or time on")
+    until: str | None = Field(None, description="Only images scored before this date or time")
+    last_days: NoneOrNumber = Field(
+        None, gt=0, description="Only images scored in so many days before now"
+    )
+    output: str = Field("drift", description="Folder for copies of page and metrics; empty: none")
+    artifacts: str = Field(DEFAULT_ARTIFACTS, description="The artifact store that keeps them")
+    tracking: TrackingConfig = Field(default_factory=TrackingConfig, description="Tracking")
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> Self:
+        if self.since and self.last_days is not None:
+            raise ValueError("choose either since or last_days, not both")
         return self
 
     @property

@@ -19,19 +19,10 @@ from pedfrac.config.runtime import RuntimeConfig
 from pedfrac.config.training import AgeConfig, FractureConfig, ModelConfig
 
 
-class RetrainConfig(Section):
-    """One whole retraining."""
+class StudyConfig(Section):
+    """What decides the results of a retraining: the data, and what is done with them."""
 
     data: DataConfig = Field(description="Data set")
-    artifacts: str = Field(
-        DEFAULT_ARTIFACTS,
-        description="Folder or s3://bucket/prefix that keeps all artifacts; left as it is, "
-        "PEDFRAC_ARTIFACTS counts if it is set",
-    )
-    results: str = Field(
-        DEFAULT_RESULTS,
-        description="Folder for copies of report, pictures and bundle; empty: no copies",
-    )
     cohort: CohortConfig = Field(default_factory=CohortConfig, description="Cohort")
     split: SplitConfig = Field(default_factory=SplitConfig, description="Split")
     pixels: PixelsConfig = Field(default_factory=PixelsConfig, description="Pixels")
@@ -43,6 +34,24 @@ class RetrainConfig(Section):
     robustness: RobustnessConfig = Field(default_factory=RobustnessConfig, description="Robustness")
     explanation: ExplanationConfig = Field(
         default_factory=ExplanationConfig, description="Explanation"
+    )
+
+    def preparation(self, model: ModelConfig) -> Preparation:
+        """Return how images are prepared for a model."""
+        return Preparation(size=model.size, **self.pixels.model_dump())
+
+
+class RetrainConfig(StudyConfig):
+    """One whole retraining: what is done, and where results, artifacts and runs are kept."""
+
+    artifacts: str = Field(
+        DEFAULT_ARTIFACTS,
+        description="Folder or s3://bucket/prefix that keeps all artifacts; left as it is, "
+        "PEDFRAC_ARTIFACTS counts if it is set",
+    )
+    results: str = Field(
+        DEFAULT_RESULTS,
+        description="Folder for copies of report, pictures and bundle; empty: no copies",
     )
     tracking: TrackingConfig = Field(default_factory=TrackingConfig, description="Tracking")
     promotion: PromotionConfig = Field(default_factory=PromotionConfig, description="Promotion")
@@ -57,7 +66,3 @@ class RetrainConfig(Section):
     def tracking_folder(self) -> Path:
         """Where MLflow's SQLite lies if no tracking URI is given: a folder in any case."""
         return tracking_folder(self.artifact_root, self.results)
-
-    def preparation(self, model: ModelConfig) -> Preparation:
-        """Return how images are prepared for a model."""
-        return Preparation(size=model.size, **self.pixels.model_dump())

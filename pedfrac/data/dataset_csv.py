@@ -16,6 +16,7 @@ from pedfrac.data.schema import (
     COLUMNS,
     FLAGS,
     INTEGERS,
+    SCHEMA,
     STEM_PARTS,
     STEM_PATTERN,
     TABLE_TYPES,
@@ -23,24 +24,8 @@ from pedfrac.data.schema import (
 from pedfrac.data.tables import as_table
 from pedfrac.errors import PedfracError
 
-_WHOLE = [pa.Check.in_range(0, 10**15), pa.Check(lambda values: values % 1 == 0)]
-_FLAG = pa.Column(float, pa.Check.isin((0, 1)))
-SCHEMA = pa.DataFrameSchema(
-    {
-        "patient_id": pa.Column(float, _WHOLE),
-        "study_number": pa.Column(float, _WHOLE),
-        "timehash": pa.Column(float, _WHOLE),
-        "gender": pa.Column(None, pa.Check.isin(("M", "F", "O"))),
-        "age": pa.Column(float, pa.Check.in_range(0, 25)),
-        "laterality": pa.Column(None, pa.Check.isin(("L", "R"))),
-        "projection": pa.Column(float, pa.Check.isin((1, 2, 3))),
-        # An empty spacing is read as 1: only what is written can be wrong.
-        "pixel_spacing": pa.Column(float, pa.Check.in_range(0, 10, include_min=False)),
-    }
-    | dict.fromkeys(FLAGS, _FLAG)
-)
 
-
+# ---- dataset.csv ------------------------------------------------------------------------------
 def read_dataset_csv(path: Path) -> pd.DataFrame:
     """Return dataset.csv as text, indexed by line number; cells that a short row lacks are NaN."""
     with open_dataset_csv(path) as reader:

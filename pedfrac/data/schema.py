@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pandera.pandas as pa
+
 COLUMNS = (
     "filestem",
     "patient_id",
@@ -75,5 +77,21 @@ ALLOWED = {
     "projection": "must be 1 (AP), 2 (lateral) or 3 (other)",
     "pixel_spacing": "must be empty or a positive number of millimetres, at most 10",
 } | dict.fromkeys(FLAGS, "must be 1 or empty")
+_WHOLE = [pa.Check.in_range(0, 10**15), pa.Check(lambda values: values % 1 == 0)]
+_FLAG = pa.Column(float, pa.Check.isin((0, 1)))
+SCHEMA = pa.DataFrameSchema(
+    {
+        "patient_id": pa.Column(float, _WHOLE),
+        "study_number": pa.Column(float, _WHOLE),
+        "timehash": pa.Column(float, _WHOLE),
+        "gender": pa.Column(None, pa.Check.isin(("M", "F", "O"))),
+        "age": pa.Column(float, pa.Check.in_range(0, 25)),
+        "laterality": pa.Column(None, pa.Check.isin(("L", "R"))),
+        "projection": pa.Column(float, pa.Check.isin((1, 2, 3))),
+        # An empty spacing is read as 1: only what is written can be wrong.
+        "pixel_spacing": pa.Column(float, pa.Check.in_range(0, 10, include_min=False)),
+    }
+    | dict.fromkeys(FLAGS, _FLAG)
+)
 STEM_PARTS = ("patient_id", "timehash", "study_number", "laterality", "projection", "gender", "age")
 STEM_PATTERN = r"\A([0-9]{4,15})_([0-9]{1,15})_([0-9]{2,})_WRI-([LR])([0-9])_([MFO])([0-9]{3})\Z"

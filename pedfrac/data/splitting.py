@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from pedfrac.age_groups import AgeGroups
-from pedfrac.config.data import SplitConfig
+from pedfrac.config.data import FoldConfig, SplitConfig
 from pedfrac.data.split import (
     PLACES,
     SPLIT_TYPES,
@@ -68,7 +68,7 @@ def make_split(
 
 
 def cut_fold(
-    split: Split, cohort: pd.DataFrame, config: SplitConfig, ages: AgeGroups, fold: int
+    split: Split, cohort: pd.DataFrame, config: FoldConfig, ages: AgeGroups, fold: int
 ) -> tuple[Split, SplitReport]:
     """Hold out one of ``config.folds`` of a split's training and validation patients.
 
@@ -120,7 +120,7 @@ def _take_places(images: pd.DataFrame, patients: pd.DataFrame) -> None:
 
 
 # ---- images in a fixed order -------------------------------------------------------------------
-def _prepare(cohort: pd.DataFrame, config: SplitConfig, ages: AgeGroups) -> pd.DataFrame:
+def _prepare(cohort: pd.DataFrame, config: FoldConfig, ages: AgeGroups) -> pd.DataFrame:
     """Return the images sorted by filestem, with year of age, stable draws, and no place yet."""
     images = cohort[["filestem", "patient_id", "age", "fracture_visible"]]
     images = images.sort_values("filestem", ignore_index=True)

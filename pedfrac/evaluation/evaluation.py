@@ -382,7 +382,7 @@ def _calibration(
                 images["fracture_visible"][some],
                 images["uncalibrated"][some],
                 images["bundle"][some],
-                config.calibration.bins,
+                config.calibration_bins,
             )
             for name, some in _all_and_groups(images, ages)
         ],

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
 
-from pedfrac.config.evaluation import EvaluationConfig, RobustnessConfig
+from pedfrac.config.evaluation import IntervalConfig, RobustnessConfig
 from pedfrac.errors import PedfracError
 from pedfrac.evaluation.rows import Difference, difference
 from pedfrac.statistics.intervals import Interval
@@ -103,7 +103,7 @@ def robustness_metrics(
     patients: ArrayLike,
     threshold: ArrayLike,
     config: RobustnessConfig,
-    evaluation: EvaluationConfig,
+    evaluation: IntervalConfig,
 ) -> Robustness:
     """Return the metrics of images (n,S,S) as they are, disturbed, and under augmentation.
 
@@ -170,7 +170,7 @@ class _Measure:
         truth: ArrayLike,
         patients: ArrayLike,
         threshold: ArrayLike,
-        evaluation: EvaluationConfig,
+        evaluation: IntervalConfig,
     ):
         self.truth = np.asarray(truth, bool)
         self.threshold = np.asarray(threshold, np.float64)

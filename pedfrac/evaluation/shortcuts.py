@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import ConfigDict, Field
 
-from pedfrac.config.evaluation import EvaluationConfig
+from pedfrac.config.evaluation import IntervalConfig
 from pedfrac.evaluation.robustness import Images, Score, image_window, scores_of
 from pedfrac.imaging.boxes import as_boxes
 from pedfrac.statistics.intervals import Interval
@@ -143,7 +143,7 @@ def shortcut_metrics(
     boxes: Sequence[ArrayLike],
     truth: ArrayLike,
     patients: ArrayLike,
-    evaluation: EvaluationConfig,
+    evaluation: IntervalConfig,
 ) -> Shortcuts:
     """Return what a network tells of images (n,S,S) without bones, and whether that is suspicious.
 

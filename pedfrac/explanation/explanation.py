@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from pedfrac.config.evaluation import EvaluationConfig, ExplanationConfig
+from pedfrac.config.evaluation import ExplanationConfig, IntervalConfig
 from pedfrac.data.schema import CLASSES
 from pedfrac.explanation.detection import detection_metrics
 from pedfrac.explanation.faithfulness import faithfulness_metrics
@@ -72,7 +72,7 @@ def explain_group(
     config: ExplanationConfig,
     *,
     device: torch.device,
-    evaluation: EvaluationConfig | None = None,
+    evaluation: IntervalConfig | None = None,
     finder: object = None,
 ) -> GroupExplanation:
     """Write metrics.json, montage.png and pictures of images under ``folder/name``.
@@ -87,7 +87,7 @@ def explain_group(
     models = [model] if isinstance(model, ImageClassifier) else list(model)
     models = [copy.deepcopy(one).to(device).eval() for one in models]  # left as they were
     table = image_table(pack, rows, truth, probability, threshold)
-    group = _Group(models, pack, table, config, evaluation or EvaluationConfig(), device)
+    group = _Group(models, pack, table, config, evaluation or IntervalConfig(), device)
     chosen = choose(table, config.images_per_group)
     montage = {verdict: ranked(table, verdict)[:MONTAGE_COLUMNS] for verdict in MONTAGE_ROWS}
     shown = {at for places in (chosen, *montage.values()) for at in places}
@@ -131,7 +131,7 @@ class _Group:
     pack: Pack
     table: pd.DataFrame
     config: ExplanationConfig
-    evaluation: EvaluationConfig
+    evaluation: IntervalConfig
     device: torch.device
 
     def images(self, places: pd.Index) -> NDArray[np.uint8]:

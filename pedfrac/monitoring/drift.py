@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic_core import to_jsonable_python
 
 from pedfrac.bundle.reference_profile import Profile
-from pedfrac.config.monitoring import MonitorConfig
+from pedfrac.config.monitoring import DriftConfig
 from pedfrac.monitoring.performance import measured_performance, performance_tests
 from pedfrac.monitoring.permutation_tests import (
     FEW,
@@ -50,7 +50,7 @@ NO_SHIFT = 0.1  # standard deviations of a mean: a change of less is one of spre
 HISTOGRAM = 24  # bins of a drawn distribution
 
 
-def find_drift(profile: Profile, window: Window, config: MonitorConfig) -> Findings:
+def find_drift(profile: Profile, window: Window, config: DriftConfig) -> Findings:
     """Return all that was compared, and in ``drifted`` and ``said`` what has changed.
 
     A change is told where its p value, corrected by Holm's method for all that were looked at, is
@@ -99,7 +99,7 @@ def decided(pair: Pair) -> list[Findings]:
     return tests
 
 
-def _about(profile: Profile, window: Window, config: MonitorConfig) -> Findings:
+def _about(profile: Profile, window: Window, config: DriftConfig) -> Findings:
     return {
         "schema_version": SCHEMA_VERSION,
         "verdict": "",
@@ -115,12 +115,7 @@ def _about(profile: Profile, window: Window, config: MonitorConfig) -> Findings:
             "since": window.since,
             "until": window.until,
         },
-        "rules": config.model_dump(
-            include={
-                *("false_alarm_rate", "smallest_change", "smallest_fall", "draws"),
-                *("fewest_images", "most_images", "seed"),
-            }
-        ),
+        "rules": config.part(DriftConfig).model_dump(),
         "notes": list(_notes(profile, window)),
     }
 

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pedfrac.bundle.reference_profile import Profile
-from pedfrac.config.monitoring import MonitorConfig
+from pedfrac.config.monitoring import DriftConfig
 from pedfrac.monitoring.permutation_tests import Images
 from pedfrac.monitoring.time_windows import Window
 from pedfrac.statistics.patient_bootstrap import PatientBootstrap
@@ -89,10 +89,10 @@ class Pair:
     is_window: NDArray[np.bool_]
     known: bool
     features: list[str]
-    config: MonitorConfig
+    config: DriftConfig
 
     @classmethod
-    def of(cls, profile: Profile, window: Window, config: MonitorConfig) -> "Pair":
+    def of(cls, profile: Profile, window: Window, config: DriftConfig) -> "Pair":
         """Join a profile and a window, of which whole patients are left out where it is large."""
         chosen = thin_out(window.images, config)
         features = profile.features
@@ -148,7 +148,7 @@ def kinds_of(values: pd.Series) -> NDArray[np.bool_]:
     return values.to_numpy(str)[:, None] == np.unique(values.to_numpy(str))
 
 
-def thin_out(images: pd.DataFrame, config: MonitorConfig) -> pd.DataFrame:
+def thin_out(images: pd.DataFrame, config: DriftConfig) -> pd.DataFrame:
     """Return images of whole patients in random order, at most as many as are compared."""
     random = np.random.default_rng(config.seed)
     patients = random.permutation(images["patient"].unique())

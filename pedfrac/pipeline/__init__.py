@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pedfrac.pipeline.bundling import assemble_bundle
     from pedfrac.pipeline.data import (
         count_listed,
         pack_images,
@@ -16,12 +17,8 @@ if TYPE_CHECKING:
         select_cohort,
         split_patients,
     )
-    from pedfrac.pipeline.evaluation import (
-        assemble_bundle,
-        check_robustness,
-        evaluate_bundle,
-        explain_bundle,
-    )
+    from pedfrac.pipeline.evaluation import evaluate_bundle
+    from pedfrac.pipeline.explanation import explain_bundle
     from pedfrac.pipeline.finding import find_trained
     from pedfrac.pipeline.folds import FoldScoring, cut_folds, fold_in_words, pool_folds
     from pedfrac.pipeline.keys import Evaluated, Prepared, Progress, Trained, store_of
@@ -42,6 +39,7 @@ if TYPE_CHECKING:
         version_tags,
         write_report,
     )
+    from pedfrac.pipeline.robustness import check_robustness
     from pedfrac.pipeline.training import (
         Training,
         age_training,
@@ -60,7 +58,10 @@ _HOMES = {
         "select_cohort",
         "split_patients",
     ),
-    "evaluation": ("assemble_bundle", "check_robustness", "evaluate_bundle", "explain_bundle"),
+    "bundling": ("assemble_bundle",),
+    "evaluation": ("evaluate_bundle",),
+    "explanation": ("explain_bundle",),
+    "robustness": ("check_robustness",),
     "finding": ("find_trained",),
     "folds": ("FoldScoring", "cut_folds", "fold_in_words", "pool_folds"),
     "keys": ("Evaluated", "Prepared", "Progress", "Trained", "store_of"),

@@ -3,21 +3,38 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import pandas as pd
 
+from pedfrac.age_groups import AgeGroups
+from pedfrac.config.base import Numbers, Section
+from pedfrac.config.data import FoldConfig
 from pedfrac.config.retrain import RetrainConfig
 from pedfrac.data import cohort as cohorts
 from pedfrac.data import split, splitting
 from pedfrac.evaluation import evaluation as evaluations
-from pedfrac.pipeline.evaluation import scored_test_images
+from pedfrac.pipeline.evaluation import EvaluationSettings, scored_test_images
 from pedfrac.pipeline.keys import Prepared, parents_of, store_of
-from pedfrac.storage.code_version import code_digest
+from pedfrac.pipeline.maker import Given, Maker
 from pedfrac.storage.inputs import Inputs
 from pedfrac.storage.manifest import Artifact
 
 FOLD_SPLIT = "fold-split"
+CODE = (
+    *("age_groups", "bundle", "compute.devices", "data", "evaluation", "imaging", "models"),
+    *("packs", "pipeline.evaluation", "pipeline.folds", "scoring", "statistics"),
+)
+
+
+class FoldSettings(FoldConfig):
+    """By what a fold is cut: the rules of all folds, and which it is."""
+
+    fold: int
+    age_bounds: Numbers
+
+
+class NoSettings(Section):
+    """Of a maker whose parents say all."""
 
 
 def cut_folds(config: RetrainConfig, prepared: Prepared) -> list[Prepared]:
@@ -38,18 +55,23 @@ def fold_in_words(config: RetrainConfig, prepared: Prepared) -> str:
 def _cut_fold(config: RetrainConfig, prepared: Prepared, fold: int) -> str:
     store = store_of(config)
     parents = {"cohort": store.peek(prepared.cohort), "split": store.peek(prepared.split)}
-    ages = config.cohort.ages
+    settings = FoldSettings(
+        **config.split.part(FoldConfig).model_dump(),
+        fold=fold,
+        age_bounds=config.cohort.age_bounds,
+    )
+    return FOLDS.produce(store, settings, parents, config.runtime).key
 
-    def make(folder: Path) -> None:
-        table = cohorts.load_cohort(parents["cohort"].path).table
-        whole = split.load_split(parents["split"].path)
-        made = splitting.cut_fold(whole, table, config.split, ages, fold)
-        split.save_split(*made, folder)
 
-    rules = {"folds", "validation_fraction", "balance_training", "seed"}
-    settings = config.split.model_dump(mode="json", include=rules)
-    settings |= {"fold": fold, "age_bounds": list(ages.bounds)}
-    return store.produce(FOLD_SPLIT, make, config=settings, parents=parents).key
+def _make_fold(folder: Path, given: Given[FoldSettings]) -> None:
+    settings = given.settings
+    table = cohorts.load_cohort(given.parents["cohort"].path).table
+    whole = split.load_split(given.parents["split"].path)
+    made = splitting.cut_fold(whole, table, settings, AgeGroups(settings.age_bounds), settings.fold)
+    split.save_split(*made, folder)
+
+
+FOLDS = Maker(FOLD_SPLIT, _make_fold)
 
 
 @dataclass(frozen=True)
@@ -62,7 +84,6 @@ class FoldScoring:
     config: RetrainConfig
     prepared: Prepared
     bundle: str
-    kind: ClassVar[str] = "fold-scores"
 
     @property
     def name(self) -> str:
@@ -72,7 +93,7 @@ class FoldScoring:
     @property
     def inputs(self) -> Inputs:
         """What the scores are made from."""
-        return Inputs.of(self.kind, parents=self._from)
+        return FOLD_SCORES.inputs(NoSettings(), self._from)
 
     @property
     def key(self) -> str:
@@ -86,20 +107,21 @@ class FoldScoring:
 
     def run(self) -> str:
         """Score and call the images; return the key."""
-        parents = self._from
-
-        def make(folder: Path) -> None:
-            held_out = scored_test_images(self.config, parents, every=False)
-            images = evaluations.call_images(
-                held_out.scores, held_out.learned, held_out.bundle.scorers
-            )
-            images.to_parquet(folder / evaluations.PREDICTIONS, index=False)
-
-        return store_of(self.config).produce(self.kind, make, parents=parents).key
+        store, runtime = store_of(self.config), self.config.runtime
+        return FOLD_SCORES.produce(store, NoSettings(), self._from, runtime).key
 
     @property
     def _from(self) -> dict[str, Artifact]:
         return parents_of(store_of(self.config), self.prepared, bundle=self.bundle)
+
+
+def _make_scores(folder: Path, given: Given[NoSettings]) -> None:
+    held_out = scored_test_images(given.parents, given.runtime, every=False)
+    images = evaluations.call_images(held_out.scores, held_out.learned, held_out.bundle.scorers)
+    images.to_parquet(folder / evaluations.PREDICTIONS, index=False)
+
+
+FOLD_SCORES = Maker("fold-scores", _make_scores, CODE)
 
 
 def pool_folds(config: RetrainConfig, scores: Sequence[str]) -> str:
@@ -107,12 +129,14 @@ def pool_folds(config: RetrainConfig, scores: Sequence[str]) -> str:
     store = store_of(config)
     parents = {f"fold-{number}": store.peek(key) for number, key in enumerate(scores)}
 
-    def make(folder: Path) -> None:
-        folds = [pd.read_parquet(one.file(evaluations.PREDICTIONS)) for one in parents.values()]
-        pooled = evaluations.pooled_metrics(folds, config.cohort.ages, config.evaluation)
-        evaluations.save_evaluation(folder, *pooled)
+    return POOLED.produce(store, EvaluationSettings.of(config), parents, config.runtime).key
 
-    settings = config.evaluation.model_dump(mode="json")
-    settings["age_bounds"] = list(config.cohort.age_bounds)
-    sources = {"code": code_digest()}
-    return store.produce("folds", make, config=settings, sources=sources, parents=parents).key
+
+def _make_pooled(folder: Path, given: Given[EvaluationSettings]) -> None:
+    settings = given.settings
+    folds = [pd.read_parquet(one.file(evaluations.PREDICTIONS)) for one in given.parents.values()]
+    pooled = evaluations.pooled_metrics(folds, settings.ages, settings.evaluation)
+    evaluations.save_evaluation(folder, *pooled)
+
+
+POOLED = Maker("folds", _make_pooled, CODE)

@@ -1,7 +1,6 @@
 """Keys: what steps hand on to each other, and the store that they lie in."""
 
 from collections.abc import Callable
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -47,16 +46,18 @@ def store_of(config: RetrainConfig) -> ArtifactStore:
     return ArtifactStore(config.artifact_root)
 
 
-def interval_settings(config: RetrainConfig) -> dict[str, Any]:
-    """Return how intervals are made, as far as a step's key depends on it."""
-    settings = config.evaluation.model_dump(include={"resamples", "seed"})
-    return {f"interval_{name}": value for name, value in settings.items()}
-
-
 def pack_and_split(config: RetrainConfig, pack: str, split: str) -> dict[str, Artifact]:
     """Return what a training learns from."""
     store = store_of(config)
     return {"pack": store.peek(pack), "split": store.peek(split)}
+
+
+def scored_and_packed(
+    store: ArtifactStore, prepared: Prepared, bundle: str, evaluation: str
+) -> dict[str, Artifact]:
+    """Return what the images of an evaluation can be asked anew with, by role."""
+    keys = {"bundle": bundle, "evaluation": evaluation, "fracture_pack": prepared.fracture_pack}
+    return {role: store.peek(key) for role, key in keys.items()}
 
 
 def parents_of(store: ArtifactStore, prepared: Prepared, **more: str) -> dict[str, Artifact]:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pedfrac.bundle.bundle import bundle_digest
 from pedfrac.bundle.reference_profile import load_profile
-from pedfrac.config.monitoring import MonitorConfig
+from pedfrac.config.monitoring import DriftConfig, MonitorConfig
 from pedfrac.monitoring.drift import find_drift, metrics_of
 from pedfrac.monitoring.time_windows import Window, read_window
 from pedfrac.storage.code_version import code_digest
@@ -16,6 +16,10 @@ from pedfrac.storage.files import export, write_json
 from pedfrac.storage.manifest import Artifact
 from pedfrac.storage.store import ArtifactStore
 
+CODE = (
+    *("age_groups", "bundle", "evaluation.calibration", "imaging", "models", "monitoring"),
+    *("pipeline.monitoring", "scoring", "serving.images", "serving.score_table", "statistics"),
+)
 FINDINGS, PAGE = "drift.json", "drift.html"
 
 
@@ -46,20 +50,21 @@ def monitor_window(config: MonitorConfig) -> Monitored:
     profile, digest = load_profile(folder), bundle_digest(folder)
     window = read_window(config, digest, profile.features)
 
+    rules, bundle = config.part(DriftConfig), config.bundle
+
     def make(target: Path) -> None:
         from pedfrac.monitoring.page import write_page  # matplotlib is slow to import
 
-        found = find_drift(profile, window, config)
-        found |= {"bundle": {"name": config.bundle, "digest": digest}}
+        found = find_drift(profile, window, rules)
+        found |= {"bundle": {"name": bundle, "digest": digest}}
         write_json(target / FINDINGS, found)
         write_page(target / PAGE, found)
 
-    left_out = {"scores", "labels", "artifacts", "output", "tracking"}
     made = store_for(config).produce(
         "drift",
         make,
-        config=config.model_dump(mode="json", exclude=left_out),
-        sources={"window": _digest(window), "bundle": digest, "code": code_digest()},
+        config=rules.model_dump(mode="json") | {"bundle": bundle},
+        sources={"window": _digest(window), "bundle": digest, "code": code_digest(CODE)},
     )
     found = made.read_json(FINDINGS)
     return Monitored(

@@ -4,20 +4,41 @@ from pathlib import Path
 from typing import Any
 
 from pedfrac.bundle.bundle import BundleInfo
-from pedfrac.config.retrain import RetrainConfig
+from pedfrac.config.base import Section
+from pedfrac.config.retrain import RetrainConfig, StudyConfig
 from pedfrac.data import source
 from pedfrac.evaluation.evaluation import load_metrics
 from pedfrac.evaluation.published import published_references
+from pedfrac.pipeline import bundling, evaluation, explanation, folds, robustness
 from pedfrac.pipeline.data import split_files
 from pedfrac.pipeline.keys import Evaluated, Prepared, Trained, parents_of, store_of
+from pedfrac.pipeline.maker import CODE as CODE_SOURCE
+from pedfrac.pipeline.maker import Given, Maker
 from pedfrac.reporting import schema
 from pedfrac.reporting.checklist import write_checklist
 from pedfrac.reporting.model_card import write_model_card
 from pedfrac.storage.code_version import code_digest
 from pedfrac.storage.files import export, file_hash, write_json
-from pedfrac.storage.manifest import Artifact
 
+MODEL = "model-"  # how the roles of the networks begin among a report's parents
+CODE = (
+    *("age_groups", "bundle", "evaluation.published", "pipeline.results", "reporting"),
+    *("reporting.templates", "scoring", "statistics"),
+)
+ALL_CODE = tuple(
+    sorted(
+        {*CODE, *bundling.CODE, *evaluation.CODE, *explanation.CODE, *robustness.CODE, *folds.CODE}
+    )
+)
+"""All that a finished retraining leaves follows this code; networks and data do not."""
 PAGES = ("page.html", "model_card.md", "checklist.md", schema.METRICS, schema.SCHEMA)
+
+
+class ReportSettings(Section):
+    """What a report says of itself: the study's settings, and where data and code came from."""
+
+    study: StudyConfig
+    provenance: dict[str, str]
 
 
 def write_report(
@@ -28,44 +49,42 @@ def write_report(
     provenance: dict[str, str],
 ) -> str:
     """Write the page that people read."""
-    from pedfrac.reporting import page  # matplotlib is slow to import
-
     store = store_of(config)
     names = ["age", "generalist", *config.cohort.ages.names]
     keys = [trained.age, trained.generalist, *trained.specialists]
     models = {name: store.peek(key) for name, key in zip(names, keys, strict=True)}
     parents = parents_of(store, prepared, **evaluated.model_dump())
-
-    def make(folder: Path) -> None:
-        sources = provenance | {name: parent.key for name, parent in parents.items()}
-        content = _findings(config, parents, models, sources)
-        explained = parents["explanation"].path
-        montages = {name: explained / name / "montage.png" for name in content["explanation"]}
-        found = schema.write_findings(folder, content)
-        write_model_card(folder / "model_card.md", found)
-        write_checklist(folder / "checklist.md", found)
-        page.write_report(folder / "page.html", found, montages)
-
-    settings = config.model_dump(
-        mode="json", exclude={"runtime", "artifacts", "results", "promotion"}
-    )
-    parents_of_page = parents | {f"model-{name}": model for name, model in models.items()}
-    return store.produce(
-        "report",
-        make,
-        config=settings,
-        sources=provenance | {"code": code_digest()},  # pages cost little: they follow the code
-        parents=parents_of_page,
-    ).key
+    parents |= {f"{MODEL}{name}": model for name, model in models.items()}
+    settings = ReportSettings(study=config.part(StudyConfig), provenance=provenance)
+    return REPORT.produce(store, settings, parents, config.runtime).key
 
 
-def _findings(
-    config: RetrainConfig,
-    parents: dict[str, Artifact],
-    models: dict[str, Artifact],
-    sources: dict[str, str],
-) -> dict[str, Any]:
+def _make(folder: Path, given: Given[ReportSettings]) -> None:
+    from pedfrac.reporting import page  # matplotlib is slow to import
+
+    content = _findings(given)
+    explained = given.parents["explanation"].path
+    montages = {name: explained / name / "montage.png" for name in content["explanation"]}
+    found = schema.write_findings(folder, content)
+    write_model_card(folder / "model_card.md", found)
+    write_checklist(folder / "checklist.md", found)
+    page.write_report(folder / "page.html", found, montages)
+
+
+REPORT = Maker("report", _make, CODE)
+
+
+def _findings(given: Given[ReportSettings]) -> dict[str, Any]:
     """Return the content of metrics.json, from what the steps left."""
+    config, parents = given.settings.study, given.parents
+    models = {
+        name.removeprefix(MODEL): parent
+        for name, parent in parents.items()
+        if name.startswith(MODEL)
+    }
+    sources = given.settings.provenance | {
+        name: parent.key for name, parent in parents.items() if not name.startswith(MODEL)
+    }
     bundle = BundleInfo.model_validate(parents["bundle"].read_json("bundle.json"))
     explanation = parents["explanation"]
     chosen = zip(config.cohort.ages.names, bundle.selection, strict=True)
@@ -88,7 +107,7 @@ def _findings(
         "robustness": _if_images(parents["robustness"].read_json("robustness.json")),
         "shortcuts": _if_images(parents["robustness"].read_json("shortcuts.json")),
         "published": published_references(),
-        "config": config.model_dump(mode="json", exclude={"runtime", "promotion"}),
+        "config": config.model_dump(mode="json"),
         "provenance": sources | {f"model {name}": model.key for name, model in models.items()},
     }
 
@@ -152,7 +171,7 @@ def version_tags(
 ) -> dict[str, str]:
     """Return what a version of the model is known by: all artifacts it came of, and their code."""
     keys = prepared.model_dump() | evaluated.model_dump() | {"report": report}
-    return keys | {"artifacts": config.artifact_root, "code": code_digest()}
+    return keys | {"artifacts": config.artifact_root, CODE_SOURCE: code_digest(ALL_CODE)}
 
 
 def headline_metrics(config: RetrainConfig, evaluated: Evaluated) -> dict[str, float | None]:
@@ -167,13 +186,12 @@ def headline_metrics(config: RetrainConfig, evaluated: Evaluated) -> dict[str, f
 
 
 def _retraining_inputs(config: RetrainConfig) -> dict[str, Any]:
-    elsewhere = {"artifacts", "results", "runtime", "tracking", "promotion"}
     return {
-        "config": config.model_dump(mode="json", exclude=elsewhere),
+        "config": config.part(StudyConfig).model_dump(mode="json"),
         "sources": source.fingerprint(config.data)
         | split_files(config)
         | {f"weights of {name}": digest for name, digest in _weight_files(config).items()}
-        | {"code": code_digest()},
+        | {CODE_SOURCE: code_digest(ALL_CODE)},
     }
 
 

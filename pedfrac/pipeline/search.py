@@ -159,5 +159,9 @@ def keep_search(config: RetrainConfig, search: Search) -> Artifact:
         (folder / BEST).write_text(to_yaml(best))
         write_json(folder / TRIALS, search.rows())
 
-    settings = {"search": search.search.model_dump(mode="json"), "trials": search.rows()}
+    settings = {
+        "search": search.search.model_dump(mode="json"),
+        "trials": search.rows(),
+        "best": best.model_dump(mode="json"),
+    }
     return store_of(config).produce("search", make, config=settings)

@@ -22,6 +22,9 @@ from pedfrac.storage.files import write_json
 from pedfrac.storage.manifest import Artifact
 from pedfrac.storage.store import ArtifactStore
 
+CODE = (
+    *("age_groups", "bundle", "data.split", "evaluation", "promotion", "scoring", "statistics"),
+)
 DECISION, PAGE = "decision.json", "gate.html"
 NEEDED = ("bundle", "evaluation", "explanation", "report", "split", "records")
 LEARNED = ("train", "validation")
@@ -201,7 +204,7 @@ def ask_gate(config: PromoteConfig, challenger: Version, champion: Version | Non
         config=config.promotion.gate.model_dump(mode="json"),
         sources=faults
         | {f"{role} version": str(version.number) for role, version in sides.items()}
-        | {"code": code_digest(), "criteria before": let_through}
+        | {"code": code_digest(CODE), "criteria before": let_through}
         | {"operator's criteria": standard.model_dump_json()},
         parents=parents,
     )
@@ -372,7 +375,7 @@ def _of_bundle(bundle: Artifact) -> dict[str, Any]:
         "classes": {"age head": info.age_head, "age groups": info.ages.names},
         "preparation": {n: one.preparation.model_dump() for n, one in networks.items()},
         "network": {n: one.model.model_dump(mode="json") for n, one in networks.items()},
-        "operating points": _without_bounds(bundle.manifest.config),
+        "operating points": bundle.manifest.config.get("scoring", {}),
         "code": bundle.manifest.sources.get("code", "")[:12],
     }
 

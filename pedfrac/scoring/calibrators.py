@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import isotonic_regression, minimize, minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, logit
+from sklearn.isotonic import IsotonicRegression
 
 from pedfrac.config.base import Section
 from pedfrac.config.evaluation import CalibrationConfig, CalibrationMethod
@@ -82,7 +83,9 @@ def fit_calibrator(
         return _unchanged(method)
     target = np.where(truth, (truth.sum() + 1) / (truth.sum() + 2), 1 / ((~truth).sum() + 2))
     if method == "isotonic":
-        return _isotonic(scores, target)
+        fit = IsotonicRegression(out_of_bounds="clip").fit(scores, target)
+        knots, values = fit.X_thresholds_, fit.y_thresholds_
+        return Calibrator(method=method, parameters=tuple(values), knots=tuple(knots))
     scores = scores.clip(SURE, 1 - SURE)
     if method == "temperature":
         odds = logit(scores)
@@ -104,21 +107,6 @@ def fit_calibrator(
         bounds=[(0, None), (0, None), (None, None)],
     )
     return Calibrator(method=method, parameters=tuple(found.x.tolist()))
-
-
-def _isotonic(scores: Floats, target: Floats) -> Calibrator:
-    """Return the isotonic regression of targets (n,) on scores (n,), equal scores as one."""
-    knots, place, count = np.unique(scores, return_inverse=True, return_counts=True)
-    means = np.bincount(place, target) / count
-    values = isotonic_regression(means, weights=count).x
-    # of a flat stretch its two ends are enough
-    inner = (values[1:-1] == values[:-2]) & (values[1:-1] == values[2:])
-    kept = np.concatenate([[True], ~inner, [True]]) if len(values) > 1 else np.array([True])
-    return Calibrator(
-        method="isotonic",
-        parameters=tuple(values[kept].tolist()),
-        knots=tuple(knots[kept].tolist()),
-    )
 
 
 def fit_calibrators(

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pedfrac.config.evaluation import EvaluationConfig
+from pedfrac.config.evaluation import ScoringConfig
 from pedfrac.statistics.intervals import Floats, Interval
 from pedfrac.statistics.patient_bootstrap import PatientBootstrap
 from pedfrac.statistics.result import Result
@@ -34,7 +34,7 @@ def select_model(
     truth: ArrayLike,
     specialist: ArrayLike,
     generalist: ArrayLike,
-    config: EvaluationConfig,
+    config: ScoringConfig,
 ) -> Selection:
     """Return which network should score a group: ``choice``, the reason ``why``, and the metrics.
 
@@ -90,7 +90,7 @@ def chosen_scores(choice: Choice, specialist: ArrayLike, generalist: ArrayLike) 
 
 
 def _decide(
-    gains: dict[str, Interval], on_specialist: Interval, few: int, config: EvaluationConfig
+    gains: dict[str, Interval], on_specialist: Interval, few: int, config: ScoringConfig
 ) -> tuple[Choice, str]:
     gain, mean = gains["specialist"], gains["average"]
     margin, least = config.selection_margin, config.selection_patients

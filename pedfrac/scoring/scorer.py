@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
 from pedfrac.config.base import Section
-from pedfrac.config.evaluation import EvaluationConfig
+from pedfrac.config.evaluation import ScoringConfig
 from pedfrac.scoring.calibrators import SURE, Calibrators, fit_calibrators
 from pedfrac.scoring.model_selection import Choice, Selection, chosen_scores, select_model
 from pedfrac.scoring.studies import to_studies
@@ -71,7 +71,7 @@ class Scorer(Section):
 
 
 def select_networks(
-    validation: pd.DataFrame, groups: int, config: EvaluationConfig
+    validation: pd.DataFrame, groups: int, config: ScoringConfig
 ) -> list[Selection]:
     """Return, for each age group, which network scores it and why (see ``select_model``).
 
@@ -92,7 +92,7 @@ def select_networks(
 
 
 def fit_scorers(
-    validation: pd.DataFrame, choices: Sequence[Choice], config: EvaluationConfig
+    validation: pd.DataFrame, choices: Sequence[Choice], config: ScoringConfig
 ) -> dict[str, Scorer]:
     """Return how the bundle, the specialists alone and the generalist alone score images.
 
@@ -114,7 +114,7 @@ def fit_scorers(
 
 
 def fit_scorer(
-    validation: pd.DataFrame, choices: Sequence[Choice], config: EvaluationConfig
+    validation: pd.DataFrame, choices: Sequence[Choice], config: ScoringConfig
 ) -> Scorer:
     """Return the map, thresholds and band fitted to what the chosen networks say."""
     group = validation["group"].to_numpy(dtype=np.int64)
@@ -178,7 +178,7 @@ def _of_group(values: Floats, group: NDArray[np.int64]) -> Floats:
 
 
 def _band(
-    truth: NDArray[np.bool_], probability: Floats, threshold: Floats, config: EvaluationConfig
+    truth: NDArray[np.bool_], probability: Floats, threshold: Floats, config: ScoringConfig
 ) -> Band:
     """Return the band as odds over those of each image's own threshold, which lies at 0.5.
 
@@ -199,7 +199,7 @@ def _odds(probability: ArrayLike) -> Any:
 
 
 def _study_thresholds(
-    validation: pd.DataFrame, probability: Floats, groups: int, config: EvaluationConfig
+    validation: pd.DataFrame, probability: Floats, groups: int, config: ScoringConfig
 ) -> tuple[float, ...]:
     columns = ["filestem", "patient_id", "study_number", "fracture_visible", "group"]
     studies = to_studies(validation[columns].assign(bundle=probability), config.study_score)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
-from pedfrac.config.evaluation import AbstentionConfig, EvaluationConfig
+from pedfrac.config.evaluation import AbstentionConfig, ScoringConfig
 from pedfrac.scoring.calibrators import SURE, own_weight
 from pedfrac.statistics.intervals import Floats, Interval
 from pedfrac.statistics.patient_bootstrap import PatientBootstrap
@@ -49,7 +49,7 @@ class BandMetrics(Result):
     npv: Interval
 
 
-def choose_threshold(truth: ArrayLike, probability: ArrayLike, config: EvaluationConfig) -> float:
+def choose_threshold(truth: ArrayLike, probability: ArrayLike, config: ScoringConfig) -> float:
     """Return the threshold by the rule of ``config``; an image is called where probability >= it.
 
     ``truth`` (n,) bool, ``probability`` (n,). A threshold lies midway between neighbouring scores,
@@ -82,7 +82,7 @@ def choose_thresholds(
     group: ArrayLike,
     patients: ArrayLike,
     groups: int,
-    config: EvaluationConfig,
+    config: ScoringConfig,
 ) -> Thresholds:
     """Return the threshold of all images, ``pooled``, and of each of the ``groups``.
 

@@ -29,6 +29,7 @@ from pedfrac.explanation.saliency import METHOD_NAMES
 from pedfrac.imaging.letterbox import Placement
 from pedfrac.serving.heat_maps import maps_of_group
 from pedfrac.serving.images import PreparedImage
+from pedfrac.serving.prediction import CODE
 from pedfrac.storage.code_version import code_digest, code_version
 
 logger = logging.getLogger(__name__)
@@ -294,7 +295,7 @@ def _uids(source: Dataset, row: dict[Any, Any], digest: str, kind: str) -> tuple
     """Return series and instance: the same for the same score of the same image."""
     # what the score follows from, and not its last digits, which move with the images beside it
     follows = [repr(row["age"]), row["markers"], row["call"]]
-    said = [str(source.SOPInstanceUID), digest, code_digest(), *follows, kind]
+    said = [str(source.SOPInstanceUID), digest, code_digest(CODE), *follows, kind]
     return generate_uid(entropy_srcs=[*said, "series"]), generate_uid(entropy_srcs=said)
 
 

@@ -29,6 +29,11 @@ from pedfrac.storage.code_version import code_digest
 from pedfrac.storage.files import content_hash, file_hash
 
 logger = logging.getLogger(__name__)
+CODE = (
+    *("age_groups", "bundle", "imaging", "models", "scoring"),
+    *("serving.images", "serving.marked_fractures", "serving.prediction"),
+)
+"""What a score follows from beside bundle and image; no page, no table, nothing that trains."""
 NUMBERS = ("age", "probability", "threshold", "generalist")
 COLUMNS = (
     "file",
@@ -170,7 +175,7 @@ def _in_order(
 
 def _keys(images: Sequence[Image], digest: str) -> dict[str, Image]:
     """Return the images by what tells one score from another."""
-    made_by = [digest, code_digest()]
+    made_by = [digest, code_digest(CODE)]
     return {content_hash([made_by, *_identity(image)])[:16]: image for image in images}
 
 
