@@ -377,6 +377,7 @@ def test_an_image_that_changed_since_the_records_is_not_packed(tmp_path):
     table, boxes = make_set(tmp_path, 2)
     hashes = [hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in table["image"]]
     table["sha256"] = [hashes[0], hashes[0]]
+    (tmp_path / "pack").mkdir()
     with pytest.raises(
         PedfracError, match=r"1 of 2 images .*\n.*1\.png: has changed since the rec"
     ):
