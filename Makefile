@@ -23,7 +23,7 @@ DATA := demo/phantoms
 demo: $(VENV)/.installed  ## Run the whole pipeline on phantoms, or on DATA=folder in the published layout
 	test "$(DATA)" != demo/phantoms || test -f demo/phantoms/dataset.csv \
 	|| $(BIN)/pedfrac phantom demo/phantoms --images 1400 --scale 0.35 --severity 0.8
-	PREFECT_HOME=$(CURDIR)/demo/prefect PREFECT_LOGGING_EXTRA_LOGGERS=pedfrac $(BIN)/pedfrac retrain --config demo.yaml --data "$(DATA)"
+	PREFECT_HOME=$(CURDIR)/demo/prefect PREFECT_LOGGING_EXTRA_LOGGERS=pedfrac,flows,tasks $(BIN)/pedfrac retrain --config demo.yaml --data "$(DATA)"
 
 ui: $(VENV)/.installed  ## Open Prefect (4200) and MLflow (5000) on what the demo left
 	@echo "Prefect  http://127.0.0.1:4200    MLflow  http://127.0.0.1:5000    (Ctrl-C ends both)"

@@ -11,9 +11,11 @@ from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import BaseModel, ConfigDict
 
+from flows.assessment import evaluate_and_explain
 from flows.folds import score_fold
 from flows.infrastructure.deployed import Work
 from flows.infrastructure.dispatch import dispatch
+from flows.infrastructure.usage import show_usage
 from flows.preparation import prepare
 from flows.promotion import begin_promotion
 from flows.training import train_age, train_fracture
@@ -23,14 +25,11 @@ from pedfrac.errors import PedfracError
 from pedfrac.pipeline.keys import Evaluated, Prepared, Trained
 from pedfrac.storage.code_version import code_version
 from tasks.bundle import assemble_bundle
-from tasks.evaluation import evaluate_bundle
-from tasks.explanation import explain_bundle
 from tasks.folds import cut_folds, pool_folds
 from tasks.packing import pack_images
 from tasks.preflight import check_first
 from tasks.registry import register_bundle
 from tasks.report import publish_results, write_report
-from tasks.robustness import check_robustness
 
 
 class Retrained(BaseModel):
@@ -96,7 +95,7 @@ def _retrain(config: RetrainConfig, run: mlflow_runs.Run) -> Retrained:
     }
     report = write_report(config, prepared, trained, evaluated, provenance)
     run.log_tags(provenance | evaluated.model_dump() | {"split": prepared.split})
-    run.log_metrics(pipeline.headline_metrics(config, evaluated))
+    run.log_metrics(pipeline.headline_metrics(config, evaluated) | show_usage())
     version = None
     if config.tracking.registry:
         tags = provenance | pipeline.version_tags(config, prepared, evaluated, report)
@@ -229,16 +228,3 @@ def _keys(futures: Sequence[Future], what: str = "trainings") -> list[str]:
             "The others are kept; another run does only what is missing"
         )
     return [future.result() for future in futures]
-
-
-def evaluate_and_explain(
-    config: RetrainConfig, prepared: Prepared, trained: Trained, folds: str | None
-) -> Evaluated:
-    """Assemble the bundle and find out what it can do; metrics of pooled folds stand beside."""
-    bundle = assemble_bundle(config, prepared, trained)
-    evaluation = evaluate_bundle(config, prepared, bundle, folds)
-    explanation = explain_bundle(config, prepared, bundle, evaluation)
-    robustness = check_robustness(config, prepared, bundle, evaluation)
-    return Evaluated(
-        bundle=bundle, evaluation=evaluation, explanation=explanation, robustness=robustness
-    )

@@ -39,11 +39,18 @@ class Run:
 
     @property
     def link(self) -> str:
-        """Where a person finds the run: a page of the server, or the store and the run's id."""
-        uri = self.client.tracking_uri
+        """Where a person finds the run: a page of the server, or the store and the run's id.
+
+        PEDFRAC_MLFLOW_URL: the server as a browser sees it, where workers see it elsewhere.
+        """
+        uri = os.environ.get("PEDFRAC_MLFLOW_URL") or self.client.tracking_uri
         if uri.startswith("http"):
             return f"{uri.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
         return f"run {self.run_id} in {uri}"
+
+    def link_to(self, file: str) -> str | None:
+        """Return the page of the server that shows a file kept with the run; None without one."""
+        return f"{self.link}/artifacts/{file}" if self.link.startswith("http") else None
 
     def log_epoch(self, epoch: Mapping[str, Any]) -> None:
         """Log all metrics of one epoch as ``training.…`` and ``validation.…`` in one call."""

@@ -2,6 +2,7 @@
 
 import logging
 
-# Prefect shows the domain's lines in a run's log (PREFECT_LOGGING_EXTRA_LOGGERS=pedfrac) only where
-# the logger itself lets them pass
-logging.getLogger("pedfrac").setLevel(logging.INFO)
+# Prefect shows their lines in a run's log (PREFECT_LOGGING_EXTRA_LOGGERS=pedfrac,flows,tasks) only
+# where the logger itself lets them pass
+for name in ("pedfrac", "flows", "tasks"):
+    logging.getLogger(name).setLevel(logging.INFO)

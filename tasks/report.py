@@ -1,7 +1,7 @@
 """Writing the report and putting all results where people look, as tasks."""
 
 from prefect import task
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from pedfrac import mlflow_runs, pipeline
@@ -43,5 +43,12 @@ def publish_results(
         f"- {name.capitalize()}: `{store.place(key)}`"
         for name, key in evaluated.model_dump().items()
     ]
-    create_markdown_artifact("\n".join(links), key="results", description="Where the results lie")
+    summary = store.get(report).file("model_card.md").read_text()
+    create_markdown_artifact(
+        "\n".join([*links, "", summary]),
+        key="results",
+        description="Where the results lie, and the model card",
+    )
+    if page := run.link_to("report/page.html"):
+        create_link_artifact(page, link_text="Report", key="report", description="In MLflow")
     return shown

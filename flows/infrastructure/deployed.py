@@ -66,7 +66,7 @@ def run_deployed(name: str, child: Flow[..., str], given: dict[str, Any], work: 
     begun, lost = now("UTC"), 0
     for number in itertools.count(1):
         run = patiently(partial(_submit, name, child, given, f"{work.key}/{number}"))
-        state = _wait(run.id)
+        state = _wait(run)
         if work.done:
             return
         if state.timestamp < begun or _cancelled_by_another(run, state):
@@ -74,7 +74,10 @@ def run_deployed(name: str, child: Flow[..., str], given: dict[str, Any], work: 
         if state.type != StateType.CRASHED:
             raise PedfracError(_reason(name, state, work))
         lost += 1
-        logger.warning("%s: try %d crashed (%s)", name, lost, state.message)
+        logger.warning(
+            "%s: try %d of %d crashed (%s)",
+            *(name, lost, work.config.runtime.attempts, state.message),
+        )
         if lost >= work.config.runtime.attempts:
             raise PedfracError(f"{name}: crashed {lost} times, the last time: {state.message}")
 
@@ -108,13 +111,25 @@ def as_json(given: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _wait(run: UUID) -> State[Any]:
-    """Return the state in which a run ends."""
+def _wait(run: FlowRun) -> State[Any]:
+    """Return the state in which a run ends; log each on the way, with what it waits for."""
+    logged = None
     while True:
-        state = patiently(lambda: _read(run)).state
+        found = patiently(lambda: _read(run.id))
+        state = found.state
+        if state is not None and state.name != logged:
+            logged = state.name
+            logger.info("run %s of %s: %s", run.name, found.work_pool_name, _in_words(state))
         if state is not None and state.is_final():
             return state
         time.sleep(POLL)
+
+
+def _in_words(state: State[Any]) -> str:
+    if state.is_scheduled():
+        return "waits for a free slot"
+    told = f" ({state.message})" if state.message else ""
+    return f"{(state.name or '').lower()}{told}"
 
 
 def _read(run: UUID) -> FlowRun:

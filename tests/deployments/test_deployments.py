@@ -33,6 +33,7 @@ SHIPPED = {  # flow/deployment: pool/queue, parameters, tags, schedules, limit
     "search/search": ("cpu/waiting-clicked", {"config": BASE}, ["search"], [], None),
     "try-training/try-training": ("gpu/clicked", {"config": BASE}, TRAINING, [], None),
     "score-fold/score-fold": ("gpu/clicked", {"config": BASE}, TRAINING, [], None),
+    "assess-bundle/assess-bundle": ("gpu/clicked", {"config": BASE}, TRAINING, [], None),
     "records/records": ("cpu/clicked", {"config": BASE}, [], [], None),
     "split/split": ("cpu/clicked", {"config": BASE}, [], [], None),
     "pack/pack": ("cpu/clicked", {"config": BASE}, [], [], None),

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from prefect.flows import load_flow_from_entrypoint
 
+from flows.assessment import assess_bundle
 from flows.folds import score_fold
 from flows.infrastructure.deployed import as_json
 from flows.search import try_training
@@ -19,7 +20,8 @@ from pedfrac import pipeline
 from pedfrac.config.phantoms import PhantomConfig
 from pedfrac.config.retrain import RetrainConfig
 from pedfrac.phantoms.dataset import write_phantoms
-from pedfrac.pipeline.keys import Prepared
+from pedfrac.pipeline.assessment import Assessment
+from pedfrac.pipeline.keys import Prepared, Trained
 from pedfrac.pipeline.search import Attempt
 
 SHIPPED = yaml.safe_load((Path(__file__).parents[2] / "deployments/prefect.yaml").read_text())
@@ -33,6 +35,7 @@ OPERATORS |= {"monitor": {"scores": ["scores.parquet"]}}
 PARENTS: dict[str, dict] = {
     "try-training": {"model": "age", "search": "rates", "number": 0, "floor": []},
     "score-fold": {"bundle": "bundle/12"},
+    "assess-bundle": {"trained": {"age": "a/1", "generalist": "g/1", "specialists": ["s/1"]}},
 }
 
 
@@ -55,7 +58,7 @@ def parameters(folder, monkeypatch):
         assert "{{" not in filled
         given = json.loads(filled)
         given["config"] |= OPERATORS.get(name, {})
-        if name in ("try-training", "score-fold"):
+        if name in PARENTS:
             given["prepared"] = prepare(RetrainConfig.model_validate(given["config"]))
         entrypoint = DEPLOYMENTS[name]["entrypoint"]
         flow = load_flow_from_entrypoint(entrypoint, use_placeholder_flow=False)
@@ -121,6 +124,13 @@ def test_parent_and_children_agree_on_every_key(name, parameters):
     there = at_the_child(score_fold, {"config": config, "prepared": ready} | more)
     own = pipeline.FoldScoring(there["config"], there["prepared"], there["bundle"])
     assert own.key == there["expected"].key == scoring.key
+
+    trained = Trained(age=start, generalist=start, specialists=(start,))
+    assessment = Assessment(config, ready, trained, None)
+    more = {"trained": trained, "folds": None, "expected": assessment.inputs}
+    there = at_the_child(assess_bundle, {"config": config, "prepared": ready} | more)
+    own = Assessment(there["config"], there["prepared"], there["trained"], there["folds"])
+    assert own.key == there["expected"].key == assessment.key
 
     attempt = Attempt(config, ready, "age", "rates", 3)
     more = {"model": "age", "search": "rates", "number": 3, "floor": [], "expected": attempt.inputs}

@@ -30,6 +30,7 @@ def test_networks_run_on_the_gpu_pool_and_parents_do_not():
         "train-age",
         "train-fracture",
         "score-fold",
+        "assess-bundle",
         "try-training",
         "predict",
     }

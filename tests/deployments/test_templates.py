@@ -30,7 +30,7 @@ def test_a_deployments_environment_is_added_to_the_defaults(kind):
     env = {"PEDFRAC_ARTIFACTS": "s3://elsewhere", "PREFECT_CLIENT_MAX_RETRIES": "2"}
     made = render(BaseJobConfiguration, kind, env=env)
     assert made.env["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == "30"
-    assert made.env["PREFECT_LOGGING_EXTRA_LOGGERS"] == "pedfrac"
+    assert made.env["PREFECT_LOGGING_EXTRA_LOGGERS"] == "pedfrac,flows,tasks"
     assert made.env["PREFECT_CLIENT_MAX_RETRIES"] == "2"
     assert made.env["PEDFRAC_ARTIFACTS"] == "s3://elsewhere"
 

@@ -244,7 +244,7 @@ def _environment(folder: Path, prefect: int, mlflow: int) -> dict[str, str]:
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": leases,
         # what waits for a free device is not late
         "PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS": "43200",
-        "PREFECT_LOGGING_EXTRA_LOGGERS": "pedfrac",
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "pedfrac,flows,tasks",
         "PREFECT_CLIENT_MAX_RETRIES": "6",
         "PREFECT_WORKER_HEARTBEAT_SECONDS": "5",  # an absent worker is missed after three
         "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{mlflow}",

@@ -22,6 +22,8 @@ def test_groups_train_in_processes_of_the_pool_two_at_a_time(stage, first):
         *(f"train-{group}" for group in GROUPS),
     }
     assert {run["work_pool_name"] for run in runs} == {"gpu"}
+    (assessed,) = stage.runs("assess-bundle")  # the networks are asked where the devices are
+    assert (assessed["work_pool_name"], assessed["state_type"]) == ("gpu", "COMPLETED")
     assert len({run["infrastructure_pid"] for run in runs}) == len(runs)
     spans = [(seconds(run["start_time"]), seconds(run["end_time"])) for run in runs]
     at_once = [sum(start <= moment < end for start, end in spans) for moment, _ in spans]
