@@ -14,13 +14,14 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
 from pydantic import ValidationError
 
+from flows.infrastructure.alerts import blocks_of_variables
 from pedfrac.config.operator import refuse_example_secrets
 from pedfrac.errors import PedfracError
 
 # what an automation tells is of a run, or of a pool
 MESSAGE = """{{ automation.description }}
-{% set it = flow_run or work_pool %}{{ it.name }} {{ it.state.message }}
-{{ it|ui_url or "" }}"""
+{% set it = flow_run or work_pool %}{% if it %}{{ it.name }} {{ it.state.message }}
+{{ it|ui_url or "" }}{% else %}{{ event.payload.said or "" }}{% endif %}"""
 
 
 def prepare_server(folder: Path, kind: str, notify: str | None) -> list[dict[str, str]]:
@@ -28,7 +29,7 @@ def prepare_server(folder: Path, kind: str, notify: str | None) -> list[dict[str
 
     ``folder`` holds pools.yaml, automations.yaml and templates/. ``notify``: the slug of a
     notification block, such as ``slack-webhook/alerts``, or ``none``; left out, alerts go where
-    they went before. Returns a row for each thing made.
+    the variables say (``alerts``), or where they went before. Returns a row for each thing made.
     """
     refuse_example_secrets()
     pools = _read(folder / "pools.yaml")["pools"]
@@ -49,9 +50,9 @@ def prepare_server(folder: Path, kind: str, notify: str | None) -> list[dict[str
             for queue, settings in pool["queues"].items():
                 _make_queue(client, name, queue, settings)
                 made.append({"kind": "queue", "name": f"{name}/{queue}"})
-        action = _notification(client, notify) if notify else None
+        actions = _notification(client, notify) if notify else _by_variables()
         for automation in automations:
-            _make_automation(client, automation, action)
+            _make_automation(client, automation, actions)
             made.append({"kind": "automation", "name": automation["name"]})
     return made
 
@@ -83,15 +84,15 @@ def _make_queue(client: SyncPrefectClient, pool: str, name: str, settings: dict[
 
 
 def _make_automation(
-    client: SyncPrefectClient, described: dict[str, Any], action: dict[str, Any] | None
+    client: SyncPrefectClient, described: dict[str, Any], actions: list[dict[str, Any]]
 ) -> None:
-    """Create or update an automation; ``action`` is for one that has none of its own."""
+    """Create or update an automation; ``actions`` are for one that has none of its own."""
     name = str(described.get("name"))
     there = client.read_automations_by_name(name)
     before: list[Any] = [
         one for found in there for one in found.actions if one.type == "send-notification"
     ]
-    given = [action] if action else before or [{"type": "do-nothing"}]
+    given = actions or before or [{"type": "do-nothing"}]
     try:
         automation = AutomationCore.model_validate({"actions": given} | described)
     except ValidationError as error:
@@ -102,10 +103,14 @@ def _make_automation(
         client.create_automation(automation)
 
 
-def _notification(client: SyncPrefectClient, notify: str) -> dict[str, Any]:
+def _by_variables() -> list[dict[str, Any]]:
+    return [_telling(block) for block in blocks_of_variables()]
+
+
+def _notification(client: SyncPrefectClient, notify: str) -> list[dict[str, Any]]:
     """Return the action that tells a person, or one that only leaves an event."""
     if notify == "none":
-        return {"type": "do-nothing"}
+        return [{"type": "do-nothing"}]
     kind, _, name = notify.partition("/")
     try:
         block = client.read_block_document_by_name(name, kind)
@@ -114,9 +119,13 @@ def _notification(client: SyncPrefectClient, notify: str) -> dict[str, Any]:
             f"--notify {notify}: the server has no such block; make one under Blocks in its UI "
             "and name it as TYPE/NAME, such as slack-webhook/alerts"
         ) from None
+    return [_telling(str(block.id))]
+
+
+def _telling(block: str) -> dict[str, Any]:
     return {
         "type": "send-notification",
-        "block_document_id": str(block.id),
+        "block_document_id": block,
         "subject": "{{ automation.name }}",
         "body": MESSAGE,
     }

@@ -39,16 +39,22 @@ SHIPPED = {  # flow/deployment: pool/queue, parameters, tags, schedules, limit
     "pack/pack": ("cpu/clicked", {"config": BASE}, [], [], None),
     "evaluate/evaluate": ("cpu/waiting-clicked", {"config": BASE}, [], [], None),
     "explain/explain": ("cpu/waiting-clicked", {"config": BASE}, [], [], None),
-    "predict/predict": ("gpu/clicked", {"config": {"bundle": "champion"}}, [], [], None),
+    "predict/predict": (
+        "gpu/clicked",
+        {"config": {"bundle": "champion"}},
+        ["prediction"],
+        [],
+        None,
+    ),
     "predict/predict-watch": (
         *("cpu/prediction", {"config": {"bundle": "champion"}, "watch": True}),
-        *([], [QUARTERLY], None),
+        *(["prediction"], [QUARTERLY], None),
     ),
     "promote/promote": ("cpu/clicked", {"config": {"results": ""}}, ["promotion"], [], None),
     "monitor/monitor": (
         "cpu/scheduled",
         {"config": {"bundle": "champion", "last_days": 7, "output": ""}, "quiet_days": 7},
-        *([], [MONDAYS], ONE_AT_A_TIME),
+        *(["monitoring"], [MONDAYS], ONE_AT_A_TIME),
     ),
 }
 

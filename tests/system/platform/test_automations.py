@@ -1,6 +1,8 @@
 """What the server does by itself, with its patience cut from minutes to seconds in the file."""
 
 import shutil
+import subprocess
+import sys
 import time
 
 import pytest
@@ -26,26 +28,12 @@ def told(stage, tmp_path_factory):
             automation["trigger"]["within"] = within
     (folder / "automations.yaml").write_text(yaml.safe_dump(described))
     with webhook() as (url, messages):
-        make_block(stage, url)
-        stage.command("flows.cli", "pools", "--folder", folder, "--notify", "custom-webhook/alerts")
+        stage.environment["PEDFRAC_ALERT_WEBHOOK"] = url
+        stage.command("flows.cli", "pools", "--folder", folder)
+        del stage.environment["PEDFRAC_ALERT_WEBHOOK"]
         stage.command("flows.cli", "pools", "--folder", folder)  # leaves it so
         yield messages
         stage.command("flows.cli", "pools", "--notify", "none")
-
-
-def make_block(stage, url: str) -> None:
-    """Make a notification block as the UI does."""
-    kind = stage.ask("GET", "/block_types/slug/custom-webhook")["id"]
-    wanted = {"block_schemas": {"block_type_id": {"any_": [kind]}}}
-    (schema, *_) = stage.ask("POST", "/block_schemas/filter", wanted)
-    message = {"subject": "{{subject}}", "body": "{{body}}"}
-    block = {
-        "name": "alerts",
-        "data": {"name": "alerts", "url": url, "json_data": message},
-        "block_type_id": kind,
-        "block_schema_id": schema["id"],
-    }
-    stage.ask("POST", "/block_documents/", block)
 
 
 def message(told, subject: str, words: str) -> bool:
@@ -95,3 +83,19 @@ def test_runs_that_an_outage_made_seem_lost_end_as_if_nothing_had_been(stage, to
     wait_for(lambda: stage.state(parent)["type"] == "COMPLETED", "the retraining")
     ended = {run["name"] for run in children(stage, begun) if run["state_type"] == "COMPLETED"}
     assert ended == {"train-0-10y", "train-10-19y", "train-age", "train-generalist"}
+
+
+def test_a_change_of_images_is_told_with_what_has_changed(stage, told):
+    emit = "from prefect.events import emit_event as e; e(event='pedfrac.drift', "
+    emit += "resource={'prefect.resource.id': 'pedfrac.bundle.a', 'prefect.resource.name': 'a'}, "
+    emit += "payload={'said': 'older children'})"
+    subprocess.run([sys.executable, "-c", emit], env=stage.environment, check=True)
+    wait_for(lambda: message(told, "change of images", "older children"), "the alert")
+
+
+def test_a_failed_prediction_is_told(stage, told):
+    nothing = {"config": {"images": ["/none"], "bundle": str(stage.folder / "no-bundle")}}
+    run = stage.begin("predict/predict", nothing)
+    assert stage.finish(run)["type"] == "FAILED"
+    name = stage.ask("GET", f"/flow_runs/{run}")["name"]
+    wait_for(lambda: message(told, "failed at work", name), "the alert")
