@@ -3,6 +3,7 @@
 from prefect import flow, get_run_logger
 
 from flows.infrastructure.dispatch import dispatch
+from flows.infrastructure.forms import Settings
 from flows.infrastructure.handover import made
 from pedfrac.config.retrain import RetrainConfig
 from pedfrac.pipeline.assessment import Assessment
@@ -19,7 +20,7 @@ STEPS = ("assembling the bundle", "evaluating", "drawing heat maps", "disturbing
 
 @flow(name="assess-bundle")
 def assess_bundle(
-    config: RetrainConfig,
+    config: Settings,
     prepared: Prepared,
     trained: Trained,
     folds: str | None = None,

@@ -2,8 +2,8 @@
 
 from prefect import flow
 
+from flows.infrastructure.forms import Settings
 from flows.infrastructure.handover import made
-from pedfrac.config.retrain import RetrainConfig
 from pedfrac.pipeline.keys import Prepared
 from pedfrac.storage.inputs import Inputs
 from tasks import folds
@@ -11,7 +11,7 @@ from tasks import folds
 
 @flow(name="score-fold")
 def score_fold(
-    config: RetrainConfig, prepared: Prepared, bundle: str, expected: Inputs | None = None
+    config: Settings, prepared: Prepared, bundle: str, expected: Inputs | None = None
 ) -> str:
     """Score the images that a fold holds out by its own networks; return the key.
 

@@ -3,6 +3,7 @@
 from prefect import flow
 from pydantic import BaseModel, ConfigDict
 
+from flows.infrastructure.forms import Settings
 from pedfrac import pipeline
 from pedfrac.config.retrain import RetrainConfig
 from pedfrac.pipeline.keys import Prepared
@@ -21,20 +22,20 @@ class Counted(BaseModel):
 
 
 @flow(name="records")
-def cohort(config: RetrainConfig) -> Counted:
+def cohort(config: Settings) -> Counted:
     """Read and check the data set and count the cohort; return the keys."""
     records = read_records(config)
     return Counted(records=records, cohort=select_cohort(config, records))
 
 
 @flow(name="split")
-def split(config: RetrainConfig) -> str:
+def split(config: Settings) -> str:
     """Divide the patients of the cohort; return the key of the split."""
     return split_patients(config, select_cohort(config, read_records(config)))
 
 
 @flow(name="pack")
-def pack(config: RetrainConfig) -> Prepared:
+def pack(config: Settings) -> Prepared:
     """Prepare everything that trainings need; return the keys."""
     return prepare(config)
 

@@ -1,6 +1,7 @@
 """The parent flow: a whole retraining, its trainings mapped over age groups."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -15,11 +16,13 @@ from flows.assessment import evaluate_and_explain
 from flows.folds import score_fold
 from flows.infrastructure.deployed import Work
 from flows.infrastructure.dispatch import dispatch
+from flows.infrastructure.forms import Settings
 from flows.infrastructure.usage import show_usage
 from flows.preparation import prepare
 from flows.promotion import begin_promotion
 from flows.training import train_age, train_fracture
 from pedfrac import mlflow_runs, pipeline
+from pedfrac.config.changes import Changes
 from pedfrac.config.retrain import RetrainConfig
 from pedfrac.errors import PedfracError
 from pedfrac.pipeline.keys import Evaluated, Prepared, Trained
@@ -49,9 +52,19 @@ class Retrained(BaseModel):
     version: int | None = None
 
 
-@flow(name="retrain")
+def _run_name() -> str:
+    """Name a run by what is trained, on which data, and when."""
+    given = flow_run.parameters
+    config = RetrainConfig.model_validate(given["config"])
+    config = Changes.model_validate(given.get("change") or {}).applied(config)
+    model, data = config.fracture.model, config.data.root.rstrip("/").rpartition("/")[2]
+    return f"{model.backbone} {model.size} px on {data}, {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+@flow(name="retrain", flow_run_name=_run_name)
 def retrain(
-    config: RetrainConfig,
+    config: Settings,
+    change: Changes = Changes(),  # noqa: B008 (frozen)
     skip_unchanged: bool = False,
 ) -> Retrained:
     """Prepare the data, train all models, evaluate, explain and register them, with a report.
@@ -65,8 +78,10 @@ def retrain(
 
     Args:
         config: What is retrained, on which data, and how
+        change: What differs from that
         skip_unchanged: Do nothing where data, configuration and code are those of a finished run
     """
+    config = change.applied(config)
     if skip_unchanged and (found := pipeline.finished_retraining(config)):
         left, day = found
         message = f"Data, configuration and code are those of run {left['flow_run']} of {day}"

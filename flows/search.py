@@ -11,6 +11,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import BaseModel, ConfigDict
 
 from flows.infrastructure.dispatch import dispatch
+from flows.infrastructure.forms import Settings
 from flows.infrastructure.handover import made
 from flows.preparation import prepare
 from pedfrac import mlflow_runs
@@ -39,7 +40,7 @@ class Found(BaseModel):
 
 @flow(name="try-training", flow_run_name="try-{number}-of-{search}")
 def try_training(
-    config: RetrainConfig,
+    config: Settings,
     prepared: Prepared,
     model: str,
     search: str,
@@ -67,7 +68,7 @@ def try_training(
 
 
 @flow(name="search")
-def search(config: RetrainConfig, search: SearchConfig | None = None) -> Found:
+def search(config: Settings, search: SearchConfig | None = None) -> Found:
     """Search for better training settings by validation images; the best are written as YAML.
 
     A search of the same name goes on where it stopped. The test set is not looked at.

@@ -7,6 +7,7 @@ from prefect import flow
 from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
+from flows.infrastructure.forms import Settings
 from flows.infrastructure.handover import made
 from flows.preparation import prepare
 from pedfrac import pipeline
@@ -34,7 +35,7 @@ def _run_name(name: str) -> str:
 
 @flow(name="train-age", flow_run_name=partial(_run_name, "age"))
 def train_age(
-    config: RetrainConfig,
+    config: Settings,
     prepared: Prepared | None = None,
     parent_run: str | None = None,
     expected: Inputs | None = None,
@@ -56,7 +57,7 @@ def train_age(
 
 @flow(name="train-fracture", flow_run_name=_fracture_run_name)
 def train_fracture(
-    config: RetrainConfig,
+    config: Settings,
     group: int | None = None,
     prepared: Prepared | None = None,
     generalist: str | None = None,
