@@ -12,6 +12,16 @@ from pedfrac.storage.inputs import Inputs
 from pedfrac.storage.manifest import Artifact
 
 KEYS = "keys.json"
+CODE = (
+    "bundle",
+    "evaluation",
+    "explanation",
+    "scoring",
+    "models",
+    "imaging",
+    "packs",
+    "statistics",
+)
 SECTIONS = ("cohort", "pixels", "fracture", "age", "evaluation", "explanation", "robustness")
 
 
@@ -33,7 +43,7 @@ class Assessment:
     def inputs(self) -> Inputs:
         """What it is made from."""
         config = self.config.model_dump(mode="json", include=set(SECTIONS))
-        return Inputs.of(self.kind, config, {"code": code_digest()}, self._from)
+        return Inputs.of(self.kind, config, {"code": code_digest(CODE)}, self._from)
 
     @property
     def key(self) -> str:
