@@ -7,14 +7,17 @@ from pydantic import BeforeValidator, Field
 from pedfrac.config.base import Fraction, Qualities, Section, Strengths, comma_separated
 
 Views = Literal["one", "mirrored"]
-CalibrationMethod = Literal["temperature", "beta", "isotonic", "none"]
+CalibrationMethod = Literal["logistic", "temperature", "beta", "isotonic", "none"]
+Intended = Literal["initial examinations", "all examinations"]
 
 
 class CalibrationConfig(Section):
     """How validation images teach probabilities to mean what they say."""
 
     method: CalibrationMethod = Field(
-        "temperature", description="Map of probabilities, fitted on validation images"
+        "logistic",
+        description="Map of probabilities, fitted on validation images; logistic is temperature "
+        "with an intercept, which undoes the class balance that training has taught",
     )
     shrinkage: float = Field(
         50, ge=0, description="Patients at whom an age group's own map weighs as the pooled one"
@@ -28,10 +31,17 @@ class AbstentionConfig(Section):
         "none", description="Rule that sets the band of scores on validation images"
     )
     ppv: Fraction = Field(
-        0.95, description="With 'predictive values': of images called fractured, so many are"
+        0.95, description="With 'predictive values': share of images called fractured that are"
     )
     npv: Fraction = Field(
-        0.95, description="With 'predictive values': of images called normal, so many are"
+        0.95, description="With 'predictive values': share of images called normal that are"
+    )
+    confidence: float = Field(
+        0.9,
+        ge=0,
+        lt=1,
+        description="With 'predictive values': one-sided confidence, over patients, that a target "
+        "is reached; 0: by the point estimate",
     )
     coverage: Fraction = Field(0.8, description="With 'coverage': share of images that are called")
 
@@ -50,10 +60,22 @@ class IntervalConfig(Section):
 class ScoringConfig(IntervalConfig):
     """What is fitted on validation images and ships in the bundle: networks, maps, thresholds."""
 
-    threshold: Literal["youden", "sensitivity", "fixed"] = Field(
-        "youden", description="Rule that sets the threshold on validation images"
+    intended: Intended = Field(
+        "initial examinations",
+        description="Which examinations thresholds, probabilities and headline metrics are for: "
+        "follow-ups show known fractures, most of them in a cast, and are easier",
+    )
+    threshold: Literal["sensitivity", "youden", "fixed"] = Field(
+        "sensitivity", description="Rule that sets the threshold on validation images"
     )
     sensitivity: Fraction = Field(0.95, description="With 'sensitivity': the target")
+    confidence: float = Field(
+        0.9,
+        ge=0,
+        lt=1,
+        description="With 'sensitivity': one-sided confidence, over patients, that the target is "
+        "reached; 0: by the point estimate",
+    )
     fixed: Fraction = Field(0.5, description="With 'fixed': the threshold")
     threshold_shrinkage: float = Field(
         50, ge=0, description="Patients at whom an age group's own threshold weighs as the pooled"

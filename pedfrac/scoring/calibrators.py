@@ -18,7 +18,8 @@ SURE = 1e-7  # nearest that a probability comes to 0 or 1, where a logarithm is 
 class Calibrator(Section):
     """A rising map of probabilities, as JSON.
 
-    ``parameters``: of ``temperature`` its logarithm; of ``beta`` a, b and c of the log odds
+    ``parameters``: of ``logistic`` slope and intercept of the log odds (Platt 1999); of
+    ``temperature`` its logarithm; of ``beta`` a, b and c of the log odds
     a ln p - b ln(1 - p) + c (Kull et al., AISTATS 2017); of ``isotonic`` the probabilities at the
     ``knots``, between which the map is straight.
     """
@@ -37,6 +38,9 @@ class Calibrator(Section):
         scores = scores.clip(SURE, 1 - SURE)
         if self.method == "temperature":
             return np.asarray(expit(logit(scores) / np.exp(self.parameters[0])))
+        if self.method == "logistic":
+            slope, intercept = self.parameters
+            return np.asarray(expit(slope * logit(scores) + intercept))
         a, b, c = self.parameters
         return np.asarray(expit(a * np.log(scores) - b * np.log1p(-scores) + c))
 
@@ -96,15 +100,20 @@ def fit_calibrator(
             options={"xatol": 1e-6},
         )
         return Calibrator(method=method, parameters=(float(found.x),))
-    terms = np.stack([np.log(scores), -np.log1p(-scores), np.ones_like(scores)])
+    odds, ones = logit(scores), np.ones_like(scores)
+    terms = np.stack([odds, ones])
+    start, bounds = (1.0, 0.0), [(0.0, None), (None, None)]
+    if method == "beta":
+        terms = np.stack([np.log(scores), -np.log1p(-scores), ones])
+        start, bounds = (1.0, 1.0, 0.0), [(0.0, None), (0.0, None), (None, None)]
     found = minimize(
         lambda weights: (
             log_loss_of(weights @ terms, target),
             terms @ (expit(weights @ terms) - target) / len(target),
         ),
-        x0=(1.0, 1.0, 0.0),
+        x0=start,
         jac=True,
-        bounds=[(0, None), (0, None), (None, None)],
+        bounds=bounds,
     )
     return Calibrator(method=method, parameters=tuple(found.x.tolist()))
 
@@ -150,7 +159,11 @@ def log_loss_of(odds: Floats, target: Floats) -> float:
 
 def _unchanged(method: CalibrationMethod) -> Calibrator:
     """Return the map that changes nothing, in the parameters of a method."""
-    parameters: dict[str, tuple[float, ...]] = {"temperature": (0,), "beta": (1, 1, 0)}
+    parameters: dict[str, tuple[float, ...]] = {
+        "logistic": (1, 0),
+        "temperature": (0,),
+        "beta": (1, 1, 0),
+    }
     if method == "isotonic":
         return Calibrator(method=method, parameters=(0, 1), knots=(0, 1))
     return Calibrator(method=method, parameters=parameters.get(method, ()))

@@ -4,6 +4,7 @@ All of it is fitted on validation images. Not here: running the networks (bundle
 comes of it (evaluation).
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -13,12 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
 from pedfrac.config.base import Section
-from pedfrac.config.evaluation import ScoringConfig
+from pedfrac.config.evaluation import Intended, ScoringConfig
 from pedfrac.scoring.calibrators import SURE, Calibrators, fit_calibrators
 from pedfrac.scoring.model_selection import Choice, Selection, chosen_scores, select_model
 from pedfrac.scoring.studies import to_studies
 from pedfrac.scoring.thresholds import Band, choose_band, choose_thresholds
 from pedfrac.statistics.intervals import Floats
+
+logger = logging.getLogger(__name__)
 
 GENERALIST = "network_generalist"  # columns of what networks say, before anything is fitted
 SPECIALIST = "network_{}"
@@ -31,7 +34,8 @@ class Scorer(Section):
 
     ``thresholds``: an image is called fractured from there on, a study from ``study_thresholds``.
     Images below ``low`` are called normal, from ``high`` on fractured, those between go to a
-    reader; null: no image is called so, for the ``band_reason``.
+    reader; null: no image is called so, for the ``band_reason``. Fitted on ``intended``
+    examinations, of whose images the share ``prevalence`` is fractured.
     """
 
     choices: tuple[Choice, ...]
@@ -43,6 +47,8 @@ class Scorer(Section):
     low: tuple[float | None, ...]
     high: tuple[float | None, ...]
     band_reason: str = ""
+    intended: Intended = "all examinations"
+    prevalence: float | None = None
 
     def uncalibrated(self, specialists: Floats, generalist: Floats) -> Floats:
         """Return what the chosen networks say, (images, n), were the images of each age group.
@@ -114,9 +120,10 @@ def fit_scorers(
 
 
 def fit_scorer(
-    validation: pd.DataFrame, choices: Sequence[Choice], config: ScoringConfig
+    everything: pd.DataFrame, choices: Sequence[Choice], config: ScoringConfig
 ) -> Scorer:
-    """Return the map, thresholds and band fitted to what the chosen networks say."""
+    """Return the map, thresholds and band, fitted on validation images of the intended use."""
+    validation, intended = of_intended_use(everything, config)
     group = validation["group"].to_numpy(dtype=np.int64)
     truth = validation["fracture_visible"].to_numpy(dtype=bool)
     patients = validation["patient_id"].to_numpy()
@@ -129,7 +136,7 @@ def fit_scorer(
     calibrators = fit_calibrators(truth, said, *where, config.calibration)
     probability = calibrators(said, group)
     images = choose_thresholds(truth, probability, *where, config)
-    band = _band(truth, probability, np.array(images.groups)[group], config)
+    band = _band(truth, probability, np.array(images.groups)[group], config, patients)
     return Scorer(
         choices=tuple(choices),
         calibrators=calibrators,
@@ -140,7 +147,31 @@ def fit_scorer(
         low=tuple(_moved(band.low, one) for one in images.groups),
         high=tuple(_moved(band.high, one) for one in images.groups),
         band_reason=band.reason,
+        intended=intended,
+        prevalence=float(truth.mean()) if len(truth) else None,
     )
+
+
+def of_intended_use(
+    images: pd.DataFrame, config: ScoringConfig
+) -> tuple[pd.DataFrame, Intended]:
+    """Return the images of the intended examinations, and which these are.
+
+    All images where the intended ones hold fewer than ``config.selection_patients`` patients with
+    fractured, or with normal images: too few to set a threshold.
+    """
+    if config.intended == "all examinations":
+        return images, "all examinations"
+    some = images[images["initial_exam"].to_numpy(dtype=bool)]
+    patients = some.groupby("fracture_visible")["patient_id"].nunique()
+    if len(patients) < 2 or patients.min() < config.selection_patients:
+        logger.warning(
+            "thresholds are of all examinations: fewer than %d patients with fractured or with "
+            "normal images have an initial examination among the validation images",
+            config.selection_patients,
+        )
+        return images, "all examinations"
+    return some, "initial examinations"
 
 
 def scored(images: pd.DataFrame, scorers: Mapping[str, Scorer]) -> pd.DataFrame:
@@ -178,13 +209,18 @@ def _of_group(values: Floats, group: NDArray[np.int64]) -> Floats:
 
 
 def _band(
-    truth: NDArray[np.bool_], probability: Floats, threshold: Floats, config: ScoringConfig
+    truth: NDArray[np.bool_],
+    probability: Floats,
+    threshold: Floats,
+    config: ScoringConfig,
+    patients: NDArray[Any],
 ) -> Band:
     """Return the band as odds over those of each image's own threshold, which lies at 0.5.
 
     So all age groups teach one band: few have the images to teach one of their own.
     """
-    return choose_band(truth, expit(_odds(probability) - _odds(threshold)), 0.5, config.abstention)
+    relative = expit(_odds(probability) - _odds(threshold))
+    return choose_band(truth, relative, 0.5, config.abstention, patients)
 
 
 def _moved(bound: float | None, threshold: float) -> float | None:

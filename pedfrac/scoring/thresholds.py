@@ -12,6 +12,7 @@ from scipy.special import expit, logit
 
 from pedfrac.config.evaluation import AbstentionConfig, ScoringConfig
 from pedfrac.scoring.calibrators import SURE, own_weight
+from pedfrac.statistics.exact import lower_bounds
 from pedfrac.statistics.intervals import Floats, Interval
 from pedfrac.statistics.patient_bootstrap import PatientBootstrap
 from pedfrac.statistics.result import Result
@@ -49,12 +50,20 @@ class BandMetrics(Result):
     npv: Interval
 
 
-def choose_threshold(truth: ArrayLike, probability: ArrayLike, config: ScoringConfig) -> float:
+def choose_threshold(
+    truth: ArrayLike,
+    probability: ArrayLike,
+    config: ScoringConfig,
+    patients: ArrayLike | None = None,
+) -> float:
     """Return the threshold by the rule of ``config``; an image is called where probability >= it.
 
-    ``truth`` (n,) bool, ``probability`` (n,). A threshold lies midway between neighbouring scores,
+    ``truth`` (n,) bool, ``probability`` and ``patients`` (n,); without, each image is a patient. A
+    threshold lies midway between neighbouring scores,
     so that a tiny change of a score changes no call. Youden: the best of sensitivity plus
-    specificity, of equals the more sensitive. Sensitivity: the largest that reaches the target.
+    specificity, of equals the more sensitive. Sensitivity: the largest whose sensitivity, by its
+    lower bound at ``config.confidence``, reaches the target; by its point estimate where patients
+    are too few for any bound to reach it.
     ``config.fixed`` where there is one class only, or none separates better than chance (Youden).
     """
     truth, scores = np.asarray(truth, bool), np.asarray(probability, np.float64)
@@ -68,7 +77,11 @@ def choose_threshold(truth: ArrayLike, probability: ArrayLike, config: ScoringCo
     hits = np.bincount(place, truth)[::-1].cumsum()[::-1]
     alarms = np.bincount(place, ~truth)[::-1].cumsum()[::-1]
     if config.threshold == "sensitivity":
-        reached = hits >= config.sensitivity * truth.sum() - 1e-9
+        trials = truth.sum() if patients is None else len(np.unique(np.asarray(patients)[truth]))
+        share = hits / truth.sum()
+        reached = lower_bounds(share, trials, config.confidence) >= config.sensitivity
+        if not config.confidence or not reached.any():
+            reached = share >= config.sensitivity - 1e-9
         return float(thresholds[reached][-1])
     # Times the number of pairs, so that equal values are equal in floating point, too.
     youden = hits * (~truth).sum() - alarms * truth.sum()
@@ -92,12 +105,13 @@ def choose_thresholds(
     ``weights``.
     """
     truth, scores = np.asarray(truth, bool), np.asarray(probability, np.float64)
-    pooled = choose_threshold(truth, scores, config)
+    people = np.asarray(patients)
+    pooled = choose_threshold(truth, scores, config, people)
     thresholds, weights = [], []
     for index in range(groups):
         some = np.asarray(group) == index
-        weight = own_weight(truth[some], np.asarray(patients)[some], config.threshold_shrinkage)
-        own = choose_threshold(truth[some], scores[some], config)
+        weight = own_weight(truth[some], people[some], config.threshold_shrinkage)
+        own = choose_threshold(truth[some], scores[some], config, people[some])
         odds = logit(np.clip([own, pooled], SURE, 1 - SURE))
         # At the ends of the weights exactly the one or the other, log odds or not.
         blended = {0.0: pooled, 1.0: own}.get(weight, float(expit(odds @ [weight, 1 - weight])))
@@ -107,13 +121,21 @@ def choose_thresholds(
 
 
 def choose_band(
-    truth: ArrayLike, probability: ArrayLike, threshold: float, config: AbstentionConfig
+    truth: ArrayLike,
+    probability: ArrayLike,
+    threshold: float,
+    config: AbstentionConfig,
+    patients: ArrayLike | None = None,
 ) -> Band:
     """Return the band around a threshold in which images are left to a reader.
 
-    ``truth`` and ``probability`` (n,) of validation images. ``predictive values``: from ``high`` on
-    the share of fractured images, below ``low`` that of normal ones, is at least the target, among
-    no fewer than ten images; both hold only where fractures are as frequent as here. ``coverage``:
+    ``truth``, ``probability`` and ``patients`` (n,) of validation images; without patients each
+    image is one. ``predictive values``: from ``high`` on the share of fractured images, below
+    ``low`` that of normal ones, is at least the target with ``config.confidence``, among no fewer
+    than ten images. Bounds are tried from the surest images inwards until the first fails (fixed
+    sequence testing: Angelopoulos et al., Annals of Applied Statistics 2025), so that the error
+    does not grow with their number. Both hold only where fractures are as frequent as here.
+    ``coverage``:
     the share of images to be left out is that nearest to the threshold in log odds. Without a rule,
     or where every image can be called, both bounds are the threshold.
     """
@@ -123,10 +145,17 @@ def choose_band(
     if config.rule == "coverage":
         return _band_of_coverage(scores, threshold, config.coverage)
     levels = np.unique(np.append(scores, threshold))
-    high = _first_reaching(truth, scores, levels[levels >= threshold], config.ppv)
+    people = np.arange(len(truth)) if patients is None else np.asarray(patients)
+    tried = scores, people, config.confidence
+    high = _innermost(truth, *tried, levels[levels >= threshold], config.ppv)
     # The same from above, with kinds and order turned about; a bound belongs to the images above.
-    low = _first_reaching(
-        ~truth, -scores, -levels[levels <= threshold][::-1], config.npv, strictly=True
+    low = _innermost(
+        ~truth,
+        -scores,
+        *tried[1:],
+        -levels[levels <= threshold][::-1],
+        config.npv,
+        strictly=True,
     )
     unreached = [
         f"no bound reaches a {name} predictive value of {target:g} with {LEAST_IMAGES} images"
@@ -179,18 +208,33 @@ def _band_of_coverage(scores: Floats, threshold: float, coverage: float) -> Band
     return Band(float(expit(centre - radius)), float(expit(centre + radius)))
 
 
-def _first_reaching(
+def _innermost(
     kind: NDArray[np.bool_],
     scores: Floats,
+    patients: NDArray[np.generic],
+    confidence: float,
     bounds: Floats,
     target: float,
     *,
     strictly: bool = False,
 ) -> float | None:
-    """Return the lowest bound from which enough images have one label, else None."""
+    """Return the lowest bound reached before the first from above that fails, else None."""
     order = np.argsort(scores)
     starts = np.searchsorted(scores[order], bounds, side="right" if strictly else "left")
     hits = np.append(np.cumsum(kind[order][::-1])[::-1], 0)[starts]
     images = len(scores) - starts
-    reached = (hits >= target * images - 1e-9) & (images >= LEAST_IMAGES)
-    return float(bounds[reached][0]) if reached.any() else None
+    share = hits / np.maximum(images, 1)
+    if not confidence:
+        reached = (share >= target - 1e-9) & (images >= LEAST_IMAGES)
+        return float(bounds[reached][0]) if reached.any() else None
+    # a patient counts from the image that lies deepest on
+    first = np.unique(patients[order][::-1], return_index=True)[1]
+    people = np.searchsorted(np.sort(first), images)
+    testable = (images >= LEAST_IMAGES) & (lower_bounds(1.0, people, confidence) >= target)
+    holds = lower_bounds(share, people, confidence) >= target
+    best = None
+    for place in np.flatnonzero(testable)[::-1]:
+        if not holds[place]:
+            break
+        best = float(bounds[place])
+    return best

@@ -24,7 +24,7 @@ from pedfrac.statistics.patient_bootstrap import PatientBootstrap
 
 pytestmark = pytest.mark.filterwarnings("error")
 
-METHODS = ("temperature", "beta", "isotonic", "none")
+METHODS = ("logistic", "temperature", "beta", "isotonic", "none")
 
 
 def draw_images(seed, images, sureness=1.0, shift=0.0):
@@ -59,7 +59,7 @@ def test_maps_rise_stay_probabilities_and_survive_json(seed, images, method):
     assert (again(grid) == mapped).all()
 
 
-@pytest.mark.parametrize("method", ["temperature", "beta", "isotonic"])
+@pytest.mark.parametrize("method", ["logistic", "temperature", "beta", "isotonic"])
 def test_calibration_mends_what_is_too_sure(method):
     fit = fit_calibrator(*draw_images(2, 3000, sureness=3), method)
     truth, scores = draw_images(3, 1500, sureness=3)
@@ -88,7 +88,7 @@ def test_hard_cases_give_finite_maps(method, kind):
         assert mapped == pytest.approx([0, 0.2, 0.7, 1], abs=1e-6)
 
 
-@pytest.mark.parametrize("method", ["temperature", "beta", "isotonic"])
+@pytest.mark.parametrize("method", ["logistic", "temperature", "beta", "isotonic"])
 def test_groups_are_drawn_to_the_pooled_map_where_patients_are_few(method):
     sizes = (4000, 20, 30)
     parts = [
@@ -120,7 +120,7 @@ def test_without_shrinkage_a_group_follows_its_own_images():
     truth, scores = draw_images(5, 60, sureness=2)
     config = CalibrationConfig(shrinkage=0)
     fitted = fit_calibrators(truth, scores, np.arange(60) % 2, np.arange(60), 2, config)
-    own = fit_calibrator(truth[::2], scores[::2], "temperature")
+    own = fit_calibrator(truth[::2], scores[::2], config.method)
     assert fitted.groups[0].parameters == pytest.approx(own.parameters)
 
 

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import expit
 
 from pedfrac.config.evaluation import EvaluationConfig
 from pedfrac.scoring.scorer import SCORERS, fit_scorers, routed, scored
@@ -26,6 +27,7 @@ def draw_images(seed, count=300):
             "filestem": [f"image {number}" for number in range(count)],
             "patient_id": random.integers(0, count // 2, count),
             "study_number": 1,
+            "initial_exam": True,
             "fracture_visible": truth,
             "group": group,
             "group_seen": (group + random.integers(0, 2, count)) % 3,
@@ -72,7 +74,9 @@ def test_specialists_that_were_not_asked_are_not_needed():
 
 
 @settings(deadline=None, max_examples=10)
-@given(st.integers(0, 2**32), st.sampled_from(["temperature", "beta", "isotonic", "none"]))
+@given(
+    st.integers(0, 2**32), st.sampled_from(["logistic", "temperature", "beta", "isotonic", "none"])
+)
 def test_probabilities_stay_in_order_and_thresholds_are_of_them(seed, method):
     images = draw_images(seed)
     config = configured(calibration={"method": method}, threshold_shrinkage=0)
@@ -82,7 +86,8 @@ def test_probabilities_stay_in_order_and_thresholds_are_of_them(seed, method):
     for group in range(3):
         some = table[table["group"] == group].sort_values("uncalibrated")
         assert (np.diff(some["bundle"]) >= -1e-12).all()
-        own = choose_threshold(some["fracture_visible"], some["bundle"], config)
+        given = some["fracture_visible"], some["bundle"], config, some["patient_id"]
+        own = choose_threshold(*given)
         assert scorer.thresholds[group] == pytest.approx(own)
 
 
@@ -118,3 +123,40 @@ def test_a_band_that_cannot_be_had_calls_no_image_so_and_says_why():
     assert scorer.high == (None,) * 3
     assert "positive predictive value of 0.99" in scorer.band_reason
     assert np.isinf(scorer.bounds([0, 1, 2])[1]).all()
+
+
+def test_thresholds_and_probabilities_are_of_the_intended_examinations():
+    """Follow-ups are far easier here, and nearly all fractured."""
+    first, later = draw_images(9, 900), draw_images(10, 900).assign(initial_exam=False)
+    later["fracture_visible"] = np.random.default_rng(0).random(900) < 0.95
+    for name in later.filter(regex="^network_").columns:
+        later[name] = later["fracture_visible"] * 0.5 + 0.25
+    both = pd.concat([first, later], ignore_index=True)
+    scorer = fit_scorers(both, CHOICES, configured())["bundle"]
+    alone = fit_scorers(first, CHOICES, configured())["bundle"]
+    assert scorer == alone
+    assert scorer.intended == "initial examinations"
+    assert scorer.prevalence == first["fracture_visible"].mean()
+    mixed = fit_scorers(both, CHOICES, configured(intended="all examinations"))["bundle"]
+    assert mixed.prevalence == both["fracture_visible"].mean() != scorer.prevalence
+    assert mixed.thresholds != scorer.thresholds
+
+
+def test_too_few_intended_examinations_are_said_and_all_are_used(caplog):
+    images = draw_images(11).assign(initial_exam=False)
+    scorer = fit_scorers(images, CHOICES, configured())["bundle"]
+    assert scorer.intended == "all examinations"
+    assert "thresholds are of all examinations" in caplog.text
+
+
+def test_probabilities_are_right_where_training_saw_a_balanced_world():
+    """Networks taught by a balanced sampler say 0.5 where one in four images is fractured."""
+    random = np.random.default_rng(12)
+    images = draw_images(12, 6000)
+    truth = random.random(6000) < 0.25
+    odds = 2 * random.normal(truth * 2 - 1, 1, 6000)  # logits of a balanced world
+    said = {name: expit(odds) for name in images.filter(regex="^network_").columns}
+    scorers = fit_scorers(images.assign(fracture_visible=truth, **said), CHOICES, configured())
+    slope, intercept = scorers["bundle"].calibrators.pooled.parameters
+    assert slope == pytest.approx(1, abs=0.1)
+    assert intercept == pytest.approx(np.log(0.25 / 0.75), abs=0.1)

@@ -8,6 +8,7 @@ from drawn_images import images
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, logit
+from scipy.stats import binomtest, norm
 from sklearn import metrics as oracle
 
 from pedfrac.config.evaluation import AbstentionConfig, EvaluationConfig
@@ -19,8 +20,10 @@ from pedfrac.scoring.thresholds import (
     choose_threshold,
     choose_thresholds,
 )
+from pedfrac.statistics.exact import lower_bounds
 from pedfrac.statistics.patient_bootstrap import PatientBootstrap
 
+YOUDEN = EvaluationConfig(threshold="youden")
 pytestmark = pytest.mark.filterwarnings("error")
 
 
@@ -65,7 +68,7 @@ def test_sensitivity_threshold_reaches_its_target_and_no_larger_one_does(drawn, 
     truth, scores = drawn[0] == 0, drawn[1][:, 0]
     if truth.all() or not truth.any():
         return
-    config = EvaluationConfig(threshold="sensitivity", sensitivity=target)
+    config = EvaluationConfig(threshold="sensitivity", sensitivity=target, confidence=0)
     threshold = choose_threshold(truth, scores, config)
     called = scores >= threshold
     assert called[truth].mean() >= target - 1e-9
@@ -75,8 +78,8 @@ def test_sensitivity_threshold_reaches_its_target_and_no_larger_one_does(drawn, 
 
 def test_thresholds_lie_midway_between_scores():
     truth, scores = np.array([False, False, True, True]), np.array([0.1, 0.2, 0.6, 0.9])
-    assert choose_threshold(truth, scores, EvaluationConfig()) == pytest.approx(0.4)
-    one = EvaluationConfig(threshold="sensitivity", sensitivity=0.5)
+    assert choose_threshold(truth, scores, YOUDEN) == pytest.approx(0.4)
+    one = EvaluationConfig(sensitivity=0.5, confidence=0)
     assert choose_threshold(truth, scores, one) == pytest.approx(0.75)
     fixed = EvaluationConfig(threshold="fixed", fixed=0.3)
     assert choose_threshold(truth, scores, fixed) == 0.3
@@ -85,7 +88,7 @@ def test_thresholds_lie_midway_between_scores():
 def test_neighbouring_floats_are_told_apart():
     low = 0.5
     high = np.nextafter(low, 1)
-    threshold = choose_threshold([False, True], [low, high], EvaluationConfig())
+    threshold = choose_threshold([False, True], [low, high], YOUDEN)
     assert low < threshold <= high
 
 
@@ -94,7 +97,7 @@ def test_neighbouring_floats_are_told_apart():
 def test_thresholds_of_groups_lie_between_their_own_and_the_pooled(drawn):
     truth, scores = drawn[0] == 0, drawn[1][:, 0]
     group = np.arange(len(truth)) % 3
-    config = EvaluationConfig(threshold_shrinkage=5)
+    config = EvaluationConfig(threshold="youden", threshold_shrinkage=5)
     found = choose_thresholds(truth, scores, group, np.arange(len(truth)), 4, config)
     assert found.pooled == choose_threshold(truth, scores, config)
     for index, (threshold, weight) in enumerate(zip(found.groups, found.weights, strict=True)):
@@ -112,12 +115,45 @@ def test_without_shrinkage_each_group_has_its_own_threshold():
     truth = np.array([0, 1, 0, 1] * 5, bool)
     scores = np.array([0.1, 0.3, 0.5, 0.9] * 5)
     group = np.array([0, 0, 1, 1] * 5)
-    config = EvaluationConfig(threshold_shrinkage=0)
+    config = EvaluationConfig(threshold="youden", threshold_shrinkage=0)
     found = choose_thresholds(truth, scores, group, np.arange(20), 2, config)
     assert found.groups == pytest.approx([0.2, 0.7])
     many = config.model_copy(update={"threshold_shrinkage": 10.0})
     found = choose_thresholds(truth, scores, group, np.arange(20), 2, many)
     assert found.groups[0] == pytest.approx(expit(np.mean([logit(0.2), logit(found.pooled)])))
+
+
+@pytest.mark.parametrize(("hits", "trials"), [(0, 7), (7, 7), (19, 20), (45, 60)])
+def test_lower_bounds_are_those_of_clopper_and_pearson(hits, trials):
+    exact = binomtest(hits, trials, alternative="greater").proportion_ci(0.9).low
+    assert lower_bounds(hits / trials, trials, 0.9) == pytest.approx(exact, abs=1e-9)
+
+
+def test_the_target_is_reached_on_other_patients_as_often_as_is_claimed():
+    """Two images a patient, alike: the bound must count patients, not images."""
+    random, reached, plain = np.random.default_rng(0), [], []
+    for _ in range(200):
+        distance = random.normal(2.5, 1, 150)
+        fractured = expit(np.repeat(distance, 2) + random.normal(0, 0.1, 300))
+        normal = expit(random.normal(0, 1, 300))
+        given = np.arange(600) < 300, np.concatenate([fractured, normal])
+        patients = np.repeat(np.arange(300), 2)
+        for config, found in (
+            (EvaluationConfig(), reached),
+            (EvaluationConfig(confidence=0), plain),
+        ):
+            threshold = choose_threshold(*given, config, patients)
+            found.append(norm.sf(logit(threshold), 2.5, np.hypot(1, 0.1)) >= config.sensitivity)
+    assert np.mean(reached) >= 0.85
+    assert np.mean(plain) < 0.7
+
+
+def test_with_too_few_patients_for_any_bound_the_point_estimate_decides():
+    truth, scores = np.arange(20) < 10, np.linspace(1, 0, 20)
+    plain = EvaluationConfig(confidence=0)
+    assert choose_threshold(truth, scores, EvaluationConfig()) == choose_threshold(
+        truth, scores, plain
+    )
 
 
 # ---- abstention -------------------------------------------------------------------------------
@@ -141,7 +177,7 @@ def test_a_band_reaches_its_predictive_values_on_other_images():
 @given(images, st.floats(0.5, 1), st.floats(0.5, 1), st.floats(0, 1))
 def test_bands_by_predictive_values_are_the_narrowest(drawn, ppv, npv, threshold):
     truth, scores = drawn[0] == 0, drawn[1][:, 0]
-    config = AbstentionConfig(rule="predictive values", ppv=ppv, npv=npv)
+    config = AbstentionConfig(rule="predictive values", ppv=ppv, npv=npv, confidence=0)
     band = choose_band(truth, scores, threshold, config)
 
     def fine(called, target):
@@ -173,6 +209,17 @@ def test_without_a_rule_every_image_is_called():
     assert choose_band(truth, scores, 0.4, AbstentionConfig()) == (0.4, 0.4, "")
     config = AbstentionConfig(rule="coverage")
     assert choose_band([], [], 0.4, config) == (0.4, 0.4, "")
+
+
+def test_predictive_values_are_missed_no_more_often_than_is_claimed():
+    config = AbstentionConfig(rule="predictive values", ppv=0.9, npv=0.9)
+    missed = []
+    for seed in range(150):
+        band = choose_band(*draw_right(seed, 400), 0.5, config)
+        truth, scores = draw_right(seed + 1000, 20_000)
+        below = scores < (-np.inf if band.low is None else band.low)
+        missed.append(below.any() and (~truth[below]).mean() < 0.9)
+    assert np.mean(missed) <= 0.1
 
 
 def test_what_no_image_can_reach_is_said():
