@@ -50,6 +50,13 @@ def predict(
     runtime: Annotated[
         Literal["torch", "onnx"], typer.Option(help="onnx for a bundle that was exported")
     ] = "torch",
+    prevalence: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of fractured images where the scores are used, such as 0.3; moves "
+            "probabilities and thresholds, no call; else that of the intended use"
+        ),
+    ] = None,
     batch_size: Annotated[
         int, typer.Option(min=1, help="Images that are scored together; more keep a GPU busier")
     ] = 32,
@@ -77,6 +84,7 @@ def predict(
         "dicom_out": dicom_out,
         "device": device,
         "runtime": runtime,
+        "prevalence": prevalence,
         "batch_size": batch_size,
     }
     config = validated(PredictionConfig, given, "predict")

@@ -145,6 +145,12 @@ class Bundle:
         }
         return cls(info, networks, str(device))
 
+    def at_prevalence(self, prevalence: float) -> "Bundle":
+        """Return the same networks with probabilities for another prevalence (see ``Scorer``)."""
+        scorers = {name: one.at_prevalence(prevalence) for name, one in self.scorers.items()}
+        info = self.info.model_copy(update={"scorers": scorers})
+        return Bundle(info, self.networks, str(self.device))
+
     def chosen(self, group: int) -> dict[str, ImageClassifier]:
         """Return the fracture networks that score an age group: one, or two that are averaged.
 

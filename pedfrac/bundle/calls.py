@@ -26,6 +26,7 @@ def routed_calls(bundle: Bundle, scores: pd.DataFrame) -> pd.DataFrame:
             "age_group_used": names[used],
             "routed_by": np.where(known, "age", "image"),
             "probability": probability,
+            "prevalence": np.nan if scorer.prevalence is None else scorer.prevalence,
             "threshold": np.array(scorer.thresholds)[used],
             "call": np.select([probability >= high, probability < low], CALLS[:2], CALLS[2]),
             "network": np.array(scorer.choices)[used],

@@ -28,6 +28,13 @@ class PredictionConfig(Section):
     )
     ages: str | None = Field(None, description="CSV of filestem and age in years")
     labels: str | None = Field(None, description="Folder of YOLO labels, to take side markers out")
+    prevalence: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Share of fractured images where the scores are used; probabilities and "
+        "thresholds are moved to it, calls stay as they are; none: as in the intended use",
+    )
     artifacts: str = Field(DEFAULT_ARTIFACTS, description="The artifact store, where it is needed")
     batch_size: int = Field(32, ge=1, description="Images that are read and scored together")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")

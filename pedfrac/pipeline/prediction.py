@@ -50,6 +50,8 @@ def predict_images(
     on_cpu = (config.runtime, config.device) == ("onnx", "auto")
     device = resolve_device("cpu" if on_cpu else config.device)
     bundle = Bundle.load(folder, device, config.runtime)
+    if config.prevalence is not None:
+        bundle = bundle.at_prevalence(config.prevalence)
     options: Any = {"batch_size": config.batch_size, "progress": progress}
     refused: dict[str, str] = {}
     if not config.output:

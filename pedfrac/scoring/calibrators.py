@@ -21,16 +21,20 @@ class Calibrator(Section):
     ``parameters``: of ``logistic`` slope and intercept of the log odds (Platt 1999); of
     ``temperature`` its logarithm; of ``beta`` a, b and c of the log odds
     a ln p - b ln(1 - p) + c (Kull et al., AISTATS 2017); of ``isotonic`` the probabilities at the
-    ``knots``, between which the map is straight.
+    ``knots``, between which the map is straight. ``shift`` is added to the log odds that come out:
+    the difference of prior log odds where probabilities are wanted for another prevalence.
     """
 
     method: CalibrationMethod
     parameters: tuple[float, ...] = ()
     knots: tuple[float, ...] = ()
+    shift: float = 0.0
 
     def __call__(self, probability: ArrayLike) -> Floats:
         """Return the calibrated probabilities (n,)."""
-        scores = np.asarray(probability, np.float64)
+        return shifted(self._mapped(np.asarray(probability, np.float64)), self.shift)
+
+    def _mapped(self, scores: Floats) -> Floats:
         if self.method == "none":
             return scores
         if self.method == "isotonic":
@@ -52,6 +56,14 @@ class Calibrator(Section):
         return Calibrator(method=self.method, parameters=tuple(mixed.tolist()), knots=tuple(knots))
 
 
+def shifted(probability: ArrayLike, shift: float) -> Floats:
+    """Return probabilities (n,) whose log odds are larger by a shift; by 0 exactly the same."""
+    chances = np.asarray(probability, np.float64)
+    if not shift:
+        return chances
+    return np.asarray(expit(logit(chances.clip(SURE, 1 - SURE)) + shift))
+
+
 class Calibrators(Section):
     """Calibrators of all age groups, the pooled one, and the weight of each group's own.
 
@@ -61,6 +73,16 @@ class Calibrators(Section):
     pooled: Calibrator
     groups: tuple[Calibrator, ...]
     weights: tuple[float, ...]
+
+    def with_shift(self, shift: float) -> "Calibrators":
+        """Return the same maps with another shift of the log odds."""
+        update = {"shift": shift}
+        return self.model_copy(
+            update={
+                "pooled": self.pooled.model_copy(update=update),
+                "groups": tuple(one.model_copy(update=update) for one in self.groups),
+            }
+        )
 
     def __call__(self, probability: ArrayLike, group: ArrayLike | None = None) -> Floats:
         """Return calibrated probabilities (n,), by the pooled map where the group (n,) is -1."""

@@ -15,7 +15,8 @@ from scipy.special import expit, logit
 
 from pedfrac.config.base import Section
 from pedfrac.config.evaluation import Intended, ScoringConfig
-from pedfrac.scoring.calibrators import SURE, Calibrators, fit_calibrators
+from pedfrac.errors import PedfracError
+from pedfrac.scoring.calibrators import SURE, Calibrators, fit_calibrators, shifted
 from pedfrac.scoring.model_selection import Choice, Selection, chosen_scores, select_model
 from pedfrac.scoring.studies import to_studies
 from pedfrac.scoring.thresholds import Band, choose_band, choose_thresholds
@@ -49,6 +50,35 @@ class Scorer(Section):
     band_reason: str = ""
     intended: Intended = "all examinations"
     prevalence: float | None = None
+
+    def at_prevalence(self, prevalence: float) -> "Scorer":
+        """Return the scorer whose probabilities are for another prevalence, by Bayes' rule.
+
+        Log odds move by the difference of the prior log odds (Saerens et al., Neural Computation
+        2002), thresholds with them: calls stay as they are. Raises PedfracError where the scorer
+        does not know for which prevalence it was fitted.
+        """
+        if self.prevalence is None:
+            raise PedfracError(
+                "the bundle does not state for which prevalence its probabilities are; "
+                "retrain, or leave out the prevalence"
+            )
+        shift = float(_odds(prevalence) - _odds(self.prevalence))
+
+        def moved(bounds: Sequence[float | None]) -> tuple[float | None, ...]:
+            return tuple(None if one is None else float(shifted(one, shift)) for one in bounds)
+
+        return self.model_copy(
+            update={
+                "calibrators": self.calibrators.with_shift(shift),
+                "pooled_threshold": float(shifted(self.pooled_threshold, shift)),
+                "thresholds": moved(self.thresholds),
+                "study_thresholds": moved(self.study_thresholds),
+                "low": moved(self.low),
+                "high": moved(self.high),
+                "prevalence": prevalence,
+            }
+        )
 
     def uncalibrated(self, specialists: Floats, generalist: Floats) -> Floats:
         """Return what the chosen networks say, (images, n), were the images of each age group.
@@ -152,9 +182,7 @@ def fit_scorer(
     )
 
 
-def of_intended_use(
-    images: pd.DataFrame, config: ScoringConfig
-) -> tuple[pd.DataFrame, Intended]:
+def of_intended_use(images: pd.DataFrame, config: ScoringConfig) -> tuple[pd.DataFrame, Intended]:
     """Return the images of the intended examinations, and which these are.
 
     All images where the intended ones hold fewer than ``config.selection_patients`` patients with

@@ -34,7 +34,7 @@ CODE = (
     *("serving.images", "serving.marked_fractures", "serving.prediction"),
 )
 """What a score follows from beside bundle and image; no page, no table, nothing that trains."""
-NUMBERS = ("age", "probability", "threshold", "generalist")
+NUMBERS = ("age", "probability", "prevalence", "threshold", "generalist")
 COLUMNS = (
     "file",
     "age",
@@ -45,6 +45,7 @@ COLUMNS = (
     "age_group_used",
     "routed_by",
     "probability",
+    "prevalence",
     "threshold",
     "call",
     "network",
@@ -109,7 +110,8 @@ def predict(
 
     Columns: ``file``, ``age`` (years), ``laterality`` and ``view`` (as a DICOM file states them),
     ``age_group_recorded``, ``age_group_seen``, ``age_group_used``, ``routed_by`` (age or image),
-    ``probability`` of fracture (calibrated), ``threshold``, ``call`` (of CALLS; the last only where
+    ``probability`` of fracture (calibrated) where ``prevalence`` is the share of fractured images,
+    ``threshold``, ``call`` (of CALLS; the last only where
     the bundle abstains), ``network`` (whose it is: the specialist's, the generalist's or the
     average of both), ``generalist`` (probability by the generalist alone), ``boxes`` (where the
     generalist sees a fracture, as JSON: corners in the image's pixels, each with a score; empty
@@ -146,7 +148,8 @@ def predict_to(
     observer = observer or Observer(None)
     table = ScoreFile(output, NUMBERS, observer.numbers)
     with table.opened():
-        keys = _keys(images, digest)
+        prevalence = bundle.scorers["bundle"].prevalence
+        keys = _keys(images, f"{digest} at {prevalence}")
         done = table.scored()
         missing = [key for key in keys if key not in done or not is_whole(key)]
         if len(missing) < len(images):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy.special import expit
 
 from pedfrac.config.evaluation import EvaluationConfig
+from pedfrac.errors import PedfracError
 from pedfrac.scoring.scorer import SCORERS, fit_scorers, routed, scored
 from pedfrac.scoring.thresholds import choose_threshold
 
@@ -160,3 +161,28 @@ def test_probabilities_are_right_where_training_saw_a_balanced_world():
     slope, intercept = scorers["bundle"].calibrators.pooled.parameters
     assert slope == pytest.approx(1, abs=0.1)
     assert intercept == pytest.approx(np.log(0.25 / 0.75), abs=0.1)
+
+
+@given(st.floats(0.02, 0.98), st.integers(0, 100))
+@settings(deadline=None, max_examples=10)
+def test_another_prevalence_moves_probabilities_as_bayes_rule_says(prevalence, seed):
+    images = draw_images(seed)
+    scorers = fit_scorers(images, CHOICES, configured())
+    here = scorers["bundle"].prevalence
+    moved = {name: scorer.at_prevalence(prevalence) for name, scorer in scorers.items()}
+    before, after = (scored(images, one) for one in (scorers, moved))
+    likelihood_ratio = before["bundle"] / (1 - before["bundle"]) * (1 - here) / here
+    posterior = likelihood_ratio * prevalence / (1 - prevalence)
+    assert after["bundle"].to_numpy() == pytest.approx((posterior / (1 + posterior)).to_numpy())
+    for name in ("bundle", "generalist"):
+        calls = [
+            table[name].to_numpy() >= np.array(one[name].thresholds)[images["group"]]
+            for table, one in ((before, scorers), (after, moved))
+        ]
+        assert (calls[0] == calls[1]).all()
+
+
+def test_a_scorer_that_does_not_know_its_prevalence_refuses_another():
+    scorer = fit_scorers(draw_images(1), CHOICES, configured())["bundle"]
+    with pytest.raises(PedfracError, match="does not state for which prevalence"):
+        scorer.model_copy(update={"prevalence": None}).at_prevalence(0.2)
