@@ -83,7 +83,7 @@ def test_a_challenger_of_shuffled_labels_is_refused():
     shuffled = np.random.default_rng(0).permutation(images()["fracture_visible"].to_numpy())
     decision = decide(make_version(2, answers(truth=shuffled)), champion(), CONFIG)
     assert ("AUROC not worse", "all common images") in blocked(decision)
-    assert ("Sensitivity floor", "all test images") in blocked(decision)
+    assert ("Specificity floor", "all test images") in blocked(decision)
 
 
 def test_test_images_whose_labels_changed_are_counted_and_named():
