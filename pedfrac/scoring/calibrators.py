@@ -124,7 +124,8 @@ def fit_calibrator(
         return Calibrator(method=method, parameters=(float(found.x),))
     odds, ones = logit(scores), np.ones_like(scores)
     terms = np.stack([odds, ones])
-    start, bounds = (1.0, 0.0), [(0.0, None), (None, None)]
+    start: tuple[float, ...] = (1.0, 0.0)
+    bounds: list[tuple[float | None, float | None]] = [(0.0, None), (None, None)]
     if method == "beta":
         terms = np.stack([np.log(scores), -np.log1p(-scores), ones])
         start, bounds = (1.0, 1.0, 0.0), [(0.0, None), (0.0, None), (None, None)]
