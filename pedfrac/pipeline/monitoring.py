@@ -18,7 +18,7 @@ from pedfrac.storage.store import ArtifactStore
 
 CODE = (
     *("age_groups", "bundle", "evaluation.calibration", "imaging", "models", "monitoring"),
-    *("pipeline.monitoring", "scoring", "serving.images", "serving.score_table", "statistics"),
+    *("pipeline.monitoring", "scoring", "serving.score_table", "statistics"),
 )
 FINDINGS, PAGE = "drift.json", "drift.html"
 

@@ -20,7 +20,7 @@ BESIDE: dict[str, set[str]] = {
     # where images are found, how many are read at once, and how rows are written
     "pedfrac.serving.prediction": {
         *("compute", "data", "packs", "statistics"),
-        *("serving.observer", "serving.prefetch", "serving.score_table"),
+        *("serving.image_search", "serving.observer", "serving.prefetch", "serving.score_table"),
     },
     # its page is a record of one window, which a new look does not draw again
     "pedfrac.pipeline.monitoring": {
