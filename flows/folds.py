@@ -1,4 +1,4 @@
-"""The child flow that scores what a fold holds out. Cutting and pooling are the parent's."""
+"""The child flow that scores the images a fold holds out; the parent cuts and pools folds."""
 
 from prefect import flow
 

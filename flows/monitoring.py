@@ -1,6 +1,6 @@
-"""Monitoring, as a flow of its own, on a schedule: what has changed becomes an event.
+"""Monitoring as a flow, on a schedule: a change becomes an event.
 
-Not here: what is done about it; automations of the server listen for the event.
+Automations of the server listen for the event and decide what to do.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -29,7 +29,7 @@ def monitor(config: MonitorConfig, quiet_days: float = 7) -> Monitored:
 
     Args:
         config: Which scores, by which bundle, and when a change is one
-        quiet_days: At most one retraining for a change is asked for in so many days
+        quiet_days: At most one retraining is requested within this number of days
     """
     found = monitor_window(config)
     if found.drifted:
@@ -52,7 +52,7 @@ def _tell(config: MonitorConfig, found: Monitored, retraining: str) -> None:
 
 
 def _retrained_since(days: float) -> bool:
-    """Return whether a retraining for a change has begun, or was to, in the last days."""
+    """Return whether a retraining was requested or started in the last ``days``."""
     since = datetime.now(UTC) - timedelta(days=days)
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs(

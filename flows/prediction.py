@@ -1,4 +1,4 @@
-"""Scoring of images, as a flow of its own: for a worker with a GPU, or on a schedule."""
+"""Prediction as a flow: for a worker with a GPU, or on a schedule."""
 
 from typing import Any
 

@@ -41,7 +41,7 @@ def pack(config: Settings) -> Prepared:
 
 
 def prepare(config: RetrainConfig, *, age_pack: bool = True) -> Prepared:
-    """Run the steps before training inside a flow; what is there already is not done again.
+    """Run the steps before training inside a flow; existing artifacts are not made again.
 
     Without ``age_pack`` the images are not yet packed for the age classifier, which nothing but its
     own training and what comes after needs; under which key they will lie is known.

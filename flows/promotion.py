@@ -67,7 +67,7 @@ def promote(config: PromoteConfig, version: int | None = None, undecided: str | 
     Args:
         config: Where versions and artifacts lie, what must hold, and who decides until when
         version: Number of the version; none: the one that holds the alias challenger
-        undecided: Id of a run whose deadline has come; left empty by people
+        undecided: Id of a run whose deadline has passed; set by the deadline run only
     """
     if undecided is not None:
         return _end_undecided(config, undecided)
@@ -138,7 +138,7 @@ def _description(decision: Decision, deadline: datetime | None) -> str:
 
 
 def _deadline_run(config: PromoteConfig, key: str) -> FlowRun:
-    """Return the run that ends this one at the deadline; it is begun once for each decision."""
+    """Return the run that ends this one at the deadline; started once per decision."""
     when = now("UTC") + timedelta(hours=config.promotion.deadline_hours)
     run: Any = patiently(
         lambda: run_deployment(
@@ -185,7 +185,7 @@ def _overdue(state: State[Any]) -> bool:
 
 
 def _as_state(record: Record) -> State[Any]:
-    """Return the state that a run ends in; Prefect unwraps one that a flow returns."""
+    """Return the final state of a run (Prefect uses a state that a flow returns)."""
     name, message = NAMES[record.event], f"{record.in_words()}: {record.reason}"
     if record.event in ("refusal", "expiry"):
         return Failed(name=name, message=message)

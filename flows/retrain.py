@@ -79,7 +79,7 @@ def retrain(
     Args:
         config: What is retrained, on which data, and how
         change: What differs from that
-        skip_unchanged: Do nothing where data, configuration and code are those of a finished run
+        skip_unchanged: Do nothing if data, configuration and code equal those of a finished run
     """
     config = change.applied(config)
     if skip_unchanged and (found := pipeline.finished_retraining(config)):
@@ -210,7 +210,7 @@ Future = PrefectConcurrentFuture[Any]
 
 
 def _runner(config: RetrainConfig, jobs: int) -> ThreadPoolTaskRunner[Any]:
-    """Return what runs children, as many at a time as the configuration has it."""
+    """Return the task runner of the children, with the configured parallelism."""
     deployed = config.runtime.dispatch == "deployments"
     return ThreadPoolTaskRunner(max_workers=jobs if deployed else config.runtime.parallel)
 

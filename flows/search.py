@@ -71,7 +71,7 @@ def try_training(
 def search(config: Settings, search: SearchConfig | None = None) -> Found:
     """Search for better training settings by validation images; the best are written as YAML.
 
-    A search of the same name goes on where it stopped. The test set is not looked at.
+    A search of the same name continues where it stopped. The test set is not used.
 
     Args:
         config: What is trained, on which data, and how; the search changes it

@@ -25,7 +25,7 @@ def _fracture_run_name() -> str:
 
 
 def _run_name(name: str) -> str:
-    """Name a run by what it trains and, where folds are held out in turn, without which of them."""
+    """Name a run by what it trains and, in cross-validation, by the fold it leaves out."""
     parameters = flow_run.parameters
     config = RetrainConfig.model_validate(parameters["config"])
     if config.split.held_out and (prepared := parameters.get("prepared")):
@@ -66,7 +66,7 @@ def train_fracture(
 ) -> str:
     """Train the specialist of an age group, or the generalist of all ages; return its key.
 
-    A specialist that starts from the generalist has it trained first where it is not given.
+    A specialist that starts from the generalist trains it first if it is not given.
 
     Args:
         config: What is trained, on which data, and how
@@ -88,5 +88,5 @@ def train_fracture(
 
 
 def _cancelled(error: RunCancelled) -> Any:
-    """Return the state that a run keeps which found out by itself that it was cancelled."""
+    """Return the state of a run that detected its own cancellation."""
     return Cancelled(message=str(error))

@@ -20,7 +20,7 @@ class RunCancelled(PedfracError):
 
 
 def refuse_cancelled() -> None:
-    """Raise RunCancelled if the run was cancelled; a server that is away says nothing."""
+    """Raise RunCancelled if the run was cancelled; an unreachable server counts as no."""
     try:
         _ask()
     except httpx.HTTPError as error:

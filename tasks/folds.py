@@ -13,7 +13,7 @@ from pedfrac.storage.inputs import Inputs
 
 @task(name="cut folds", cache_policy=NO_CACHE)
 def cut_folds(config: RetrainConfig, prepared: Prepared) -> list[Prepared]:
-    """Return what is prepared for each fold; nothing where none is to be held out."""
+    """Return the keys of the prepared data of each fold; none without ``split.folds``."""
     return pipeline.cut_folds(config, prepared)
 
 

@@ -15,7 +15,7 @@ from tasks.progress import progress
 def predict(config: PredictionConfig) -> str:
     """Score images into the table that the configuration names; return and show how many.
 
-    What is shown are numbers alone: the paths of images may tell of patients.
+    Only counts are shown, because the paths of images may identify patients.
     """
     with progress("prediction", "scoring images") as show:
         done = predict_images(config, lambda count, total: show(count, total, ""))

@@ -12,7 +12,7 @@ from pedfrac.promotion.registry import Registry
 def register_bundle(
     config: RetrainConfig, bundle: str, run: mlflow_runs.Run, tags: dict[str, str]
 ) -> int:
-    """Return the number of the version that a bundle is; the run is the one that made it."""
+    """Register a bundle under the run that made it; return the number of the version."""
     folder = pipeline.store_of(config).get(bundle).path
     registry = Registry.of(config.tracking, config.tracking_folder)
     return registry.register(folder, run.run_id, tags | {"parent run": run.run_id}).number

@@ -58,9 +58,9 @@ def train_fracture(
 def _train(
     training: Training, section: Any, parent_run: str | None, expected: Inputs | None
 ) -> str:
-    """Run a training under the eyes of MLflow, the terminal and the UI; return its key.
+    """Run a training with progress in MLflow, the terminal and the UI; return its key.
 
-    A run of MLflow opens at the first epoch: a model that is there already has none.
+    The MLflow run starts at the first epoch, so a model that already exists has none.
     """
     logger, config, name = get_run_logger(), training.config, training.name
     if expected:

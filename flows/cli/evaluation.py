@@ -32,7 +32,7 @@ def explain(
     given: Settings,
     as_json: AsJson = False,
 ) -> None:
-    """Write heat maps of the test images, and how often they meet the fractures.
+    """Write heat maps of the test images, and how often they match the fractures.
 
     The models are evaluated first where they are not. Nothing is trained: models that are missing
     are named, and `retrain` with the same options trains them.

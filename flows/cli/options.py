@@ -14,7 +14,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object; log
 
 @dataclass
 class Settings:
-    """The options that tell a command its configuration; they stand before its own."""
+    """Configuration options shared by commands; listed before their own."""
 
     config: Annotated[
         Path | None, typer.Option("--config", "-c", help="YAML file with the configuration")
@@ -36,7 +36,7 @@ class Settings:
     def load(self, more: Mapping[str, object] | None = None) -> Any:
         """Return the configuration (see ``read``).
 
-        What a glance at the files it names shows to be wrong is told here, before anything starts.
+        Obvious faults of the files it names are reported here, before anything starts.
         """
         config = self.read(more)
         _check_files(config)

@@ -1,6 +1,6 @@
-"""The commands ``promote``, ``rollback`` and ``promotions``: who is the champion, and who says so.
+"""The commands ``promote``, ``rollback`` and ``promotions``.
 
-Not here: the flow that asks a person in Prefect's UI (promotion).
+The flow that asks for approval in Prefect's UI is flows/promotion.py.
 """
 
 import uuid
@@ -108,7 +108,7 @@ def promotions(
 ) -> None:
     """Show the audit trail: each promotion, rejection, refusal, expiry and rollback.
 
-    Ends with exit code 1 where the champion was lost behind pedfrac's back.
+    Exit code 1 if the champion was changed or deleted outside pedfrac.
     """
     from pedfrac.promotion import audit_log, comparison, promotion
 

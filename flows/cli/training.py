@@ -19,7 +19,7 @@ def train_age(
     given: Settings,
     as_json: AsJson = False,
 ) -> None:
-    """Train the network that tells the age group of an image."""
+    """Train the classifier that estimates the age group of an image."""
     settings = given.load()
     _print_training(settings, run_flow("flows.training:train_age", settings), as_json)
 
@@ -50,8 +50,8 @@ def search(
 ) -> None:
     """Search for better training settings by validation images; write the best as YAML.
 
-    A search of the same name goes on where it stopped. The metric of the best is flattered by
-    having been chosen; what it is worth, a retraining's test set tells.
+    A search of the same name continues where it stopped. The best metric is optimistic, because it
+    was chosen among many; the test set of a retraining shows what the settings are worth.
     """
     settings = given.load()
     from pedfrac.config.loading import load_search

@@ -1,5 +1,5 @@
-"""A child flow run by a worker of a pool: begun once, waited for through outages, begun again
-where its node was lost. Not here: what runs on this machine (dispatch).
+"""A child flow run by a worker of a pool: started once, awaited through outages, restarted if its
+node is lost.
 """
 
 import itertools
@@ -29,7 +29,7 @@ POLL = 2.0  # seconds between looks at a child
 
 
 class Work(Protocol):
-    """Something that a child makes: an artifact whose key is known before it is there."""
+    """The artifact that a child makes; its key is known before it exists."""
 
     @property
     def config(self) -> RetrainConfig:
@@ -53,7 +53,7 @@ class Work(Protocol):
 
 
 def run_deployed(name: str, child: Flow[..., str], given: dict[str, Any], work: Work) -> None:
-    """Run a child as the deployment of its own name until what it makes is there.
+    """Run a child as the deployment of its name until its artifact exists.
 
     A try's idempotency key is made of the artifact's key and a number, so that a parent that was
     killed and begins again, or a second retraining of the same, meets the run that is under way

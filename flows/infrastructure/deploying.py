@@ -105,7 +105,7 @@ def _text(value: Any) -> str | None:
 
 
 def _keep_automations(client: SyncPrefectClient, one: Deployment) -> None:
-    """Leave a deployment's automations on or off as they are; deploying makes them anew."""
+    """Keep a deployment's automations on or off as they were; deploying recreates them."""
     for trigger in one.described.get("triggers", []):
         there = client.read_automations_by_name(trigger["name"])
         trigger["enabled"] = all(found.enabled for found in there)

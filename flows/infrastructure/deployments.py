@@ -46,7 +46,7 @@ class Deployment:
 
     @property
     def path(self) -> str:
-        """Name as the server has it: FLOW/DEPLOYMENT."""
+        """Name on the server: FLOW/DEPLOYMENT."""
         return f"{self.flow.name}/{self.name}"
 
     @property

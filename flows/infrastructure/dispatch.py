@@ -28,9 +28,9 @@ RECORDED = 0.1
 
 @task(name="dispatch", task_run_name="dispatch {name}", cache_policy=NO_CACHE)
 def dispatch(name: str, child: Flow[..., str], work: Work, given: dict[str, Any]) -> str:
-    """Have a child flow train a model, or do other work for a GPU; return the key that it made.
+    """Run a child flow that trains a model or does other GPU work; return the key it made.
 
-    ``given`` are the child's parameters. What is there already is not made again.
+    ``given``: the child's parameters. An existing artifact is not made again.
     """
     runtime = work.config.runtime
     if runtime.dispatch == "deployments":

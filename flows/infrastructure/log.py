@@ -35,7 +35,7 @@ class StandardError(logging.Handler):
 
 
 def is_news(record: logging.LogRecord) -> bool:
-    """Whether a line says something that none before it said and the last one will not say."""
+    """Whether a line adds information to the lines before it and to the final error."""
     message = record.getMessage()
     ended = message.startswith(("Finished in state", "Stopping temporary server"))
     if multiprocessing.parent_process() and message.startswith("View at"):

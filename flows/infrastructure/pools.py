@@ -1,6 +1,6 @@
-"""Making a server ready: its pools, queues and automations, as deployments/ describes them.
+"""Prepare a server: pools, queues and automations as described in deployments/.
 
-May be run again at any time; what is there is brought up to date.
+Can be repeated at any time; existing ones are updated.
 """
 
 import json
@@ -108,7 +108,7 @@ def _by_variables() -> list[dict[str, Any]]:
 
 
 def _notification(client: SyncPrefectClient, notify: str) -> list[dict[str, Any]]:
-    """Return the action that tells a person, or one that only leaves an event."""
+    """Return the action that notifies a person, or one that only emits an event."""
     if notify == "none":
         return [{"type": "do-nothing"}]
     kind, _, name = notify.partition("/")

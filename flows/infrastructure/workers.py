@@ -1,7 +1,7 @@
-"""The workers of one machine: one for each GPU, watched, started again and stopped together.
+"""The workers of one machine: one per GPU, monitored, restarted and stopped together.
 
-A worker takes one run at a time, and its run sees that one device. Where a worker stops, its lost
-run is told to the server at once, so that the retraining may begin it again elsewhere.
+A worker takes one run at a time, which sees only its GPU. When a worker stops, its lost run is
+reported to the server at once, so that the retraining can start it elsewhere.
 """
 
 import logging
@@ -211,7 +211,7 @@ def _live(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
 
 
 def _settle(slot: Slot) -> bool:
-    """Tell the server which runs ended with their worker; return whether it could be told."""
+    """Report to the server which runs ended with their worker; return whether it was reachable."""
     try:
         with get_client(sync_client=True) as client:
             for run in list(slot.runs):
@@ -235,7 +235,7 @@ def _settle_run(client: Any, run: UUID, name: str) -> None:
 
 
 def _stop(slots: list[Slot]) -> None:
-    """Stop all workers with what they run, and tell the server of runs that this cut short."""
+    """Stop all workers and their runs, and report the interrupted runs to the server."""
     for slot in slots:
         if slot.alive and slot.worker is not None:
             slot.runs |= _runs_below(slot.worker)

@@ -1,7 +1,6 @@
 """A synthetic data set of children's wrist images in the published layout of GRAZPEDWRI-DX.
 
-Not here: what an image shows (``phantom_anatomy``) and how it is exposed (``phantom_image``). Good
-for tests, demonstrations and timings; no metric reached on it says anything about patients.
+For tests, demonstrations and timings. A metric reached on phantoms says nothing about patients.
 """
 
 import csv
@@ -51,7 +50,7 @@ _PNG = (
 
 @dataclass(frozen=True)
 class PlantedFault:
-    """A fault put into the data set on purpose: which image, and which kind (see FAULTS)."""
+    """A fault planted in the dataset: which image, and which kind (see FAULTS)."""
 
     stem: str
     kind: str
@@ -193,9 +192,8 @@ def plan_lesions(count: int, seed: int, turns: bool) -> list[Row]:
 
     A frontal and a lateral image of each patient. Below LESION_AGE a dense lesion marks fractured
     images and a lucent one normal images; above, the same or, with ``turns``, the other way round.
-    Young and old, fractured and normal are dealt in turn and nothing else depends on them: of two
-    patients drawn alike one is as likely to be young as old. So with ``turns``, over all ages, the
-    pixels say nothing of the label, while within any age group on one side they say all.
+    Age and label alternate and nothing else depends on them. So with ``turns`` the pixels carry no
+    information on the label over all ages, and all of it within any age group on one side.
     """
     rows: list[Row] = []
     for patient in range(1, (count + 1) // 2 + 1):

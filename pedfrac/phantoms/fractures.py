@@ -1,7 +1,6 @@
-"""What injures a drawn wrist: fractures from a faint buckle to a slipped epiphysis, other findings.
+"""Injuries of a phantom wrist: from a faint buckle to a slipped epiphysis, and other findings.
 
-Not here: the healthy bones (``phantom_anatomy``). How clear a fracture is follows its severity,
-so that a set holds obvious ones and ones that nobody could see.
+How visible a fracture is depends on its severity: a dataset holds obvious and invisible ones.
 """
 
 from collections.abc import Callable

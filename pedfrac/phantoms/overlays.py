@@ -50,7 +50,7 @@ def _wire(rng: np.random.Generator, size: float, lateral: bool) -> Points:
 
 # --- edges -----------------------------------------------------------------------------------
 def add_rims(plane: Plane, scene: Scene, rng: np.random.Generator) -> None:
-    """Brighten the image towards the collimated edges, each side by its own measure."""
+    """Brighten the image towards the collimated edges, each side by a different amount."""
     coarse = 4
     shape = (scene.shape[0] // coarse + 1, scene.shape[1] // coarse + 1)
     rows, columns = np.mgrid[: shape[0], : shape[1]].astype(np.float32) * coarse
@@ -153,7 +153,7 @@ def _place(
 
 
 def _burn(plane: Plane, marker: _Marker, centre: Points, telling: bool) -> None:
-    """Draw a marker: lead on a plate, printed on black, or in thin grey on white if it tells."""
+    """Draw a marker: lead on a plate, printed on black, or thin grey if it leaks the label."""
     if not marker.printed:
         _plate(plane, centre, marker.size * [1.7, marker.plate], marker.spin)
     if telling or marker.printed:

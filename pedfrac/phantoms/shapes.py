@@ -1,4 +1,4 @@
-"""The words in which a phantom wrist is drawn: outlines in mm, tubes, motions, regions.
+"""Shapes from which a phantom wrist is drawn: outlines in mm, tubes, motions, regions.
 
 Not here: any bone (``phantom_anatomy``), any injury (``phantom_fractures``) or any pixel.
 
@@ -54,7 +54,7 @@ class Fracture:
 class Lesion:
     """A round lesion of the radius, dense or lucent, that counts as a fracture or does not.
 
-    What it counts as is for the table and the boxes to tell: no pixel depends on it.
+    Whether it counts is recorded in the table and the boxes; no pixel depends on it.
     """
 
     dense: bool

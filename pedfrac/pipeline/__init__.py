@@ -1,7 +1,7 @@
 """Each step of a retraining, from the configuration and its parents' keys to an artifact's key.
 
-What a step computes stands in its own module; here is only what goes in, under which key it lies,
-and which files it leaves. No Prefect: a worker or a notebook may call any step by itself.
+The computation of a step is in its package; here are its inputs, its key and the files it writes.
+No Prefect: a worker or a notebook can call any step directly.
 """
 
 from importlib import import_module

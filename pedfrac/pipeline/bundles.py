@@ -10,8 +10,8 @@ from pedfrac.storage.store import ArtifactStore
 def bundle_folder(bundle: str, artifacts: str) -> Path:
     """Return the folder of a bundle: a folder, a key in the store, or the champion's.
 
-    ``champion`` is that of the model ``pedfrac``, ``champion/NAME`` of another, as the ledger of
-    promotions has it. Raises PedfracError where there is none.
+    ``champion`` is that of the model ``pedfrac``, ``champion/NAME`` of another, as the audit log of
+    promotions records it. Raises PedfracError where there is none.
     """
     folder, (word, _, model) = Path(bundle), bundle.partition("/")
     if folder.exists() or word not in ("bundle", CHAMPION):

@@ -90,9 +90,9 @@ BUNDLE = Maker("bundle", _make, CODE)
 def _validation_answers(
     bundle: Path, info: BundleInfo, given: Given[BundleSettings]
 ) -> pd.DataFrame:
-    """Return what generalist and own specialist say of each validation image, with its metadata.
+    """Return the scores of generalist and own specialist for each validation image, with metadata.
 
-    The trainings left that; with other views of the images the networks are asked anew.
+    The trainings saved them; with other views the networks score the images again.
     """
     parents = given.parents
     split = data_split.load_split(parents["split"].path)

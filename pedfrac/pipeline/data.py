@@ -51,7 +51,7 @@ def _say_issues(records: Artifact) -> None:
 
 
 def count_listed(config: RetrainConfig) -> dict[str, Any]:
-    """Return the counts of the sound rows of dataset.csv, whether their images are there or not.
+    """Return the counts of the valid rows of dataset.csv, with or without image files.
 
     Images, patients and labels, and ``groups`` before and after the exclusions of the cohort.
     """
@@ -108,8 +108,8 @@ def pack_images(
 ) -> str:
     """Prepare all usable images for a model. Models of one size share the pack.
 
-    Images that the latest pack of this preparation and data folder holds already are shared with
-    it, which is fetched where it lies in object storage: that is cheaper than to decode them again.
+    Images that the latest pack of the same preparation and data folder holds are linked from it; a
+    pack in object storage is fetched for that, which is cheaper than decoding again.
     """
     if not config.data.images:
         raise PedfracError("data.images is off: images cannot be packed without looking at them")
@@ -175,7 +175,7 @@ def _split_settings(config: RetrainConfig) -> dict[str, Any]:
 
 
 def split_files(config: RetrainConfig) -> dict[str, str]:
-    """Return the fingerprints of the CSV files that the split is told to follow."""
+    """Return the fingerprints of the CSV files that the split follows."""
     named = {"file": config.split.file, "previous": config.split.previous}
     return {
         name: file_hash(Path(path)) for name, path in named.items() if path and Path(path).is_file()

@@ -77,7 +77,7 @@ EVALUATION = Maker("evaluation", _make, CODE)
 
 
 class Scored(NamedTuple):
-    """Test images with what a bundle says of them, and metadata of the images it learned from.
+    """Test images with a bundle's scores, and metadata of the images it was trained on.
 
     ``companions``: images of the same studies that are left out of the test set, likewise scored,
     since a study is all of its images.

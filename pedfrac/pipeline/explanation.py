@@ -31,7 +31,7 @@ class ExplanationSettings(Section):
 
 
 def explain_bundle(config: RetrainConfig, prepared: Prepared, bundle: str, evaluation: str) -> str:
-    """Write heat maps of each age group's test images, and how well they meet the fractures."""
+    """Write heat maps of each age group's test images, and how well they match the fractures."""
     store = store_of(config)
     settings = ExplanationSettings(
         age_bounds=config.cohort.age_bounds,

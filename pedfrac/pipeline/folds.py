@@ -1,4 +1,4 @@
-"""Steps of folds: each held out in turn from networks of its own, and the pooled metrics."""
+"""Cross-validation folds: each is held out from its own networks; metrics are pooled."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class NoSettings(Section):
 
 
 def cut_folds(config: RetrainConfig, prepared: Prepared) -> list[Prepared]:
-    """Return what is prepared with each of the folds held out in turn, if there are to be any."""
+    """Return the keys of the prepared data of each fold; none without ``split.folds``."""
     return [
         prepared.model_copy(update={"split": _cut_fold(config, prepared, fold)})
         for fold in range(config.split.held_out)
@@ -46,7 +46,7 @@ def cut_folds(config: RetrainConfig, prepared: Prepared) -> list[Prepared]:
 
 
 def fold_in_words(config: RetrainConfig, prepared: Prepared) -> str:
-    """Return what tells the trainings of folds apart; nothing for the bundle's own."""
+    """Return the suffix that names the trainings of a fold; empty for the bundle's own."""
     manifest = store_of(config).peek(prepared.split).manifest
     rules = manifest.config
     return f", fold {rules['fold'] + 1} of {rules['folds']}" if manifest.kind == FOLD_SPLIT else ""

@@ -55,7 +55,7 @@ def pack_and_split(config: RetrainConfig, pack: str, split: str) -> dict[str, Ar
 def scored_and_packed(
     store: ArtifactStore, prepared: Prepared, bundle: str, evaluation: str
 ) -> dict[str, Artifact]:
-    """Return what the images of an evaluation can be asked anew with, by role."""
+    """Return the artifacts needed to score the images of an evaluation again, by role."""
     keys = {"bundle": bundle, "evaluation": evaluation, "fracture_pack": prepared.fracture_pack}
     return {role: store.peek(key) for role, key in keys.items()}
 

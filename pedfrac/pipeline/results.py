@@ -169,7 +169,7 @@ def record_retraining(config: RetrainConfig, left: dict[str, Any]) -> None:
 def version_tags(
     config: RetrainConfig, prepared: Prepared, evaluated: Evaluated, report: str
 ) -> dict[str, str]:
-    """Return what a version of the model is known by: all artifacts it came of, and their code."""
+    """Return the tags of a model version: the artifacts it was made from, and the code version."""
     keys = prepared.model_dump() | evaluated.model_dump() | {"report": report}
     return keys | {"artifacts": config.artifact_root, CODE_SOURCE: code_digest(ALL_CODE)}
 

@@ -84,7 +84,7 @@ def plan_removal(store: ArtifactStore, rules: Rules, now: datetime) -> Plan:
 
 
 def carry_out(store: ArtifactStore, plan: Plan) -> None:
-    """Remove what a plan says. It may be broken off at any point and made again."""
+    """Remove what a plan lists. It can be interrupted at any point and repeated."""
     for manifest in _children_first(plan.removed):
         store.remove(manifest)
     store.remove_leftovers(plan.leftovers)

@@ -48,7 +48,7 @@ class _FellBehind(Exception):
 
 @dataclass(frozen=True)
 class Attempt:
-    """A trial that is not begun: a training, watched so that it may end early."""
+    """A trial that has not started: a training that may be stopped early."""
 
     config: RetrainConfig
     prepared: Prepared
@@ -75,7 +75,7 @@ class Attempt:
 
     @property
     def key(self) -> str:
-        """The key of the outcome, known before it is there."""
+        """The key of the outcome, known before it exists."""
         return self.inputs.key
 
     @property
@@ -137,7 +137,7 @@ class Attempt:
 
 
 class _Clock:
-    """Hours of a training, with those of earlier tries that were killed."""
+    """Hours of a training, including earlier attempts that were killed."""
 
     def __init__(self, path: Path):
         self._path, self._began = path, time.monotonic()

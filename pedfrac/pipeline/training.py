@@ -34,7 +34,7 @@ INDEX_COLUMNS = ["filestem", "patient_id", "age", "fracture_visible"]  # what tr
 
 
 def age_training(config: RetrainConfig, prepared: Prepared) -> "Training":
-    """Return the training of the network that tells the age group."""
+    """Return the training of the age classifier."""
     ages = config.cohort.ages
     name = "age" + fold_in_words(config, prepared)
 
@@ -124,7 +124,7 @@ class Images(NamedTuple):
 
 @dataclass(frozen=True)
 class Training:
-    """A training that is not begun: what goes in, and the key under which its model will lie.
+    """A training that has not started: its inputs, and the key of its model.
 
     ``images`` chooses from the pack, which is not opened before the training runs; ``head`` makes
     the network's head; ``maps`` are the finding maps it has beside that where there are boxes.
@@ -161,9 +161,9 @@ class Training:
         on_epoch: OnEpoch = lambda epoch: None,
         before_publishing: Callable[[], None] = lambda: None,
     ) -> str:
-        """Train, or go on where an earlier try was killed; return the key.
+        """Train, or resume an earlier attempt that was killed; return the key.
 
-        ``before_publishing`` is called when all is computed, and may raise to leave it unpublished.
+        ``before_publishing`` is called once all is computed; if it raises, nothing is published.
         """
         store = store_of(self.config)
 

@@ -67,7 +67,7 @@ LINE = 26  # height of a line of text, in pixels
 class DicomFolder:
     """A folder with a report and a heat map for each scored DICOM image, named by the image's key.
 
-    ``refused`` holds the images for which none could be written, with the reason.
+    ``refused``: images for which none could be written, with the reason.
     """
 
     def __init__(self, folder: Path, bundle: Bundle, digest: str):
@@ -83,11 +83,11 @@ class DicomFolder:
         return {kind: self.folder / f"{key}-{kind}.dcm" for kind in SERIES}
 
     def holds(self, key: str) -> bool:
-        """Return whether both are there."""
+        """Return whether both files exist."""
         return all(path.is_file() for path in self.paths(key).values())
 
     def write(self, images: Sequence[PreparedImage], rows: pd.DataFrame) -> None:
-        """Write both for the DICOM images of a batch that were scored; ``rows`` tell the scores."""
+        """Write both for the scored DICOM images of a batch; ``rows`` are their scores."""
         scored = [
             (image, row)
             for image, row in zip(images, rows.to_dict("records"), strict=True)
@@ -245,7 +245,7 @@ def picture(
 
 
 def draw(image: PreparedImage, row: dict[Any, Any], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return image, image with heat, and what is said of it, in colour (height,width,3)."""
+    """Return the image, the image with heat map, and the caption, in colour (height,width,3)."""
     assert image.fracture_image is not None
     window = Placement.of(*image.shape, image.fracture_image.shape[0]).window
     grey = np.repeat(image.fracture_image[window][..., None], 3, axis=2).astype(np.float64)

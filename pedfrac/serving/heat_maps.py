@@ -16,7 +16,7 @@ def maps_of_group(
 ) -> NDArray[np.float32]:
     """Return heat maps (n,S,S) of prepared images, by the networks that score an age group.
 
-    The method is the one that retrainings explain by, unless told otherwise.
+    By the default method of ``explanation.method``.
     """
     networks = list(bundle.chosen(bundle.ages.names.index(group)).values())
     pixels = np.stack([one.fracture_image for one in images if one.fracture_image is not None])

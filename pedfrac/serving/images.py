@@ -1,6 +1,6 @@
 """Images to score: found in folders, tables and object storage, read, and prepared for networks.
 
-Not here: networks (prediction), nor what a DICOM file says (dicom).
+Networks are applied in prediction.py; DICOM headers are read in pedfrac/imaging/dicom.py.
 """
 
 from collections import Counter
@@ -77,7 +77,7 @@ class Image:
 
 @dataclass(frozen=True, eq=False)
 class PreparedImage:
-    """An image as the networks take it, uint8 (size,size) each, or the ``error`` that kept it back.
+    """An image prepared for the networks, uint8 (size,size), or the ``error`` that prevented it.
 
     ``age`` in years, NaN if unknown; ``whole_years`` where it may be nearly one more. ``shape`` is
     the image's own (height,width), ``statistics`` (7,) those of ``image_statistics``; ``note`` says

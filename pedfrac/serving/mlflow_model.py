@@ -1,7 +1,7 @@
-"""The model as MLflow runs it: `mlflow models serve`, `mlflow models predict`, spark and the like.
+"""The model as MLflow runs it: `mlflow models serve`, `mlflow models predict`, Spark.
 
-A script that MLflow keeps with the model and runs to get it, not a module to import; the answers
-come from served.
+A script that MLflow stores with the model and executes, not a module to import; the answers come
+from service.py.
 """
 
 from pathlib import Path

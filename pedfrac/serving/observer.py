@@ -1,6 +1,6 @@
 """What each score keeps for monitoring: sex, image statistics, features, patient pseudonym.
 
-Nothing of it tells who the patient is. Not here: what it is compared with (drift).
+None of it identifies the patient. The comparison is in pedfrac/monitoring.
 """
 
 import hmac

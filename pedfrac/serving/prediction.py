@@ -177,7 +177,7 @@ def _in_order(
 
 
 def _keys(images: Sequence[Image], digest: str) -> dict[str, Image]:
-    """Return the images by what tells one score from another."""
+    """Return the images by the key of their score."""
     made_by = [digest, code_digest(CODE)]
     return {content_hash([made_by, *_identity(image)])[:16]: image for image in images}
 

@@ -27,8 +27,8 @@ def prepared_batches(
 ) -> Iterator[list[PreparedImage]]:
     """Yield images as ``prepare`` returns them, in their order.
 
-    So many batches ``ahead`` are read while the caller is busy with one. An image whose decoder
-    takes its process down gets an ``error`` and the others go on. ``prepare`` must be known to
+    ``ahead`` batches are read while the caller works on one. An image that crashes its decoder
+    process gets an ``error``, and the others continue. ``prepare`` must be known to
     other processes by name where there are more DICOM images than ``few``.
     """
     waiting: deque[list[tuple[Image, Future[PreparedImage]]]] = deque()

@@ -99,9 +99,9 @@ class ScoreFile:
 
 
 class _Known:
-    """What is there of a table, as if it were one: which row of it is that of a key.
+    """The rows written so far, in finished table and parts, by key.
 
-    Of parts no more is kept, so that memory hardly grows with the images.
+    Only the position of each row is kept, so that memory hardly grows with the number of images.
     """
 
     def __init__(self) -> None:
@@ -138,9 +138,9 @@ class _Known:
 
 @contextmanager
 def local_output(output: str) -> Iterator[Path]:
-    """Yield a path here for a table: its own, or for one at ``s3://`` one that is sent in the end.
+    """Yield a local path for a table; one at ``s3://`` is fetched first and uploaded at the end.
 
-    What is there already is fetched; the parts of a killed run are on the node where it ran.
+    Parts of a killed run stay on the node where it ran.
     """
     if not is_remote(output):
         yield Path(output)

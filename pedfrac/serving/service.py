@@ -79,7 +79,7 @@ class Served:
 
 
 def _images(request: pd.DataFrame, folder: Path) -> list[Image]:
-    """Return the images of a request; those that came as bytes are written to the folder."""
+    """Return the images of a request; images sent as bytes are written to the folder."""
     if not len(request) or not {"image", "path"} & set(request.columns):
         raise PedfracError(
             f"a request must have rows, and of the columns {', '.join(INPUTS)} image or path"
