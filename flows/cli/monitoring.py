@@ -7,37 +7,41 @@ import typer
 
 from flows.cli.output import as_table, out, print_result
 
+Scores = Annotated[
+    list[str],
+    typer.Argument(help="Tables that predict wrote: .parquet, .csv or .json, or at s3://"),
+]
+Bundle = Annotated[
+    str, typer.Option("--bundle", "-b", help="Folder of a bundle, or its key among artifacts")
+]
+Labels = Annotated[
+    str | None,
+    typer.Option(help="CSV with the columns file and fractured (1, 0), when labels have come"),
+]
+Since = Annotated[str | None, typer.Option(help="Only images scored from this date or time on")]
+Until = Annotated[str | None, typer.Option(help="Only images scored before this date or time")]
+LastDays = Annotated[
+    float | None, typer.Option(help="Only images scored in so many days before now")
+]
+Rate = Annotated[
+    float, typer.Option(help="How often, at most, a window without a change is called changed")
+]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", help="Folder for copies of page and metrics")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object; logs go to stderr")]
+
 
 def monitor(
-    scores: Annotated[
-        list[str],
-        typer.Argument(help="Tables that predict wrote: .parquet, .csv or .json, or at s3://"),
-    ],
-    bundle: Annotated[
-        str, typer.Option("--bundle", "-b", help="Folder of a bundle, or its key among artifacts")
-    ],
-    labels: Annotated[
-        str | None,
-        typer.Option(help="CSV with the columns file and fractured (1, 0), when labels have come"),
-    ] = None,
-    since: Annotated[
-        str | None, typer.Option(help="Only images scored from this date or time on")
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option(help="Only images scored before this date or time")
-    ] = None,
-    last_days: Annotated[
-        float | None, typer.Option(help="Only images scored in so many days before now")
-    ] = None,
-    rate: Annotated[
-        float, typer.Option(help="How often, at most, a window without a change is called changed")
-    ] = 0.01,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for copies of page and metrics")
-    ] = Path("drift"),
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object; logs go to stderr")
-    ] = False,
+    scores: Scores,
+    bundle: Bundle,
+    labels: Labels = None,
+    since: Since = None,
+    until: Until = None,
+    last_days: LastDays = None,
+    rate: Rate = 0.01,
+    output: Output = Path("drift"),
+    as_json: AsJson = False,
 ) -> None:
     """Tell whether images at work, their scores and, with labels, their metrics have changed.
 

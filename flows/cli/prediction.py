@@ -9,57 +9,66 @@ import typer
 from flows.cli.options import AsJson
 from flows.cli.output import as_table, print_result
 
+Images = Annotated[
+    list[str],
+    typer.Argument(
+        help="Images (DICOM, PNG of 8 or 16 bits, JPEG), folders, CSV tables with the column "
+        "'file' and perhaps 'age', or s3://bucket/prefix"
+    ),
+]
+Bundle = Annotated[
+    str, typer.Option("--bundle", "-b", help="Folder of a bundle, or its key among artifacts")
+]
+Ages = Annotated[
+    str | None,
+    typer.Option(
+        help="CSV with filestem and age in years; else as the DICOM says, else seen by network"
+    ),
+]
+Labels = Annotated[
+    str | None,
+    typer.Option(help="Folder of YOLO labels, to take side markers out; without, they are left"),
+]
+Output = Annotated[
+    str | None,
+    typer.Option(
+        "--output", "-o", help="Scores to write: .parquet, .csv or .json, here or at s3://"
+    ),
+]
+DicomOut = Annotated[
+    str | None,
+    typer.Option(
+        help="Folder for DICOM of what came as DICOM: a structured report and a heat map each, "
+        "with the patient and study of their source; needs -o"
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
+Runtime = Annotated[
+    Literal["torch", "onnx"], typer.Option(help="onnx for a bundle that was exported")
+]
+Prevalence = Annotated[
+    float | None,
+    typer.Option(
+        help="Share of fractured images where the scores are used, such as 0.3; moves "
+        "probabilities and thresholds, no call; else that of the intended use"
+    ),
+]
+BatchSize = Annotated[
+    int, typer.Option(min=1, help="Images that are scored together; more keep a GPU busier")
+]
+
 
 def predict(
-    images: Annotated[
-        list[str],
-        typer.Argument(
-            help="Images (DICOM, PNG of 8 or 16 bits, JPEG), folders, CSV tables with the column "
-            "'file' and perhaps 'age', or s3://bucket/prefix"
-        ),
-    ],
-    bundle: Annotated[
-        str, typer.Option("--bundle", "-b", help="Folder of a bundle, or its key among artifacts")
-    ],
-    ages: Annotated[
-        str | None,
-        typer.Option(
-            help="CSV with filestem and age in years; else as the DICOM says, else seen by network"
-        ),
-    ] = None,
-    labels: Annotated[
-        str | None,
-        typer.Option(
-            help="Folder of YOLO labels, to take side markers out; without, they are left"
-        ),
-    ] = None,
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "--output", "-o", help="Scores to write: .parquet, .csv or .json, here or at s3://"
-        ),
-    ] = None,
-    dicom_out: Annotated[
-        str | None,
-        typer.Option(
-            help="Folder for DICOM of what came as DICOM: a structured report and a heat map each, "
-            "with the patient and study of their source; needs -o"
-        ),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
-    runtime: Annotated[
-        Literal["torch", "onnx"], typer.Option(help="onnx for a bundle that was exported")
-    ] = "torch",
-    prevalence: Annotated[
-        float | None,
-        typer.Option(
-            help="Share of fractured images where the scores are used, such as 0.3; moves "
-            "probabilities and thresholds, no call; else that of the intended use"
-        ),
-    ] = None,
-    batch_size: Annotated[
-        int, typer.Option(min=1, help="Images that are scored together; more keep a GPU busier")
-    ] = 32,
+    images: Images,
+    bundle: Bundle,
+    ages: Ages = None,
+    labels: Labels = None,
+    output: Output = None,
+    dicom_out: DicomOut = None,
+    device: Device = "auto",
+    runtime: Runtime = "torch",
+    prevalence: Prevalence = None,
+    batch_size: BatchSize = 32,
     as_json: AsJson = False,
 ) -> None:
     """Score any images with a bundle.

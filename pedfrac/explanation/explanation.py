@@ -98,11 +98,7 @@ def explain_group(
         for at, heat in kept.items()
     }
     target = folder / name
-    target.mkdir(parents=True, exist_ok=True)
-    for at in chosen:
-        draw_image(views[at], config.method, target / views[at].file)
-    place = target / "montage.png"
-    draw_montage(name, table, montage, views, threshold, config.method, place)
+    _draw(target, name, group, views, (chosen, montage), threshold)
     drawn = measured[config.method].localisation
     metrics = GroupExplanation(
         group=name,
@@ -121,6 +117,23 @@ def explain_group(
     )
     write_json(target / "metrics.json", metrics)
     return metrics
+
+
+def _draw(
+    folder: Path,
+    name: str,
+    group: "_Group",
+    views: dict[int, View],
+    choice: tuple[Sequence[int], dict[str, list[int]]],
+    threshold: float,
+) -> None:
+    """Write the pictures of the chosen images, and the montage of each verdict's first ones."""
+    chosen, montage = choice
+    folder.mkdir(parents=True, exist_ok=True)
+    for at in chosen:
+        draw_image(views[at], group.config.method, folder / views[at].file)
+    place = folder / "montage.png"
+    draw_montage(name, group.table, montage, views, threshold, group.config.method, place)
 
 
 @dataclass(frozen=True, eq=False)
