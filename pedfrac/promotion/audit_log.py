@@ -39,6 +39,8 @@ class Record(BaseModel):
     ``decision``: key of the gate's. ``automatic``: no person decided. ``request``: what asked for
     it, so that asking again writes no second line. ``artifacts``: the version's keys.
     ``criteria_changed``: criteria of the gate that differed from the operator's.
+    ``bundle_digest``: the champion's bundle as it was then (see ``bundle_digest``); none in what
+    changes no champion, and in records of before digests were kept.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,6 +58,7 @@ class Record(BaseModel):
     artifacts: dict[str, str]
     token: str
     criteria_changed: tuple[str, ...] = ()
+    bundle_digest: str | None = None
 
     def in_words(self) -> str:
         """Return what happened, in a line."""
@@ -103,14 +106,6 @@ def last_change(records: Sequence[Record]) -> Record | None:
     return next((one for one in reversed(records) if one.event in CHANGES), None)
 
 
-def champions_bundle(store: ArtifactStore, model: str) -> str:
-    """Return the key of the champion's bundle; raise PedfracError where there is no champion."""
-    made = last_change(records_of(store, model))
-    if made is None:
-        raise PedfracError(f"model {model} has no champion yet: pedfrac promote makes one")
-    return made.artifacts["bundle"]
-
-
 def found(store: ArtifactStore, model: str, request: str) -> Record | None:
     """Return the record that a request has led to, if there is one."""
     return next((one for one in records_of(store, model) if one.request == request), None)
@@ -122,6 +117,7 @@ def append(
     wish: Wish,
     artifacts: dict[str, str],
     may: Callable[[Sequence[Record]], None],
+    bundle_digest: str | None = None,
 ) -> Record:
     """Write a record behind the last one; where another is faster, look again whether it ``may``.
 
@@ -133,7 +129,7 @@ def append(
         if same := next((one for one in records if one.request == wish.request), None):
             return same
         may(records)
-        record = _record(wish, records, artifacts)
+        record = _record(wish, records, artifacts, bundle_digest)
 
         def make(folder: Path, record: Record = record) -> None:
             write_json(folder / RECORD, record.model_dump(mode="json"))
@@ -169,7 +165,9 @@ def _behind(chain: Sequence[tuple[Record, Artifact]], model: str) -> dict[str, A
     return {"config": {"model": model}, "parents": {"previous": chain[-1][1]} if chain else {}}
 
 
-def _record(wish: Wish, records: Sequence[Record], artifacts: dict[str, str]) -> Record:
+def _record(
+    wish: Wish, records: Sequence[Record], artifacts: dict[str, str], bundle_digest: str | None
+) -> Record:
     before = champion_of(records)
     return Record(
         number=len(records) + 1,
@@ -190,4 +188,5 @@ def _record(wish: Wish, records: Sequence[Record], artifacts: dict[str, str]) ->
         },
         token=uuid.uuid4().hex,
         criteria_changed=wish.criteria_changed,
+        bundle_digest=bundle_digest,
     )

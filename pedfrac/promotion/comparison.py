@@ -110,7 +110,8 @@ def settle(
 ) -> audit_log.Record:
     """Promote or reject what the gate let through, and return the ledger's record.
 
-    ``decided``: as ``compare`` returned it. Raises PedfracError as ``promotion.promote`` does.
+    ``decided``: as ``compare`` returned it. Raises PedfracError as ``promotion.promote`` does, and
+    where the bundle was replaced after the gate compared it.
     """
     key, decision = decided
     store, registry = store_of(config), registry_of(config)
@@ -132,7 +133,19 @@ def settle(
     if not approved:
         return promotion.note(store, registry, wish)
     version = registry.version(decision.challenger)
+    _refuse_replaced(store, key, version)
     return promotion.promote(store, registry, decision, wish, version)
+
+
+def _refuse_replaced(store: ArtifactStore, decision: str, version: Version) -> None:
+    """Raise PedfracError where a version's bundle is not the one that the gate has compared."""
+    compared = store.peek(decision).manifest.parents["challenger_bundle"]
+    bundle = version.tags.get("bundle", "")
+    if not store.exists(bundle) or store.peek(bundle).digest != compared.digest:
+        raise PedfracError(
+            f"version {version.number} is not promoted: its bundle {bundle} has changed since the "
+            "gate compared it; run pedfrac promote again"
+        )
 
 
 def decides_alone(config: PromoteConfig, decision: promotion_decision.Decision) -> bool:

@@ -19,6 +19,7 @@ from pedfrac.promotion.audit_log import (
     last_change,
     records_of,
 )
+from pedfrac.promotion.champion_bundle import digest_to_pin, verified_folder
 from pedfrac.promotion.decision import Decision
 from pedfrac.promotion.registry import CHALLENGER, Registry, Version
 from pedfrac.storage.store import ArtifactStore
@@ -30,10 +31,10 @@ IMAGED = "promotion"  # the version's tag that says which record its alias is th
 def promote(
     store: ArtifactStore, registry: Registry, decision: Decision, wish: Wish, version: Version
 ) -> Record:
-    """Make a version the champion in one step; return its record.
+    """Make a version the champion in one step; return its record, which pins its bundle's digest.
 
-    Raises PedfracError where the gate refused, or where the champion is no longer the one that the
-    gate compared with: it then says who was faster.
+    Raises PedfracError where the gate refused, the bundle is gone, or the champion is no longer the
+    one that the gate compared with: it then says who was faster.
     """
     if not decision.passed:
         raise PedfracError(decision.in_words())
@@ -52,7 +53,8 @@ def promote(
                 f"{_named(decision.champion)}, but since then {told}"
             )
 
-    record = append(store, registry.name, wish, version.tags, may)
+    digest = digest_to_pin(store, version.number, version.tags.get("bundle", ""))
+    record = append(store, registry.name, wish, version.tags, may, digest)
     reconcile(store, registry)
     return record
 
@@ -61,7 +63,8 @@ def rollback(store: ArtifactStore, registry: Registry, wish: Wish) -> Record:
     """Make an earlier champion the champion again, in one step; return its record.
 
     Where the alias was moved by something else, the present champion may be brought back, too.
-    Raises PedfracError where the version never was a champion, is it now, or is gone.
+    Raises PedfracError where the version never was a champion, is it now, is gone, or its bundle
+    has other files than when it was promoted.
     """
     lost = reconcile(store, registry)
     records = records_of(store, registry.name)
@@ -74,9 +77,9 @@ def rollback(store: ArtifactStore, registry: Registry, wish: Wish) -> Record:
         raise PedfracError(f"version {wish.version} is the champion already")
     if wish.version not in _numbers(registry):
         raise PedfracError(f"version {wish.version} is gone from the registry")
-    bundle = earlier[wish.version].artifacts.get("bundle", "")
-    if not bundle or not store.exists(bundle):
-        raise PedfracError(f"version {wish.version}: its bundle {bundle} is gone from the store")
+    made = earlier[wish.version]
+    digest = digest_to_pin(store, wish.version, made.artifacts.get("bundle", ""))
+    verified_folder(store, made)
 
     def may(now: Sequence[Record]) -> None:
         faster = last_change(now)
@@ -85,7 +88,7 @@ def rollback(store: ArtifactStore, registry: Registry, wish: Wish) -> Record:
                 f"version {wish.version} is not brought back: since then {faster.in_words()}"
             )
 
-    record = append(store, registry.name, wish, earlier[wish.version].artifacts, may)
+    record = append(store, registry.name, wish, made.artifacts, may, digest)
     reconcile(store, registry)
     return record
 

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 from made_versions import AGES, TESTED, answers, images, make_version
 from mlflow.tracking import MlflowClient
-from small_bundles import INFO
+from small_bundles import INFO, write_bundle_of_words
 
-from pedfrac.bundle.bundle import write_info
 from pedfrac.config.promotion import PromoteConfig
 from pedfrac.data.split import Split, prove_disjoint, save_split
 from pedfrac.evaluation.evaluation import save_evaluation
@@ -77,13 +76,9 @@ class Registered:
         }
         info = INFO.model_copy(update={"age_bounds": AGES.bounds})
 
-        def join(folder):
-            write_info(folder, info)
-            (folder / "age.safetensors").write_text(str(epochs))
-
         bundle = produce(
             "bundle",
-            join,
+            lambda folder: write_bundle_of_words(folder, epochs, info),
             config={"threshold": "youden"},
             sources={"code": "c0ffee"},
             parents=networks | {"split": split},

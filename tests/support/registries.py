@@ -1,12 +1,15 @@
 """A registry in SQLite with versions that are names and tags alone, and processes that use it."""
 
+import json
 import multiprocessing
 import os
 import signal
 from pathlib import Path
 
 from mlflow.tracking import MlflowClient
+from small_bundles import write_bundle_of_words
 
+from pedfrac.bundle.checksums import seal
 from pedfrac.config.locations import TrackingConfig
 from pedfrac.config.promotion import GateConfig
 from pedfrac.errors import PedfracError
@@ -14,6 +17,8 @@ from pedfrac.promotion.audit_log import Wish
 from pedfrac.promotion.decision import Decision
 from pedfrac.promotion.promotion import promote
 from pedfrac.promotion.registry import Registry
+from pedfrac.storage.files import file_hash
+from pedfrac.storage.manifest import MANIFEST, Artifact
 from pedfrac.storage.store import ArtifactStore
 
 BY = "Ada Lovelace"
@@ -30,6 +35,33 @@ def make_registry(folder: Path, model: str, versions: int) -> Registry:
         client.create_model_version(model, f"file:///models/{number}", tags=tags)
     registry.set_alias("challenger", versions)
     return registry
+
+
+def give_bundles(store: ArtifactStore, registry: Registry) -> dict[int, Artifact]:
+    """Give each version a bundle of its own in the store; return them."""
+    made = {}
+    for version in registry.versions():
+        number = version.number
+        made[number] = store.produce(
+            "bundle",
+            lambda folder, words=number: write_bundle_of_words(folder, words),
+            config={"version": number},
+        )
+        registry.set_tags(number, {"bundle": made[number].key})
+    return made
+
+
+def replace_weights(artifact: Artifact) -> None:
+    """Replace the weights of a network, and let checksums and manifest say that this is right."""
+    weights = artifact.path / "generalist.safetensors"
+    weights.write_text("weights of somebody else")
+    seal(artifact.path, [weights.name])
+    listed = artifact.path / MANIFEST
+    manifest = json.loads(listed.read_text())
+    for name, entry in manifest["files"].items():
+        file = artifact.path / name
+        entry |= {"sha256": file_hash(file), "size": file.stat().st_size}
+    listed.write_text(json.dumps(manifest))
 
 
 def decision(challenger: int, champion: int | None, passed: bool = True) -> Decision:

@@ -64,6 +64,16 @@ def write_random_bundle(folder, info, seed=0):
     return folder
 
 
+def write_bundle_of_words(folder, words, info=INFO):
+    """Write a sealed bundle whose weights are a text: for what looks at files only."""
+    weights = {name: folder / f"{name}.weights" for name in weight_names(info.ages)}
+    for name, path in weights.items():
+        path.write_text(f"{name} {words}")
+    write_bundle(folder, info, weights)
+    for path in weights.values():
+        path.unlink()
+
+
 def write_image(path, seed=0):
     rng = np.random.default_rng(seed)
     cv2.imwrite(str(path), rng.integers(0, 65536, (60, 40), dtype=np.uint16))

@@ -24,8 +24,8 @@ BESIDE: dict[str, set[str]] = {
     },
     # its page is a record of one window, which a new look does not draw again
     "pedfrac.pipeline.monitoring": {
-        *("reporting", "data", "packs", "promotion.audit_log", "mlflow_runs"),
-        "pipeline.bundles",
+        *("reporting", "data", "packs", "promotion.audit_log", "promotion.champion_bundle"),
+        *("mlflow_runs", "pipeline.bundles"),
     },
     # likewise, and a decision must stay the one that a person was asked about
     "pedfrac.promotion.comparison": {

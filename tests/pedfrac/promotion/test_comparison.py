@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from made_versions import TESTED
 from registered import Registered
+from registries import replace_weights
 
 from pedfrac.errors import PedfracError
 from pedfrac.pipeline.retention import Rules, carry_out, plan_removal
@@ -111,3 +112,11 @@ def test_gc_keeps_champions_and_the_audit_trail_but_not_what_was_refused(version
     assert not {refused["bundle"], refused["evaluation"]} & there
     assert len(audit_log.records_of(versions.store, versions.registry.name)) == 2
     assert versions.store.find(decided[0]) is not None
+
+
+def test_what_was_replaced_after_the_gate_compared_it_is_not_promoted(versions):
+    decided = comparison.compare(versions.config, 2)
+    replace_weights(versions.store.get(versions.registry.version(2).tags["bundle"]))
+    with pytest.raises(PedfracError, match="has changed since the gate compared it"):
+        comparison.settle(versions.config, decided, True, "Ada", "good", "two")
+    assert comparison.find_champion_number(versions.config) == 1
