@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from pedfrac import pipeline
 from pedfrac.bundle.bundle import Bundle, bundle_digest
+from pedfrac.bundle.checksums import seal
 from pedfrac.bundle.reference_profile import (
     ABOUT,
     CATEGORIES,
@@ -39,7 +40,7 @@ from pedfrac.pipeline.prediction import predict_images
 def world(tmp_path_factory):
     """A bundle with a profile of half of the patients, and a table of the images of the others."""
     folder = tmp_path_factory.mktemp("world")
-    write_phantoms(folder / "data", PhantomConfig(images=260, scale=0.1, workers=1))
+    write_phantoms(folder / "data", PhantomConfig(images=260, scale=0.2, workers=1))
     records = read_records(DataConfig(root=str(folder / "data")), workers=1)
     (folder / "pack").mkdir()
     preparation = INFO.fracture.preparation
@@ -195,6 +196,9 @@ def test_bundles_without_a_profile_score_and_cannot_be_compared_with(world, tmp_
     (world[0] / "none").mkdir(exist_ok=True)
     shutil.copy(world[1] / ABOUT, bundle / ABOUT)
     (bundle / NUMBERS).write_bytes(b"broken")
+    with pytest.raises(PedfracError, match=f"{NUMBERS}: is not the file of this bundle"):
+        load_profile(bundle)
+    seal(bundle, [NUMBERS])
     with pytest.raises(PedfracError, match="its reference profile cannot be read"):
         load_profile(bundle)
 
