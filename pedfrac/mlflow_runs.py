@@ -6,7 +6,9 @@ With registry and served_model the only module that knows MLflow; all others wor
 import logging
 import os
 import platform
+import shlex
 import threading
+import urllib.parse
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ from pedfrac.storage.code_version import code_version
 
 logger = logging.getLogger(__name__)
 SLOW = 5.0  # seconds after which a person is told what is waited for
+FILES = "mlflow-files"  # beside a local store: files of runs and models
 _BATCH = 100  # the most parameters that MLflow takes at once
 
 
@@ -98,6 +101,37 @@ def missing_store(config: TrackingConfig, artifacts: Path) -> Path | None:
     return file if scheme == "sqlite" and not file.is_file() else None
 
 
+def moved_store(config: TrackingConfig, artifacts: Path) -> str:
+    """Return what to do where a store in SQLite was moved with its files; empty where it was not.
+
+    MLflow keeps absolute paths of all files: it would look for models in the old place, and write
+    there.
+    """
+    uri = tracking_uri(config, artifacts)
+    if not uri.startswith("sqlite") or missing_store(config, artifacts):
+        return ""
+    with errors_of(uri):
+        return _moved(MlflowClient(uri), config, artifacts)
+
+
+def _moved(client: MlflowClient, config: TrackingConfig, artifacts: Path) -> str:
+    file = Path(client.tracking_uri.partition(":///")[2]).resolve()
+    here = file.parent / FILES
+    experiment = client.get_experiment_by_name(config.experiment)
+    if experiment is None or file.parent != artifacts.resolve():
+        return ""  # files of a store elsewhere lie where its first run had its artifacts
+    place = urllib.parse.urlsplit(experiment.artifact_location)
+    before = Path(urllib.parse.unquote(place.path))
+    if place.scheme != "file" or before.name != FILES or before.resolve() == here:
+        return ""
+    link = shlex.join(["ln", "-s", str(file.parent), str(before.parent)])
+    return (
+        f"{file}: was moved here, but MLflow still keeps files of runs and models in "
+        f"{before.parent}; move it back, link the old place to this one ({link}), or name another "
+        "store by tracking.uri"
+    )
+
+
 @contextmanager
 def errors_of(uri: str) -> Iterator[None]:
     """Raise MLflow's errors as PedfracError that names the store, and say what is waited for."""
@@ -130,7 +164,7 @@ def start_run(
     """Open a run, below the run of id ``parent`` if given; it ends as finished or as failed.
 
     ``parameters`` may be nested; they are logged flat, with the environment as tags.
-    Raises PedfracError where the tracking store cannot be reached.
+    Raises PedfracError where the tracking store cannot be reached, or was moved.
     """
     run = _create(config, artifacts, name, parent)
     flat = [Param(key, value) for key, value in _flat(parameters)]
@@ -164,9 +198,11 @@ def _open_experiment(config: TrackingConfig, artifacts: Path) -> tuple[MlflowCli
     with errors_of(uri), alone:
         client = MlflowClient(uri)
         experiment = client.get_experiment_by_name(config.experiment)
+        if moved := _moved(client, config, artifacts) if uri.startswith("sqlite") else "":
+            raise PedfracError(moved)
         if experiment is not None:
             return client, experiment.experiment_id
-        files = (artifacts / "mlflow-files").resolve().as_uri() if "sqlite" in uri else None
+        files = (artifacts / FILES).resolve().as_uri() if "sqlite" in uri else None
         return client, client.create_experiment(config.experiment, artifact_location=files)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pedfrac.config.retrain import RetrainConfig
 from pedfrac.errors import PedfracError
-from pedfrac.mlflow_runs import tracking_uri
+from pedfrac.mlflow_runs import moved_store, tracking_uri
 from pedfrac.pipeline.preflight_networks import SECONDS, weight_bytes
 from pedfrac.storage.store import ArtifactStore
 from pedfrac.storage.uri import is_remote
@@ -118,6 +118,13 @@ def _unwritable_prefix(root: str) -> str:
         )
 
 
+def _moved_mlflow(config: RetrainConfig) -> str:
+    try:
+        return moved_store(config.tracking, config.tracking_folder)
+    except PedfracError as error:  # the file is no store, or one of another version of MLflow
+        return str(error)
+
+
 def _unreachable_mlflow(config: RetrainConfig) -> str:
     """Return why MLflow cannot keep runs; its own client would try for minutes."""
     uri = tracking_uri(config.tracking, config.tracking_folder)
@@ -127,7 +134,8 @@ def _unreachable_mlflow(config: RetrainConfig) -> str:
         file = Path(path.removeprefix("/"))
         if file.is_file() and not os.access(file, os.W_OK):
             return f"{file}: cannot be written; mend it, or {advice}"
-        return _unwritable_folder(file.parent)
+        unwritable = _unwritable_folder(file.parent)
+        return unwritable or _moved_mlflow(config)
     if scheme not in ("http", "https"):
         return ""
     try:

@@ -23,7 +23,7 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
 from pedfrac.config.locations import TrackingConfig
 from pedfrac.errors import PedfracError
-from pedfrac.mlflow_runs import errors_of, tracking_uri
+from pedfrac.mlflow_runs import errors_of, moved_store, tracking_uri
 from pedfrac.promotion.audit_log import CHAMPION
 
 CHALLENGER = "challenger"
@@ -57,9 +57,14 @@ class Registry:
 
     @classmethod
     def of(cls, config: TrackingConfig, folder: Path) -> "Registry":
-        """Return the registry beside the runs: where these are kept, see ``tracking_uri``."""
+        """Return the registry beside the runs: where these are kept, see ``tracking_uri``.
+
+        Raises PedfracError where the store was moved: its models would not be found.
+        """
         uri = tracking_uri(config, folder)
         folder.mkdir(parents=True, exist_ok=True)
+        if moved := moved_store(config, folder):
+            raise PedfracError(moved)
         with errors_of(uri):
             return cls(MlflowClient(uri), config.model)
 

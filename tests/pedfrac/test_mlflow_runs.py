@@ -5,12 +5,16 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from pedfrac import mlflow_runs
 from pedfrac.config.locations import TrackingConfig
+from pedfrac.config.retrain import RetrainConfig
 from pedfrac.errors import PedfracError
+from pedfrac.pipeline.preflight_outputs import output_faults
+from pedfrac.promotion.registry import Registry
 
 OPEN = """
 import sys
@@ -52,3 +56,49 @@ def test_a_server_that_does_not_answer_is_named_in_time(tmp_path, monkeypatch, c
             pass
     assert f"still waiting for MLflow at {uri}" in caplog.text
     assert "\n" not in str(raised.value)
+
+
+@pytest.fixture
+def moved(tmp_path, monkeypatch):
+    """A store that holds a run, moved to another folder; the old folder is given, too."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    before, now = tmp_path / "be fore/artifacts", tmp_path / "now/artifacts"
+    with mlflow_runs.start_run(TrackingConfig(), before, "retrain", {}) as run:
+        run.log_confusion([[1]], "kept")
+    now.parent.mkdir()
+    before.rename(now)
+    return before, now
+
+
+def test_a_store_that_was_moved_writes_nothing_into_its_old_place(moved):
+    before, now = moved
+    told = f"was moved here, but MLflow still keeps files .* in {before}; .*ln -s {now} '{before}'"
+    with (
+        pytest.raises(PedfracError, match=told) as raised,
+        mlflow_runs.start_run(TrackingConfig(), now, "retrain", {}),
+    ):
+        pass
+    assert "\n" not in str(raised.value) and not before.exists()
+    with pytest.raises(PedfracError, match=told):
+        Registry.of(TrackingConfig(), now)
+    config = RetrainConfig.model_validate({"data": {"root": "data"}, "artifacts": str(now)})
+    assert dict(output_faults(config))["tracking.uri"] == str(raised.value)
+
+
+def test_a_moved_store_works_once_its_old_place_leads_to_the_new(moved):
+    before, now = moved
+    before.symlink_to(now)
+    with mlflow_runs.start_run(TrackingConfig(), now, "retrain", {}) as run:
+        run.log_confusion([[2]], "kept")
+    for one in run.client.search_runs([run.experiment_id]):
+        (name,) = [file.path for file in run.client.list_artifacts(one.info.run_id)]
+        assert Path(run.client.download_artifacts(one.info.run_id, name)).is_file()
+    assert len(list(now.glob("mlflow-files/*/artifacts/kept.json"))) == 2
+    assert Registry.of(TrackingConfig(), now).versions() == []
+
+
+def test_a_store_that_several_folders_share_was_not_moved(tmp_path):
+    shared = TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db")
+    for folder in ("first", "second"):
+        with mlflow_runs.start_run(shared, tmp_path / folder, "retrain", {}):
+            pass
