@@ -35,6 +35,7 @@ from pedfrac.bundle.onnx_runtime import (
 )
 from pedfrac.bundle.reference_profile import has_profile, load_profile, save_profile
 from pedfrac.config.data import DataConfig
+from pedfrac.data.brought_tables import read_brought_table, refuse_repeated
 from pedfrac.data.image_files import Progress
 from pedfrac.data.records import read_records
 from pedfrac.errors import PedfracError
@@ -78,7 +79,8 @@ def labelled_images(
     records = read_records(DataConfig(root=str(data), missing="drop"), progress=progress)
     usable = info.ages.assign(records.table["age"]) >= 0
     if among is not None:
-        usable &= records.table["filestem"].isin(_filestems(among)).to_numpy()
+        stems = records.table["filestem"]
+        usable &= stems.isin(_filestems(among, stems)).to_numpy()
     table = records.table[usable].reset_index(drop=True)
     if table.empty:
         wanted = f"is named in {among} and" if among else "is"
@@ -312,14 +314,32 @@ def _image_metrics(
     }
 
 
-def _filestems(path: Path) -> list[str]:
+def _filestems(path: Path, images: pd.Series) -> list[str]:
+    """Return the filestems that a table names; those of no image are counted in the log."""
+    if path.suffix == ".parquet":
+        named = _filestems_of_parquet(path)
+    else:
+        table = read_brought_table(path, ("filestem",))
+        refuse_repeated(path, table, "filestem")
+        named = table["filestem"].tolist()
+    known = set(images)
+    if strange := [name for name in named if name not in known]:
+        logger.warning(
+            "%s: %d of %d filestems are those of no image (%s%s)",
+            *(path, len(strange), len(named), ", ".join(strange[:3])),
+            " …" if len(strange) > 3 else "",
+        )
+    return named
+
+
+def _filestems_of_parquet(path: Path) -> list[str]:
     try:
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str)
+        table = pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise PedfracError(f"{path}: cannot be read as a table ({error})") from None
     if "filestem" not in table:
         raise PedfracError(f"{path}: column filestem is missing")
-    return table["filestem"].tolist()
+    return table["filestem"].astype(str).tolist()
 
 
 def _differing(found: Mapping[str, float]) -> str:

@@ -72,7 +72,7 @@ def load_split(folder: Path) -> Split:
 
 
 def read_split_table(path: Path) -> pd.DataFrame:
-    """Read a split.csv, such as the previous split's. Raises PedfracError where it is not one."""
+    """Read a split.csv as ``save_split`` wrote it. Raises PedfracError where it is not one."""
     table = read_table(path, SPLIT_TYPES)
     if missing := [name for name in SPLIT_TYPES if name not in table.columns]:
         raise PedfracError(f"{path}: column {', '.join(missing)} is missing; is it a split.csv?")

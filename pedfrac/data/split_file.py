@@ -1,13 +1,14 @@
 """Splits made elsewhere, read from CSV."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from pedfrac.data.brought_tables import read_brought_table
-from pedfrac.data.split import PLACES, refuse_shared_patients
+from pedfrac.data.brought_tables import read_brought_table, refuse_repeated
+from pedfrac.data.split import PARTS, PLACES, SPLIT_TYPES, refuse_shared_patients
 from pedfrac.data.test_set import leave_out
 from pedfrac.errors import PedfracError
 
@@ -31,6 +32,30 @@ def read_split_file(path: Path) -> pd.DataFrame:
     table = pd.DataFrame({"filestem": list(named), "part": list(named.values())}, dtype="str")
     _refuse_shared_stems(table, path)
     return table
+
+
+def read_previous_split(path: Path) -> pd.DataFrame:
+    """Read a split.csv that a person names; it may have been through a spreadsheet.
+
+    Returns what ``read_split_table`` returns of a split that nobody touched. Raises PedfracError
+    that names the file, the line, the value and what is allowed.
+    """
+    rows = read_brought_table(path, tuple(SPLIT_TYPES))
+    refuse_repeated(path, rows, "filestem")
+    for line, part in rows["part"].items():
+        if part not in PARTS:
+            raise PedfracError(
+                f"{path} line {line}: part {part!r} must be one of {', '.join(PARTS)}"
+            )
+    numbers = {name: _whole_numbers(path, rows[name]) for name in ("patient_id", "fold")}
+    return rows.assign(**numbers).reset_index(drop=True)
+
+
+def _whole_numbers(path: Path, cells: pd.Series) -> list[int]:
+    for line, cell in cells.items():
+        if not re.fullmatch(r"-?[0-9]+", cell):
+            raise PedfracError(f"{path} line {line}: {cells.name} {cell!r} must be a whole number")
+    return [int(cell) for cell in cells]
 
 
 def _named_parts(path: Path, rows: pd.DataFrame) -> Iterable[tuple[str, str]]:

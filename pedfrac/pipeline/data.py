@@ -13,6 +13,7 @@ from pedfrac.data import records as record_tables
 from pedfrac.data import source as data_source
 from pedfrac.data import split as data_split
 from pedfrac.data import splitting
+from pedfrac.data.split_file import read_previous_split
 from pedfrac.errors import PedfracError
 from pedfrac.packs.build import build_pack
 from pedfrac.packs.pack import CONTENT, ENTRIES
@@ -223,4 +224,4 @@ def previous_table(config: RetrainConfig, earlier: Artifact | None) -> pd.DataFr
         return data_split.load_split(earlier.path).table
     if config.split.file or config.split.previous in ("latest", "none"):
         return None
-    return data_split.read_split_table(Path(config.split.previous))
+    return read_previous_split(Path(config.split.previous))

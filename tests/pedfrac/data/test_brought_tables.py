@@ -1,11 +1,18 @@
 """Tables that people bring: no cell moves to another column, no value to another image."""
 
+import pandas as pd
 import pytest
-from small_bundles import write_image
+from small_bundles import INFO, write_image
 
+from pedfrac.bundle.onnx_export import labelled_images
+from pedfrac.config.loading import load_config
+from pedfrac.config.phantoms import PhantomConfig
 from pedfrac.data.brought_tables import match_names, read_brought_table
+from pedfrac.data.split import read_split_table
 from pedfrac.data.split_file import read_split_file
 from pedfrac.errors import PedfracError
+from pedfrac.phantoms.dataset import write_phantoms
+from pedfrac.pipeline.data import previous_table
 from pedfrac.serving.images import find_images, read_ages
 
 
@@ -102,3 +109,87 @@ def test_a_split_with_a_row_that_is_too_long_is_refused(tmp_path):
     (tmp_path / "s.csv").write_text("filestem,split\n0001_a,train\n0002_b,te,st\n")
     with pytest.raises(PedfracError, match="s.csv line 3: 3 cells, but the header has 2"):
         read_split_file(tmp_path / "s.csv")
+
+
+SPLIT = """filestem,patient_id,part,reason,place,fold
+0001_a,1,train,,train,-1
+0002_a,2,validation,,validation,-1
+0002_b,2,left_out,surplus,validation,-1
+0003_a,3,test,,test,-1
+"""
+
+
+def previous(path):
+    """Read an earlier split as a run does that names it."""
+    return previous_table(load_config(None, ["data.root=data", f"split.previous={path}"]), None)
+
+
+def test_a_previous_split_is_read_as_it_was_written(tmp_path):
+    path = tmp_path / "split.csv"
+    path.write_text(SPLIT)
+    expected = read_split_table(path)
+    pd.testing.assert_frame_equal(previous(path), expected)
+    path.write_text(SPLIT.replace("\n", ",\r\n"), encoding="utf-8-sig")  # through a spreadsheet
+    pd.testing.assert_frame_equal(previous(path), expected)
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "said"),
+    [
+        ("0003_a,3,", "0003_a,b,3,", "split.csv line 5: 7 cells, but the header has 6"),
+        ("0003_a,3,test", "0003_a,3,tests", "line 5: part 'tests' must be one of train"),
+        ("0003_a,3,", "0003_a,3.0,", "line 5: patient_id '3.0' must be a whole number"),
+        ("test,-1", "test,", "line 5: fold '' must be a whole number"),
+        ("0003_a", "0002_a", "line 5: 0002_a is listed twice, first on line 3"),
+        ("patient_id", "patient", "column patient_id is missing.*is it 'patient'"),
+        (SPLIT, "", "column filestem, patient_id, part, .* is missing, found none"),
+        (SPLIT, SPLIT.splitlines()[0], "holds no rows"),
+    ],
+)
+def test_a_previous_split_that_was_changed_is_refused_by_line(tmp_path, was, now, said):
+    (tmp_path / "split.csv").write_text(SPLIT.replace(was, now))
+    with pytest.raises(PedfracError, match=said):
+        previous(tmp_path / "split.csv")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    write_phantoms(root, PhantomConfig(images=12, scale=0.15, workers=1))
+    return root
+
+
+def stems_of(data, among):
+    """Return the images that an export's check takes."""
+    with labelled_images(data, INFO, among) as images:
+        return images.fracture.index["filestem"].tolist()
+
+
+def test_an_export_takes_the_images_that_a_table_names(data, tmp_path, caplog):
+    stems = sorted(stems_of(data, None))
+    path = tmp_path / "among.csv"
+    path.write_text("\ufefffilestem,call,\n" + "".join(f" {one} ,1,\n" for one in stems[:3]))
+    assert sorted(stems_of(data, path)) == stems[:3]
+    assert "are those of no image" not in caplog.text
+    path.write_text(f"filestem\n{stems[0]}\n0000_x\n")
+    assert stems_of(data, path) == stems[:1]
+    assert "among.csv: 1 of 2 filestems are those of no image (0000_x)" in caplog.text
+    pd.DataFrame({"filestem": stems[:2]}).to_parquet(tmp_path / "among.parquet")
+    assert sorted(stems_of(data, tmp_path / "among.parquet")) == stems[:2]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("filestem,age\na,3,12\n", "among.csv line 2: 3 cells, but the header has 2"),
+        ("filestem\na\nb\na\n", "line 4: a is listed twice, first on line 2"),
+        ("filestems\na\n", "column filestem is missing.*is it 'filestems'"),
+        ("filestem\na\n", "none of .* images is named in .*among.csv"),
+        (b"filestem\n\xe4\n", "is not UTF-8"),
+    ],
+)
+def test_an_export_refuses_a_table_by_line(data, tmp_path, text, said):
+    path = tmp_path / "among.csv"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    with pytest.raises(PedfracError, match=said):
+        stems_of(data, path)

@@ -583,9 +583,10 @@ def test_a_split_file_that_shares_a_patient_is_refused(tmp_path: Path) -> None:
         ("filestem,split\na,train\nb,dev\n", "line 3: split 'dev' must be one of train, valid"),
         ("filestem,split\na,train\na,test\n", "line 3: a is named on line 2 already"),
         ("filestem,split\n,train\n", "line 2: the filestem is empty"),
-        ("filestem,split\na\n", "line 2: split '' must be one of"),
-        ("filestem,split\n", "names no image"),
-        ("", "column filestem and split is missing"),
+        ("filestem,split\na,\n", "line 2: split '' must be one of"),
+        ("filestem,split\na\n", "line 2: 1 cells, but the header has 2"),
+        ("filestem,split\n", "holds no rows"),
+        ("", "column filestem, split is missing, found none"),
     ],
 )
 def test_a_malformed_split_file_is_an_error(tmp_path: Path, text: str, message: str) -> None:
@@ -599,7 +600,7 @@ def test_a_missing_or_binary_split_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(PedfracError, match="cannot be read"):
         read_split_file(tmp_path / "s.csv")
     (tmp_path / "s.csv").write_bytes(b"filestem,split\n\xff\xfe,train\n")
-    with pytest.raises(PedfracError, match="is not a CSV in UTF-8"):
+    with pytest.raises(PedfracError, match="is not UTF-8 .*; save it as CSV in UTF-8"):
         read_split_file(tmp_path / "s.csv")
 
 
