@@ -13,11 +13,11 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from pedfrac.reporting import plots
-from pedfrac.reporting.page import LOOKS, beside, called, page_environment
+from pedfrac.reporting.format import called, p_value
+from pedfrac.reporting.page import LOOKS, beside, page_environment
 from pedfrac.reporting.tables import Table
 
 TEMPLATE = "drift.html.j2"
-LEAST_P = 0.0005  # a smaller one is told as less than this
 Findings = Mapping[str, Any]
 
 
@@ -59,7 +59,7 @@ def _row(test: Findings) -> dict[str, Any]:
         "change": seen.get("change"),
         "size": test["size"],
         "least": test["least"],
-        "p": f"< {LEAST_P}" if test["p_corrected"] < LEAST_P else f"{test['p_corrected']:.3f}",
+        "p": p_value(test["p_corrected"]),
         "p_value": test["p_corrected"],
         "test": test["test"],
         "words": called(test["words"]) if test["drifted"] else "",

@@ -14,7 +14,7 @@ from pedfrac.errors import PedfracError
 from pedfrac.evaluation.evaluation import Evaluation
 from pedfrac.explanation.metrics import GroupExplanation
 from pedfrac.statistics.intervals import Interval
-from pedfrac.statistics.words import interval_in_words
+from pedfrac.statistics.words import difference_in_words, interval_in_words
 
 State = Literal["held", "failed", "not known", "not asked", "changed"]
 
@@ -81,10 +81,8 @@ class Criterion(BaseModel):
         """The metric with its interval, a difference with its sign."""
         if self.metric is None:
             return ""
-        if not self.metric.bounds or not self.is_difference:
-            return interval_in_words(self.metric)
-        value, low, high = (f"{getattr(self.metric, end):+.3f}" for end in ("value", "low", "high"))
-        return f"{value} ({low} to {high})"
+        written = difference_in_words if self.is_difference else interval_in_words
+        return written(self.metric)
 
     def in_words(self) -> str:
         """Return what was asked and found, in a line."""

@@ -11,7 +11,8 @@ from typing import Any
 from markupsafe import Markup
 
 from pedfrac.promotion.decision import Criterion, Decision
-from pedfrac.reporting.page import LOOKS, beside, called, page_environment
+from pedfrac.reporting.format import called, plural
+from pedfrac.reporting.page import LOOKS, beside, page_environment
 from pedfrac.statistics.intervals import Interval
 from pedfrac.statistics.words import interval_in_words
 
@@ -69,9 +70,7 @@ def in_rows(decision: Decision) -> list[dict[str, Any]]:
 def in_markdown(decision: Decision) -> str:
     """Return the comparison as Markdown: the outcome, what refuses, and a table of all criteria."""
     rows = in_rows(decision)
-    lines = [f"**{_escaped(decision.title)}**", ""]
-    if decision.images is not None:
-        lines += [f"Compared on {decision.images} test images of {decision.patients} patients.", ""]
+    lines = _heading(decision)
     lines += [f"- ✗ {_escaped(one.in_words())}" for one in decision.blocking]
     lines += _changed(decision)
     lines += ["", "| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]
@@ -83,9 +82,7 @@ def in_markdown(decision: Decision) -> str:
 
 def in_brief(decision: Decision) -> str:
     """Return the comparison as Markdown for a narrow form: a small table for each part."""
-    lines = [f"**{_escaped(decision.title)}**", ""]
-    if decision.images is not None:
-        lines += [f"Compared on {decision.images} test images of {decision.patients} patients.", ""]
+    lines = _heading(decision)
     lines += _changed(decision)
     parts = by_part(decision.criteria).items()
     # metrics first: the form shows a few lines at a time
@@ -98,6 +95,15 @@ def in_brief(decision: Decision) -> str:
         ]
         lines.append("")
     return "\n".join(lines)
+
+
+def _heading(decision: Decision) -> list[str]:
+    """Return lines with the outcome and on how many images it rests."""
+    lines = [f"**{_escaped(decision.title)}**", ""]
+    if decision.images is None or decision.patients is None:
+        return lines
+    images, patients = plural(decision.images, "test image"), plural(decision.patients, "patient")
+    return [*lines, f"Compared on {images} of {patients}.", ""]
 
 
 def _changed(decision: Decision) -> list[str]:

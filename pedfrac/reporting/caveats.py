@@ -6,6 +6,9 @@ Not here: the metrics themselves (findings) and how they are shown (report).
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from pedfrac.reporting.format import metric, plural
+from pedfrac.statistics.words import interval_in_words, number_in_words
+
 Metrics = Mapping[str, Any]
 FEW_PATIENTS = 30  # fewer leave an interval too wide to act upon
 
@@ -44,7 +47,9 @@ def find_cautions(findings: Metrics, called: Callable[[str], str]) -> list[Cauti
 def _shared_patients(findings: Metrics) -> Iterator[Caution]:
     shared = sum(findings["split"].get("disjoint", {}).get("shared", {}).values())
     if shared:
-        yield Caution(f"{shared} patients are in more than one part of the split.", "split")
+        verb = "is" if shared == 1 else "are"
+        text = f"{plural(shared, 'patient')} {verb} in more than one part of the split."
+        yield Caution(text, "split")
 
 
 def _no_better_than_metadata(findings: Metrics, called: Callable[[str], str]) -> Iterator[Caution]:
@@ -72,8 +77,7 @@ def above_metadata(row: Metrics) -> bool:
 def _shortcut(shortcuts: Metrics | None) -> Iterator[Caution]:
     """Name the images without bones of which the network tells more than chance."""
     seen = [
-        f"{name}, AUROC {part['auroc']['value']:.2f} ({part['auroc']['low']:.2f} to "
-        f"{part['auroc']['high']:.2f})"
+        f"{name}, AUROC {interval_in_words(part['auroc'])}"
         for name, part in sorted((shortcuts or {}).items())
         if isinstance(part, Mapping) and part.get("verdict") == "suspected"
     ]
@@ -91,8 +95,8 @@ def _missed_target(findings: Metrics) -> Iterator[Caution]:
 
 def _differing_subgroups(findings: Metrics, called: Callable[[str], str]) -> Iterator[Caution]:
     differing = [
-        f"{called(one['name'])}: {name.replace('_', ' ')} {found['value']:.2f} against "
-        f"{found['against']['others']:.2f}"
+        f"{called(one['name'])}: {metric(name)} {number_in_words(found['value'])} against "
+        f"{number_in_words(found['against']['others'])}"
         for one in findings["subgroups"]["subgroups"]
         for name, found in sorted(one["metrics"].items())
         if found["differs"]
@@ -113,7 +117,7 @@ def _calibration(findings: Metrics) -> Iterator[Caution]:
     for name, right in (("slope", 1), ("intercept", 0)):
         low, high = after[name]["low"], after[name]["high"]
         if low is not None and not low <= right <= high:
-            off.append(f"{name} {after[name]['value']:.2f} instead of {right}".replace("-", "−"))
+            off.append(f"{name} {number_in_words(after[name]['value'])} instead of {right}")
     if (after["ece"]["low"] or 0) > 0:
         off.append("expected calibration error above what chance makes")
     if off:

@@ -6,12 +6,13 @@ Not here: the measures (localisation, random weights, faithfulness) and any layo
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from pedfrac.reporting.format import listed, metric, yes_no
 from pedfrac.reporting.tables import Table, table_of
 
 Metrics = Mapping[str, Any]
 COUNTS = ("images", "with_boxes", "networks", "pointing", "mass", "chance")
 SHOWN_ELSEWHERE = ("group", "note", "pictures", "verdicts", "method", "methods", "boxes")
-NAMES = {"pointing": "pointing", "energy": "energy", "iou": "IoU"}
+MEASURES = ("pointing", "energy", "iou")
 
 
 def explained_tables(explanation: Metrics, called: Callable[[str], str]) -> list[Table]:
@@ -80,10 +81,10 @@ def _detected(explanation: Metrics, called: Callable[[str], str]) -> list[dict[s
 
 def _localised(methods: list[tuple[str, str, Metrics]]) -> list[dict[str, Any]]:
     return [
-        {"age group": group, "method": method, "metric": called}
+        {"age group": group, "method": method, "metric": metric(name)}
         | _beside(one["localisation"][name], ("centre_prior", "chance"))
         for group, method, one in methods
-        for name, called in NAMES.items()
+        for name in MEASURES
         if name in (one.get("localisation") or {})
     ]
 
@@ -98,24 +99,25 @@ def _faithful(methods: list[tuple[str, str, Metrics]]) -> list[dict[str, Any]]:
     ]
 
 
-def _beside(metric: Metrics, others: tuple[str, ...]) -> dict[str, Any]:
+def _beside(measure: Metrics, others: tuple[str, ...]) -> dict[str, Any]:
     """Return the map's metric, and beside each other one how they compare."""
-    return {"map": metric["map"]} | dict(_against(metric, others))
+    return {"map": measure["map"]} | dict(_against(measure, others))
 
 
-def _against(metric: Metrics, others: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+def _against(measure: Metrics, others: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
     for other in others:
         words = other.replace("_", " ")
-        yield words, metric[other]
-        yield f"map less {words}", metric[f"map_minus_{other}"]
-    beaten = [other.replace("_", " ") for other in others if metric[f"beats_{other}"] is True]
-    yield "shown to be better than", " and ".join(beaten) or "neither"
+        yield words, measure[other]
+        yield f"map less {words}", measure[f"map_minus_{other}"]
+    beaten = [other.replace("_", " ") for other in others if measure[f"beats_{other}"] is True]
+    yield "shown to be better than", listed(beaten) or "neither"
 
 
 def _forgotten(group: str, method: str, one: Metrics) -> dict[str, Any]:
     found = one["random_weights"]
     stages = {stage["name"]: stage["similarity"] for stage in found["stages"]}
-    changes = {True: "yes", False: "no"}.get(found.get("changes"), "not known")
+    known = found.get("changes")
+    changes = "not known" if known is None else yes_no(known)
     return {"age group": group, "method": method, "images": found["images"], **stages} | {
         "changes": changes
     }

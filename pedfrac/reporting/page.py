@@ -21,6 +21,7 @@ from markupsafe import Markup, escape
 from pedfrac.reporting import plots
 from pedfrac.reporting.caveats import FEW_PATIENTS, find_cautions
 from pedfrac.reporting.explanation_tables import explained_tables
+from pedfrac.reporting.format import FILTERS, called
 from pedfrac.reporting.montages import fit_montages
 from pedfrac.reporting.tables import facts_of, is_interval, notes_of, tables_of
 
@@ -29,7 +30,6 @@ MODELS = ("bundle", "specialist", "generalist", "bundle by seen age")
 HEAD_SUBSETS = ("no cast", "initial exam", "no cast, initial exam")
 ROUTES = ("recorded age", "predicted age", "soft")
 SPECIFICITIES = (0.8, 0.9, 0.95, 0.99)
-CALLED = {"age": "Age classifier", "all": "All ages"}
 EXTRAS = {
     "robustness": "metrics on disturbed images",
     "shortcuts": "metrics on images without bones",
@@ -63,16 +63,7 @@ def page_environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "count": _count,
-        "share": _share,
-        "called": called,
-        "plural": _plural,
-        "plain": _plain,
-        "signed": _signed,
-        "percent": _percent,
-        "percent_of": lambda share: f"{100 * share:g}\N{NO-BREAK SPACE}%",
-        "capital": _capital,
+    environment.filters |= FILTERS | {
         "unbroken": _unbroken,
         "no_image": lambda name: f"No image: {name}",
         "opposite": _opposite,
@@ -236,17 +227,6 @@ class Notes:
         return ((self.mark(reason), reason) for reason in self.reasons)
 
 
-def called(name: str) -> str:
-    """Return the name of a model or group as people write it: ``1.5-5y`` is ``1.5–5 years``."""
-    if name in CALLED:
-        return CALLED[name]
-    return re.sub(r"\b([\d.]+)-([\d.]+)y\b", "\\1–\\2\N{NO-BREAK SPACE}years", name)
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
 def _unbroken(text: str) -> Markup:
     """Return a text in which no line ends within an interval of ages."""
     ages = r"[\d.]+–[\d.]+\N{NO-BREAK SPACE}years"
@@ -259,34 +239,3 @@ def _opposite(step: str) -> str:
         return step.removeprefix("without ")
     first, _, rest = step.partition(" ")
     return f"{first} not {rest}"
-
-
-def _count(number: int) -> str:
-    return f"{number:,}"
-
-
-def _share(part: int, whole: int) -> str:
-    return _percent(part / whole) if whole else "–"
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.0f}\N{NO-BREAK SPACE}%"
-
-
-def _plural(number: int, noun: str) -> str:
-    return f"{number:,}\N{NO-BREAK SPACE}{noun}{'' if number == 1 else 's'}"
-
-
-def _plain(value: float, digits: int = 2) -> str:
-    """Return a number with so many digits, larger ones with fewer: 0.934, 12.3, 343,056."""
-    size = abs(value)
-    if size >= 1e6:
-        return f"{value:.1e}".replace("-", "−")
-    text = f"{value:,.{digits if size < 10 else 1 if size < 1000 else 0}f}"
-    if not text.strip("-0.,"):
-        return text.lstrip("-")  # nothing is not negative
-    return text.replace("-", "−")
-
-
-def _signed(value: float, digits: int = 3) -> str:
-    return ("+" if value > 0 else "") + _plain(value, digits)

@@ -3,8 +3,7 @@
 Model card and checklist share them. Not here: any metric, and whatever a run does not tell.
 """
 
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,12 +13,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pedfrac.evaluation.rows import ALL
 from pedfrac.reporting.caveats import FEW_PATIENTS, above_metadata
+from pedfrac.reporting.format import FILTERS, listed
 
 TEMPLATE = "statements.md.j2"
-AGE_GROUP = re.compile(r"\b([0-9.]+)-([0-9.]+)y\b")
 SHOWN = 0.5  # a rate whose interval reaches down to this is not shown to beat a coin
-NAMES = {"all": "all ages", "age": "age network"}
-LETTERS = {"auroc": "AUROC", "f1": "F1", "observed_expected": "observed to expected fractures"}
 
 # What tells the published data set: its counts of rows, patients, studies and fractured images.
 GRAZPEDWRI = {"usable": 20327, "patients": 6091, "studies": 10699, "fractured": 13550}
@@ -152,17 +149,8 @@ def environment(findings: Found) -> Environment:
         lstrip_blocks=True,
         autoescape=False,  # Markdown: what could be mistaken for it goes through ``cell``
     )
-    made.filters |= {
-        "interval": _interval,
-        "signed": _signed,
-        "count": _count,
-        "share": _share,
-        "called": _called,
-        "metric": _metric,
-        "cell": _cell,
-        "listed": _listed,
-        "plural": _plural,
-    }
+    made.filters |= {name: _in_cell(written) for name, written in FILTERS.items()}
+    made.filters |= {"listed": listed, "cell": _cell}  # what is listed went through a filter before
     made.globals |= {"f": findings, "config": findings["config"], "facts": Facts(findings)}
     made.globals |= {"FEW": FEW_PATIENTS, "SHOWN": SHOWN}
     made.globals["say"] = made.get_template(TEMPLATE).module
@@ -179,51 +167,8 @@ def _excludes(interval: Found, value: float) -> bool:
     return low is not None and not low <= value <= high
 
 
-def _interval(interval: Found) -> str:
-    """Return a metric as ``0.93 (0.88–0.97)``, or why a part of it is missing."""
-    reason = _cell(interval.get("reason") or "no interval")
-    if interval["value"] is None:
-        return f"– ({reason})"
-    value = _number(interval["value"])
-    if interval["low"] is None:
-        return f"{value} ({reason})"
-    low, high = _number(interval["low"]), _number(interval["high"])
-    return f"{value} ({low} to {high})" if "−" in low else f"{value} ({low}–{high})"
-
-
-def _signed(interval: Found) -> str:
-    """Return a difference as ``+0.01 (−0.02 to +0.04)``, or why a part of it is missing."""
-    if interval["low"] is None:
-        return _interval(interval)
-    value, low, high = (_number(interval[part], "+") for part in ("value", "low", "high"))
-    return f"{value} ({low} to {high})"
-
-
-def _number(value: float, sign: str = "") -> str:
-    """Return a number with two decimals, or none where it is large."""
-    rounded = round(value, 2) or 0.0  # no minus before a zero
-    return f"{rounded:{sign},.{0 if abs(rounded) >= 1000 else 2}f}".replace("-", "−")
-
-
-def _count(number: int) -> str:
-    return f"{number:,}"
-
-
-def _share(value: float) -> str:
-    return f"{100 * value:.3g} %"
-
-
-def _plural(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _called(name: str) -> str:
-    """Return a name with age groups as people write them: ``1.5-5y`` is ``1.5–5 years``."""
-    return AGE_GROUP.sub(r"\1–\2 years", _cell(NAMES.get(name, name)))
-
-
-def _metric(name: str) -> str:
-    return LETTERS.get(name, name.replace("_", " "))
+def _in_cell(written: Callable[..., str]) -> Callable[..., str]:
+    return lambda *given, **settings: _cell(written(*given, **settings))
 
 
 def _cell(text: object) -> str:
@@ -232,8 +177,3 @@ def _cell(text: object) -> str:
     for sign in "\\`*_[]<|":
         line = line.replace(sign, f"\\{sign}")
     return line
-
-
-def _listed(names: list[str]) -> str:
-    """Return names as ``a, b and c``."""
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -7,15 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pedfrac.reporting.format import count, metric, yes_no
+
 NOTES = ("note",)  # texts that stand below a table
-ABBREVIATIONS = {
-    "auroc": "AUROC",
-    "iou": "IoU",
-    "ppv": "PPV",
-    "npv": "NPV",
-    "ece": "ECE",
-    "f1": "F1",
-}
 FIRST = ("images", "patients", "fractured", "auroc", "sensitivity", "specificity")
 LONG = 24  # longer lists are data for a drawing, not for a reader
 
@@ -43,7 +37,7 @@ def is_interval(value: Any) -> bool:
 def facts_of(block: Mapping[str, Any]) -> list[str]:
     """Return the counts and words of a block, without those of its parts, as ``images 456``."""
     return [
-        f"{_words(name)} {_in_words(value)}"
+        f"{metric(name)} {_in_words(value)}"
         for name, value in sorted(block.items(), key=_known_first)
         if isinstance(value, str | int | float) and value != "" and name not in NOTES
     ]
@@ -55,15 +49,15 @@ def tables_of(caption: str, block: Mapping[str, Any] | None) -> list[Table]:
     Parts that hold only cells are rows of one table; a list of dicts is a table of its own.
     """
     block = block or {}
-    own = [[_words(name), value] for name, value in block.items() if is_interval(value)]
-    rows = [{"part": _words(name), **part} for name, part in block.items() if _is_row(part)]
+    own = [[metric(name), value] for name, value in block.items() if is_interval(value)]
+    rows = [{"part": metric(name), **part} for name, part in block.items() if _is_row(part)]
     found = [Table(caption, ["Metric", "Value"], own)] if own else []
     if rows:
         found.append(table_of(f"{caption}: each part", rows, ("part", *FIRST)))
     return found + [
         table
         for name, part in block.items()
-        for table in _inner(f"{caption}: {_words(name)}", part)
+        for table in _inner(f"{caption}: {metric(name)}", part)
     ]
 
 
@@ -79,7 +73,7 @@ def notes_of(block: Mapping[str, Any]) -> list[str]:
 def table_of(caption: str, rows: Sequence[Mapping[str, Any]], first: Sequence[str]) -> Table:
     """Return one table of dicts, with a column for each name; those of ``first`` come first."""
     flat = [dict(_leaves("", row)) for row in rows]
-    named = {_words(name): None for name in first}
+    named = {metric(name): None for name in first}
     found = dict.fromkeys(name for row in flat for name in row)
     columns = [name for name in named if name in found]
     columns += [name for name in found if name not in named]
@@ -105,7 +99,7 @@ def _inner(caption: str, part: Any) -> list[Table]:
 
 def _leaves(prefix: str, block: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, value in block.items():
-        title = f"{prefix} {_words(name)}".strip()
+        title = f"{prefix} {metric(name)}".strip()
         if name in NOTES:
             continue
         if _is_cell(value):
@@ -128,9 +122,5 @@ def _known_first(item: tuple[str, Any]) -> tuple[int, str]:
 
 def _in_words(value: str | int | float) -> str:
     if isinstance(value, bool):
-        return "yes" if value else "no"
-    return value if isinstance(value, str) else f"{value:,}"
-
-
-def _words(name: str) -> str:
-    return " ".join(ABBREVIATIONS.get(word, word) for word in name.replace("_", " ").split(" "))
+        return yes_no(value)
+    return value if isinstance(value, str) else count(value)

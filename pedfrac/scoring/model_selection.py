@@ -12,7 +12,7 @@ from pedfrac.config.evaluation import ScoringConfig
 from pedfrac.statistics.intervals import Floats, Interval
 from pedfrac.statistics.patient_bootstrap import PatientBootstrap
 from pedfrac.statistics.result import Result
-from pedfrac.statistics.words import interval_in_words
+from pedfrac.statistics.words import difference_in_words
 
 Choice = Literal["specialist", "generalist", "average"]
 
@@ -94,7 +94,7 @@ def _decide(
 ) -> tuple[Choice, str]:
     gain, mean = gains["specialist"], gains["average"]
     margin, least = config.selection_margin, config.selection_patients
-    found = f"specialist less generalist, AUROC: {_signed(gain)}"
+    found = f"specialist less generalist, AUROC: {difference_in_words(gain)}"
     if gain.value is None:
         return "generalist", f"nothing tells the two apart: {gain.reason}"
     if few < least or not gain.bounds:
@@ -104,8 +104,8 @@ def _decide(
         )
     if mean.is_above(0) and on_specialist.is_above(0):
         return "average", (
-            f"the average is shown to be better than either: {_signed(mean)} on the generalist, "
-            f"{_signed(on_specialist)} on the specialist, AUROC"
+            f"the average is shown to be better than either: {difference_in_words(mean)} on the "
+            f"generalist, {difference_in_words(on_specialist)} on the specialist, AUROC"
         )
     if gain.is_above(-margin):
         better = "better" if gain.is_above(0) else f"not worse by {margin:g}"
@@ -115,17 +115,9 @@ def _decide(
     if (mean.value or 0) < 0:
         return "generalist", (
             f"nothing is shown of the specialist, and the average does worse: {found}; average "
-            f"less generalist: {_signed(mean)}"
+            f"less generalist: {difference_in_words(mean)}"
         )
     return "average", (
         f"the images cannot show that the specialist is not worse by {margin:g}: {found}; average "
-        f"less generalist: {_signed(mean)}"
+        f"less generalist: {difference_in_words(mean)}"
     )
-
-
-def _signed(interval: Interval) -> str:
-    """Return a difference as ``+0.012 (-0.003 to 0.027)``."""
-    if not interval.bounds:
-        return interval_in_words(interval)
-    low, high = interval.bounds
-    return f"{interval.value:+.3f} ({low:+.3f} to {high:+.3f})"

@@ -116,7 +116,7 @@ def worse(found):
 @pytest.mark.parametrize(
     ("plant", "words", "section"),
     (
-        (shared, "3 patients are in more than one part", "split"),
+        (shared, "3\N{NO-BREAK SPACE}patients are in more than one part", "split"),
         (no_better, "without the image: INITIAL EXAM.", "results"),
         (not_known, "without the image: all test images.", "results"),
         (shortcut, "fractures told from bones hidden, AUROC 0.", "beyond"),

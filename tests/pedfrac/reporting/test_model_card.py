@@ -125,7 +125,7 @@ def test_a_subgroup_that_differs_is_told_with_its_p(found, write):
     one["metrics"]["auroc"]["against"] |= {"p_corrected": 0.0012, "others": 0.987}
     page = write(made)
     assert f"{one['attribute']}, {one['name']}: AUROC" in page
-    assert "against 0.99 (corrected p 0.0012)" in page
+    assert "against 0.99 (corrected p 0.001)" in page
     assert "1 metric of a subgroup differs beyond chance" in page
 
 

@@ -290,7 +290,7 @@ def test_short_histories_and_files_of_a_split_are_shown(findings, tmp_path):
     (
         ("1.5-5y", "1.5–5\N{NO-BREAK SPACE}years"),
         ("0-1.5y, girls", "0–1.5\N{NO-BREAK SPACE}years, girls"),
-        ("all", "All ages"),
+        ("all", "all ages"),
         ("23r-M/2.1", "23r-M/2.1"),
     ),
 )

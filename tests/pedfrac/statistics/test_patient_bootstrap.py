@@ -19,7 +19,6 @@ from pedfrac.statistics.classification import (
 )
 from pedfrac.statistics.intervals import Interval, missing, standard_error
 from pedfrac.statistics.patient_bootstrap import PatientBootstrap
-from pedfrac.statistics.words import interval_in_words
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -363,17 +362,6 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     # Of 400 intervals that hold the truth 95 times of 100, 366 to 392 do, but once in 400 tries.
     assert (inside >= 366).all()
     assert (inside <= 394).all()
-
-
-def test_intervals_in_words():
-    found = Interval(value=0.934, low=0.88, high=0.971)
-    assert interval_in_words(found) == "0.93 (0.88–0.97)"
-    alone = Interval(value=0.5, low=None, high=None)
-    assert interval_in_words(alone) == "0.50"
-    assert interval_in_words(missing("no images")) == "– (no images)"
-    assert interval_in_words(alone.model_copy(update={"reason": "one patient"})) == (
-        "0.50 (one patient)"
-    )
 
 
 def test_an_interval_shows_what_lies_outside_it_and_nothing_without_bounds():
