@@ -149,7 +149,7 @@ def test_a_subgroup_that_differs_is_told_with_its_p(found, write):
         ),
         ({"config__split__folds": 5}, "5 folds, each held out in turn from networks of its own."),
         ({"split__source": "file"}, "The parts of the data were given by a file."),
-        ({"operating__rule": "sensitivity", "operating__sensitivity_target": 0.95}, "of 95 %"),
+        ({"operating__rule": "sensitivity", "operating__sensitivity_target": 0.9}, "of 90 %"),
         ({"calibration__method": "none"}, "Probabilities are not calibrated."),
         ({"operating__abstention__rule": "coverage"}, "are left to a reader"),
         ({"config__evaluation__views": "mirrored"}, "over itself and its mirror image"),
