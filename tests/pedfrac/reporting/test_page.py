@@ -12,7 +12,8 @@ from made_findings import make_config, make_findings
 from made_pages import add_what_a_run_leaves, draw_montages, each_interval
 
 from pedfrac.reporting.caveats import find_cautions
-from pedfrac.reporting.page import called, write_report
+from pedfrac.reporting.format import called
+from pedfrac.reporting.page import write_report
 
 NAMES = ["0-1.5y", "1.5-5y", "5-10y", "10-15y", "15-19y"]
 SECTIONS = ["cohort", "split", "results", "choice", "curves", "calibration", "confusion"]
