@@ -156,6 +156,7 @@ class ExplanationConfig(Section):
         description="Images per age group, each of another patient, on which maps are checked by "
         "random weights and for faithfulness; 0: no checks",
     )
-    faithfulness: Literal["none", "insertion_deletion"] = Field(
-        "none", description="Does the probability follow the heat as it is put in or taken out"
+    faithfulness: Literal["none", "road"] = Field(
+        "none",
+        description="Does the probability follow the heat as pixels are removed (ROAD)",
     )

@@ -52,12 +52,13 @@ class RandomWeights(Result):
 
 
 class Faithfulness(Result):
-    """Whether the probability follows the heat as it is taken out or put in."""
+    """Whether the probability follows the heat as pixels are removed."""
 
     images: int
-    steps: int
-    deletion: PriorMetric
-    insertion: PriorMetric
+    shares: tuple[float, ...]
+    most_relevant_first: PriorMetric
+    least_relevant_first: PriorMetric
+    combined: PriorMetric
     note: str
 
 

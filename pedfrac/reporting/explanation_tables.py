@@ -19,7 +19,7 @@ def explained_tables(explanation: Metrics, called: Callable[[str], str]) -> list
     """Return the tables of ``explanation`` by age group, in whose order rows stand.
 
     First what stands in short for each group; then, where known, each method beside the centre
-    prior and chance, under random weights, and what deleting or inserting the hottest part does.
+    prior and chance, under random weights, and what removing the hottest or coldest pixels does.
     """
     short = [
         {"age group": called(name)}
@@ -45,7 +45,8 @@ def explained_tables(explanation: Metrics, called: Callable[[str], str]) -> list
             KEYS,
         ),
         (
-            "Probability as the hottest part is deleted (low: good) or inserted (high: good)",
+            "Change of probability as the hottest (low: good) or coldest (high: good) pixels are "
+            "removed; combined: half their difference (high: good)",
             _faithful(methods),
             KEYS,
         ),
@@ -91,10 +92,10 @@ def _localised(methods: list[tuple[str, str, Metrics]]) -> list[dict[str, Any]]:
 
 def _faithful(methods: list[tuple[str, str, Metrics]]) -> list[dict[str, Any]]:
     return [
-        {"age group": group, "method": method, "metric": name}
+        {"age group": group, "method": method, "metric": metric(name)}
         | _beside(one["faithfulness"][name], ("centre_prior",))
         for group, method, one in methods
-        for name in ("deletion", "insertion")
+        for name in ("most_relevant_first", "least_relevant_first", "combined")
         if name in (one.get("faithfulness") or {})
     ]
 

@@ -97,10 +97,10 @@ def test_an_average_of_networks_is_explained_as_one(tmp_path):
 
 
 def test_the_checks_are_made_on_so_many_images_and_can_be_left_out(tmp_path):
-    checked = explain(tmp_path / "a", checked_images=4, faithfulness="insertion_deletion")
+    checked = explain(tmp_path / "a", checked_images=4, faithfulness="road")
     metrics = checked.methods["gradcam"]
     assert metrics.random_weights.images == metrics.faithfulness.images == 4
-    off = explain(tmp_path / "b", checked_images=0, faithfulness="insertion_deletion")
+    off = explain(tmp_path / "b", checked_images=0, faithfulness="road")
     metrics = off.methods["gradcam"]
     assert metrics.random_weights is metrics.faithfulness is None
 
@@ -145,7 +145,7 @@ def test_a_montage_of_noise_stays_small(tmp_path, monkeypatch):
 
 
 def test_a_group_without_boxes_says_why_it_has_no_metrics(tmp_path):
-    metrics = explain(tmp_path, rows=np.array([1, 3, 5]), faithfulness="insertion_deletion")
+    metrics = explain(tmp_path, rows=np.array([1, 3, 5]), faithfulness="road")
     measured = metrics.methods["gradcam"]
     for _, found in measured.localisation:
         for name in ("map", "centre_prior", "chance", "map_minus_centre_prior"):
@@ -155,27 +155,27 @@ def test_a_group_without_boxes_says_why_it_has_no_metrics(tmp_path):
         assert found.beats_chance is None
     assert measured.random_weights.changes is None
     assert measured.random_weights.reason == "no fractured image whose map is not flat"
-    assert measured.faithfulness.deletion.map.reason == "no fractured image"
+    assert measured.faithfulness.most_relevant_first.map.reason == "no fractured image"
     assert metrics.chance is None
 
 
 @pytest.mark.parametrize("rows", [[2], [2, 2]], ids=["one image", "one patient"])
 def test_one_patient_has_no_interval(tmp_path, rows):
-    metrics = explain(tmp_path, rows=np.array(rows), faithfulness="insertion_deletion")
+    metrics = explain(tmp_path, rows=np.array(rows), faithfulness="road")
     measured = metrics.methods["gradcam"]
     assert measured.localisation.energy.map.value > 0.5
     for found in (
         measured.localisation.energy.map,
         measured.localisation.iou.map_minus_centre_prior,
         measured.random_weights.stages[-1].similarity,
-        measured.faithfulness.insertion.map,
+        measured.faithfulness.combined.map,
     ):
         assert (found.low, found.reason) == (None, "one patient")
     assert measured.random_weights.changes is None
 
 
 def test_flat_maps_have_the_metrics_of_chance(tmp_path):
-    metrics = explain(tmp_path, model=brightness(sign=0), faithfulness="insertion_deletion")
+    metrics = explain(tmp_path, model=brightness(sign=0), faithfulness="road")
     measured = metrics.methods["gradcam"]
     found = measured.localisation
     assert found.pointing.map.value == 0
@@ -185,7 +185,7 @@ def test_flat_maps_have_the_metrics_of_chance(tmp_path):
 
 
 def test_an_empty_group_has_a_montage_that_says_so(tmp_path):
-    metrics = explain(tmp_path, rows=np.array([], np.int64), faithfulness="insertion_deletion")
+    metrics = explain(tmp_path, rows=np.array([], np.int64), faithfulness="road")
     assert metrics.images == 0
     assert metrics.mass.reason == "no image with a fracture box"
     assert (tmp_path / "5-10y" / "montage.png").exists()
