@@ -18,12 +18,14 @@ from pedfrac import mlflow_runs
 from pedfrac.config.retrain import RetrainConfig
 from pedfrac.config.search import SearchConfig
 from pedfrac.pipeline.keys import Prepared
+from pedfrac.pipeline.preflight_scope import Scope
 from pedfrac.pipeline.search import BEST, Attempt, searched_training
 from pedfrac.storage.files import export
 from pedfrac.storage.inputs import Inputs
 from pedfrac.training.hyperparameter_search import Search, Trial, storage_of
 from tasks import search as tasks
 from tasks.cancellation import RunCancelled
+from tasks.preflight import check_first
 
 
 class Found(BaseModel):
@@ -71,13 +73,15 @@ def try_training(
 def search(config: Settings, search: SearchConfig | None = None) -> Found:
     """Search for better training settings by validation images; the best are written as YAML.
 
-    A search of the same name continues where it stopped. The test set is not used.
+    A search of the same name continues where it stopped. The test set is not used. Before anything
+    is computed, all that is known to be wrong with its training is looked for, and ends the run.
 
     Args:
         config: What is trained, on which data, and how; the search changes it
         search: What is searched, and for how long
     """
     search = search or SearchConfig()
+    check_first(config, Scope(search.model))
     prepared = prepare(config)
     monitor = searched_training(config, prepared, search.model).training.monitor
     study = Search(search, config, monitor, storage_of(config))

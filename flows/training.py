@@ -13,9 +13,11 @@ from flows.preparation import prepare
 from pedfrac import pipeline
 from pedfrac.config.retrain import RetrainConfig
 from pedfrac.pipeline.keys import Prepared
+from pedfrac.pipeline.preflight_scope import AGE, GENERALIST, Scope
 from pedfrac.storage.inputs import Inputs
 from tasks import training
 from tasks.cancellation import RunCancelled
+from tasks.preflight import check_first
 
 
 def _fracture_run_name() -> str:
@@ -49,7 +51,8 @@ def train_age(
         expected: What a retraining waits for; anything else is refused. Left empty by people
     """
     try:
-        key = training.train_age(config, prepared or prepare(config), parent_run, expected)
+        prepared = prepared or _checked_and_prepared(config, AGE)
+        key = training.train_age(config, prepared, parent_run, expected)
         return made(config, key)
     except RunCancelled as error:
         return _cancelled(error)
@@ -76,7 +79,8 @@ def train_fracture(
         parent_run: Run of MLflow under which this one is kept
         expected: What a retraining waits for; anything else is refused. Left empty by people
     """
-    prepared = prepared or prepare(config)
+    trained = GENERALIST if group is None else config.cohort.ages.name(group)
+    prepared = prepared or _checked_and_prepared(config, trained)
     warm = group is not None and config.fracture.specialist.start == "generalist"
     try:
         if warm and generalist is None:
@@ -85,6 +89,15 @@ def train_fracture(
         return made(config, key)
     except RunCancelled as error:
         return _cancelled(error)
+
+
+def _checked_and_prepared(config: RetrainConfig, trained: str) -> Prepared:
+    """Prepare the data for a training that a person starts, after looking for what would stop it.
+
+    A retraining has looked and prepared before it starts its trainings.
+    """
+    check_first(config, Scope(trained, alone=True))
+    return prepare(config)
 
 
 def _cancelled(error: RunCancelled) -> Any:

@@ -26,6 +26,7 @@ from pedfrac.pipeline.data import find_earlier_split, previous_table
 from pedfrac.pipeline.keys import store_of
 from pedfrac.pipeline.preflight_networks import network_faults
 from pedfrac.pipeline.preflight_outputs import output_faults, space_fault
+from pedfrac.pipeline.preflight_scope import GENERALIST, WHOLE, Scope
 from pedfrac.storage.store import ArtifactStore
 from pedfrac.storage.uri import is_remote
 
@@ -44,9 +45,14 @@ class Finding(BaseModel):
     stops: bool = True
 
 
-def preflight(config: RetrainConfig) -> list[Finding]:
-    """Return all that is known to be wrong with a retraining before it begins; nothing is made."""
-    outputs = [Finding(where=where, what=what) for where, what in output_faults(config)]
+def preflight(config: RetrainConfig, scope: Scope = WHOLE) -> list[Finding]:
+    """Return all that is known to be wrong with a run before it begins; nothing is made.
+
+    ``scope``: what the run trains; only what concerns that is looked at. Raises PedfracError where
+    no network is called so.
+    """
+    scope.require_known(config.cohort.ages.names)
+    outputs = [Finding(where=where, what=what) for where, what in output_faults(config, scope)]
     store = None if any(one.where == "artifacts" for one in outputs) else store_of(config)
     found: list[Finding] = []
     images = 0
@@ -56,20 +62,19 @@ def preflight(config: RetrainConfig) -> list[Finding]:
     try:
         records = _usable_rows(config)
         images = len(records.table)
-        found += _split_findings(config, records, store)
+        found += _split_findings(config, records, store, scope)
     except PedfracError as error:
         found.append(Finding(where="data", what=str(error)))
-    found += [_network_finding(config, *fault) for fault in network_faults(config)]
+    found += [_network_finding(config, *fault) for fault in network_faults(config, scope)]
     if store is not None:
-        outputs += [
-            Finding(where=where, what=what) for where, what in space_fault(config, store, images)
-        ]
+        faults = space_fault(config, store, images, scope)
+        outputs += [Finding(where=where, what=what) for where, what in faults]
     return found + outputs
 
 
-def require_sound(config: RetrainConfig) -> list[Finding]:
+def require_sound(config: RetrainConfig, scope: Scope = WHOLE) -> list[Finding]:
     """Return the notes of a preflight; raise PedfracError with all findings that stop a run."""
-    found = preflight(config)
+    found = preflight(config, scope)
     if stopping := [one for one in found if one.stops]:
         told = "; ".join(f"({n}) {one.where}: {one.what}" for n, one in enumerate(stopping, 1))
         raise PedfracError(
@@ -97,36 +102,39 @@ def _usable_rows(config: RetrainConfig) -> record_tables.Records:
 
 
 def _split_findings(
-    config: RetrainConfig, records: record_tables.Records, store: ArtifactStore | None
+    config: RetrainConfig,
+    records: record_tables.Records,
+    store: ArtifactStore | None,
+    scope: Scope,
 ) -> Iterator[Finding]:
     ages = config.cohort.ages
     cohort = cohorts.make_cohort(records, config.cohort).table
     earlier = None if store is None else find_earlier_split(store, config, cohort)
     previous = previous_table(config, earlier)
     split, _ = splitting.make_split(cohort, config.split, ages, previous)
-    yield from _part_findings(config, split, cohort, "")
-    for fold in range(config.split.held_out):
+    yield from _part_findings(config, split, cohort, "", scope)
+    for fold in range(config.split.held_out if scope.whole else 0):
         cut, _ = splitting.cut_fold(split, cohort, config.split, ages, fold)
-        yield from _part_findings(config, cut, cohort, f"fold {fold}: ")
+        yield from _part_findings(config, cut, cohort, f"fold {fold}: ", scope)
 
 
 def _part_findings(
-    config: RetrainConfig, split: Split, cohort: pd.DataFrame, which: str
+    config: RetrainConfig, split: Split, cohort: pd.DataFrame, which: str, scope: Scope
 ) -> Iterator[Finding]:
-    """Yield the groups that cannot be trained or judged, for want of one kind of image."""
+    """Yield the networks that cannot be trained or judged, for want of one kind of image."""
     ages = config.cohort.ages
     images = split.table.merge(cohort[["filestem", "age", "fracture_visible"]], on="filestem")
     images["group"] = ages.assign(images["age"])
-    if not (images["part"] == "test").any():
+    if scope.whole and not (images["part"] == "test").any():
         what = (
             "the test set is empty: nothing could be evaluated; look at split.file or test_per_year"
         )
         yield Finding(where="split", what=which + what)
-    for part in ("train", "validation", "test"):
+    for part in ("train", "validation", "test") if scope.whole else ("train", "validation"):
         own = images[images["part"] == part]
-        if part != "test":
+        if part != "test" and scope.trains_age:
             yield from _age_findings(config, own, f"{which}{part}")
-        if len(own) and (lacking := _lacking_kinds(own, ages)):
+        if len(own) and (lacking := _lacking_kinds(own, ages, scope)):
             yield _lacking_finding(which + part, lacking)
 
 
@@ -148,11 +156,18 @@ def _age_findings(config: RetrainConfig, images: pd.DataFrame, part: str) -> Ite
         )
 
 
-def _lacking_kinds(images: pd.DataFrame, ages: AgeGroups) -> list[str]:
-    """Return the age groups without a fractured or a normal image, each with what it lacks."""
+def _lacking_kinds(images: pd.DataFrame, ages: AgeGroups, scope: Scope) -> list[str]:
+    """Return for which ages there is no fractured or no normal image, each with what it lacks."""
+    groups = {
+        name: images[images["group"] == group]
+        for group, name in enumerate(ages.names)
+        if scope.whole or scope.trained == name
+    }
+    if scope.trained == GENERALIST:
+        groups = {"all ages": images}
     lacking = []
-    for group, name in enumerate(ages.names):
-        kinds = set(images.loc[images["group"] == group, "fracture_visible"].astype(bool))
+    for name, own in groups.items():
+        kinds = set(own["fracture_visible"].astype(bool))
         if missing := [word for kind, word in KINDS.items() if kind not in kinds]:
             lacking.append(f"{name} (no {', no '.join(missing)})")
     return lacking
@@ -160,12 +175,10 @@ def _lacking_kinds(images: pd.DataFrame, ages: AgeGroups) -> list[str]:
 
 def _lacking_finding(part: str, lacking: list[str]) -> Finding:
     judged = part.endswith("test")
-    why = (
-        "their metrics cannot all be measured" if judged else "their specialists cannot be trained"
-    )
+    why = "their metrics cannot all be measured" if judged else "their networks cannot be trained"
     return Finding(
         where="cohort.age_bounds",
-        what=f"{part} lacks images of age groups {', '.join(lacking)}: {why}; widen the groups "
+        what=f"{part} lacks images of {', '.join(lacking)}: {why}; widen the groups "
         "(cohort.age_bounds), or change the split",
         stops=not judged,
     )

@@ -22,20 +22,23 @@ from pedfrac.config.training import HeadKind, ModelConfig
 from pedfrac.errors import PedfracError
 from pedfrac.models.classifier import ImageClassifier, build_model, load_weight_file
 from pedfrac.models.heads import make_head
+from pedfrac.pipeline.preflight_scope import WHOLE, Scope
 
 SECONDS = 5  # that a server may take to answer
 FLOAT = 4  # bytes of a weight
 
 
-def network_faults(config: RetrainConfig) -> Iterator[tuple[str, str]]:
+def network_faults(config: RetrainConfig, scope: Scope = WHOLE) -> Iterator[tuple[str, str]]:
     """Yield what would stop a training or its heat maps: field and what is wrong with it."""
     checkpointing = config.runtime.gradient_checkpointing
-    for field, model, head in (
-        ("fracture.model", config.fracture.model, None),
-        ("age.model", config.age.model, config.age.head),
-    ):
+    networks: list[tuple[str, ModelConfig, HeadKind | None]] = []
+    if scope.trains_fracture:
+        networks.append(("fracture.model", config.fracture.model, None))
+    if scope.trains_age:
+        networks.append(("age.model", config.age.model, config.age.head))
+    for field, model, head in networks:
         try:
-            check_network(model, config.cohort.ages, head, checkpointing)
+            check_network(model, config.cohort.ages, head, checkpointing, heat_maps=not scope.alone)
         except PedfracError as error:
             yield field, str(error)
             continue
@@ -51,11 +54,16 @@ def network_faults(config: RetrainConfig) -> Iterator[tuple[str, str]]:
 
 
 def check_network(
-    model: ModelConfig, ages: AgeGroups, head: HeadKind | None, checkpointing: bool = False
+    model: ModelConfig,
+    ages: AgeGroups,
+    head: HeadKind | None,
+    checkpointing: bool = False,
+    *,
+    heat_maps: bool = True,
 ) -> None:
     """Build a network without its weights and run it once; raise PedfracError where it cannot be.
 
-    ``head`` of an age classifier; None: a fracture network, of which heat maps are wanted, too.
+    ``head`` of an age classifier; None: a fracture network, of which ``heat_maps`` may be wanted.
     """
     from pedfrac.explanation.saliency import target_layer  # grad-cam is slow to import
 
@@ -63,7 +71,7 @@ def check_network(
     if checkpointing:
         network.keep_few_activations()
         network.network.set_grad_checkpointing(False)  # type: ignore[operator]
-    if head is None:
+    if head is None and heat_maps:
         target_layer(network.network)
     images = torch.empty(2, 1, model.size, model.size, device=device)
     try:

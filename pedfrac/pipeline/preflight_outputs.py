@@ -12,8 +12,8 @@ from pathlib import Path
 
 from pedfrac.config.retrain import RetrainConfig
 from pedfrac.errors import PedfracError
-from pedfrac.mlflow_runs import moved_store, tracking_uri
 from pedfrac.pipeline.preflight_networks import SECONDS, weight_bytes
+from pedfrac.pipeline.preflight_scope import AGE, WHOLE, Scope
 from pedfrac.storage.store import ArtifactStore
 from pedfrac.storage.uri import is_remote
 
@@ -23,27 +23,27 @@ GIGABYTE = 1e9
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
-def output_faults(config: RetrainConfig) -> Iterator[tuple[str, str]]:
+def output_faults(config: RetrainConfig, scope: Scope = WHOLE) -> Iterator[tuple[str, str]]:
     """Yield what would keep results from being written: field and what is wrong with it."""
     root = config.artifact_root
     if is_remote(root):
         yield from _told("artifacts", _unwritable_prefix(root))
     else:
         yield from _told("artifacts", _unwritable_folder(Path(root)))
-    if config.results:
+    if config.results and not scope.alone:
         yield from _told("results", _unwritable_folder(Path(config.results)))
     yield from _told("tracking.uri", _unreachable_mlflow(config))
 
 
 def space_fault(
-    config: RetrainConfig, store: ArtifactStore, images: int
+    config: RetrainConfig, store: ArtifactStore, images: int, scope: Scope = WHOLE
 ) -> Iterator[tuple[str, str]]:
     """Yield a fault where the disk has less room than packs and networks of a run will take.
 
     ``images`` that will be packed. What is in the store already takes no more room.
     """
     folder = _existing(_local_folder(config))
-    needed, free = bytes_needed(config, store, images), shutil.disk_usage(folder).free
+    needed, free = bytes_needed(config, store, images, scope), shutil.disk_usage(folder).free
     if needed > free:
         yield (
             "artifacts",
@@ -53,7 +53,9 @@ def space_fault(
         )
 
 
-def bytes_needed(config: RetrainConfig, store: ArtifactStore, images: int) -> int:
+def bytes_needed(
+    config: RetrainConfig, store: ArtifactStore, images: int, scope: Scope = WHOLE
+) -> int:
     """Return about how many bytes a run adds: packs, networks with their copies, checkpoints."""
     fracture, age, ages = config.fracture.model, config.age.model, config.cohort.ages
     packed = [one.manifest.config for one in store.of_kind("pack")]
@@ -62,6 +64,9 @@ def bytes_needed(config: RetrainConfig, store: ArtifactStore, images: int) -> in
     }
     packs = sum(size**2 * images for size, one in preparations.items() if one not in packed)
     own, of_age = weight_bytes(fracture, ages, None), weight_bytes(age, ages, config.age.head)
+    if not scope.whole:
+        trained = of_age if scope.trained == AGE else own
+        return packs + (1 + RESUMING) * trained
     once = own * (1 + len(ages)) + of_age
     sets = 1 + config.split.held_out
     return packs + once * (COPIES + 2 * (sets - 1)) + RESUMING * max(own, of_age)
@@ -119,6 +124,8 @@ def _unwritable_prefix(root: str) -> str:
 
 
 def _moved_mlflow(config: RetrainConfig) -> str:
+    from pedfrac.mlflow_runs import moved_store
+
     try:
         return moved_store(config.tracking, config.tracking_folder)
     except PedfracError as error:  # the file is no store, or one of another version of MLflow
@@ -127,6 +134,8 @@ def _moved_mlflow(config: RetrainConfig) -> str:
 
 def _unreachable_mlflow(config: RetrainConfig) -> str:
     """Return why MLflow cannot keep runs; its own client would try for minutes."""
+    from pedfrac.mlflow_runs import tracking_uri  # slow to import
+
     uri = tracking_uri(config.tracking, config.tracking_folder)
     scheme, _, path = uri.partition("://")
     advice = "set tracking.uri or MLFLOW_TRACKING_URI to where it is"

@@ -19,6 +19,7 @@ from pedfrac.phantoms.dataset import write_phantoms
 from pedfrac.pipeline import preflight_outputs
 from pedfrac.pipeline.keys import store_of
 from pedfrac.pipeline.preflight import preflight, require_sound
+from pedfrac.pipeline.preflight_scope import WHOLE, Scope
 
 VIT = {"fracture.model.backbone": "vit_tiny_patch16_224", "fracture.model.options": "{depth: 1}"}
 
@@ -43,9 +44,9 @@ def config(data, tmp_path, monkeypatch):
     return make
 
 
-def found(config) -> dict[str, str]:
+def found(config, scope=WHOLE) -> dict[str, str]:
     """Return what would stop a run, by where it is."""
-    return {one.where: one.what for one in preflight(config) if one.stops}
+    return {one.where: one.what for one in preflight(config, scope) if one.stops}
 
 
 def test_a_sound_configuration_has_no_findings_and_leaves_nothing(config, tmp_path):
@@ -173,6 +174,69 @@ def test_labels_that_are_elsewhere_are_found(config, tmp_path, data):
             (root / path.name).symlink_to(path)
     (root / "labels").mkdir()
     assert "120 of 120 images have no label file" in found(config(**{"data.root": root}))["data"]
+
+
+OF_FRACTURE = {"fracture.model.backbone": "convnextv2_atoo"}
+OF_AGE = {"age.model.backbone": "swin_tinny"}
+NO_MAPS = VIT | {"fracture.model.backbone": "hiera_tiny_224", "fracture.model.size": 224}
+NO_MAPS |= {"fracture.model.options": "{}"}
+SEARCH, ALONE = Scope("generalist"), Scope("generalist", alone=True)
+AGE_ALONE, OLD_ALONE = Scope("age", alone=True), Scope("10-19y", alone=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "stopped", "not_stopped"),
+    [
+        (OF_FRACTURE, (SEARCH, ALONE, OLD_ALONE), (AGE_ALONE, Scope("age"))),
+        (OF_AGE, (AGE_ALONE, Scope("age")), (SEARCH, ALONE, OLD_ALONE)),
+        (NO_MAPS, (SEARCH,), (ALONE, OLD_ALONE, AGE_ALONE)),
+        ({"results": "/proc/x"}, (SEARCH,), (ALONE, AGE_ALONE)),
+        ({"artifacts": "/dev/null/store"}, (SEARCH, ALONE, AGE_ALONE), ()),
+        ({"tracking.uri": "http://localhost:9"}, (SEARCH, ALONE, AGE_ALONE), ()),
+        ({"data.root": "nowhere"}, (SEARCH, ALONE, AGE_ALONE), ()),
+        ({"data.images": False}, (SEARCH, ALONE, AGE_ALONE), ()),
+        ({"runtime.device": "cuda:9"}, (SEARCH, ALONE, AGE_ALONE), ()),
+        ({"cohort.age_bounds": "0,19"}, (AGE_ALONE,), (SEARCH, ALONE)),
+        (
+            {"cohort.age_bounds": "0,10,18.9,19"},
+            (Scope("18.9-19y"),),
+            (SEARCH, ALONE, Scope("0-10y"), Scope("10-18.9y")),
+        ),
+        ({"split.file": "gone.csv"}, (SEARCH, ALONE, AGE_ALONE), ()),
+    ],
+)
+def test_a_training_is_stopped_by_what_concerns_it(config, changes, stopped, not_stopped):
+    settings = config(**changes)
+    for scope in stopped:
+        assert found(settings, scope), scope
+    for scope in not_stopped:
+        assert found(settings, scope) == {}, scope
+
+
+def test_a_generalist_without_a_kind_of_images_is_found(config, data, tmp_path):
+    table = pd.read_csv(data / "dataset.csv", dtype=str, keep_default_na=False)
+    fractured = set(table.loc[table["fracture_visible"] == "1", "patient_id"])
+    part = table["patient_id"].isin(fractured).map({True: "train", False: "valid"})
+    table[["filestem"]].assign(split=part).to_csv(tmp_path / "split.csv", index=False)
+    said = found(config(**{"split.file": "split.csv"}), ALONE)
+    assert list(said) == ["cohort.age_bounds"]
+    assert "validation lacks images of all ages (no fractured)" in said["cohort.age_bounds"]
+
+
+def test_a_network_of_no_such_name_is_refused(config):
+    with pytest.raises(PedfracError, match="'5y'; allowed are generalist, age, 0-10y, 10-19y"):
+        preflight(config(), Scope("5y"))
+
+
+@pytest.mark.parametrize(
+    ("command", "changes"),
+    [("train-age", OF_AGE), ("train-fracture", OF_FRACTURE), ("search", OF_FRACTURE)],
+)
+def test_commands_that_train_look_before_they_compute(data, tmp_path, command, changes):
+    done = pedfrac(tmp_path, command, **TINY | {"data.root": data} | changes)
+    assert done.returncode == 1
+    assert "nothing was computed, since 1 thing is wrong: (1) " in done.stderr
+    assert not list(tmp_path.glob("artifacts/*/*/manifest.json"))
 
 
 def test_networks_take_no_memory_of_weights():
