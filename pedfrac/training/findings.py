@@ -85,7 +85,7 @@ def find_boxes(
         [(place, *corners) for place, one in enumerate(ids) for corners in pack.boxes_of(row, one)]
         for row in rows
     ]
-    boxes = np.full((len(rows), max(1, *map(len, each)), 5), -1, np.float32)
+    boxes = np.full((len(rows), max([1, *map(len, each)]), 5), -1, np.float32)
     known = np.ones((len(rows), len(ids)), np.float32)
     for image, found in enumerate(each):
         if found:

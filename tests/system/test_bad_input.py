@@ -188,4 +188,4 @@ def test_images_that_cannot_be_used_are_named_and_the_rest_is_packed(folder):
     told = issues[table[-1]["filestem"]]
     assert told["line"] == str(len(table) + 1) and told["kind"] == "image-truncated"
     assert told["value"] == cut.relative_to(folder / "data").as_posix()
-    assert "ends after 2000 bytes" in told["reason"]
+    assert "a PNG truncated after 2000 bytes" in told["reason"]

@@ -1,5 +1,6 @@
 """A whole retraining through the command line: real Prefect, real processes, small phantoms."""
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -17,16 +18,22 @@ from pedfrac.reporting.schema import read_findings
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with a data set of phantoms."""
+    """A folder with a data set of phantoms, all files of its infants cut short."""
     root = tmp_path_factory.mktemp("run")
     write_phantoms(root / "data", PhantomConfig(images=220, scale=0.2, workers=1))
+    with (root / "data/dataset.csv").open(encoding="utf-8-sig") as file:
+        infants = [row["filestem"] for row in csv.DictReader(file) if float(row["age"]) < 3]
+    assert infants
+    for stem in infants:
+        (image,) = root.glob(f"data/images*/{stem}.png")
+        image.write_bytes(image.read_bytes()[:500])
     return root
 
 
 @pytest.fixture(scope="module")
 def first(folder):
-    """A retraining in which one group fails, since it has no images."""
-    return tiny(folder, "retrain", "--json", **{"cohort.age_bounds": "0,0.3,10,19"})
+    """A retraining in which one group fails: what its images hold is seen when they are read."""
+    return tiny(folder, "retrain", "--json", **{"cohort.age_bounds": "0,3,10,19"})
 
 
 @pytest.fixture(scope="module")
@@ -37,22 +44,20 @@ def done(folder, first):
 
 def test_a_failing_group_is_named_and_the_others_are_kept(folder, first):
     assert first.returncode == 1
-    assert "1 of 5 trainings failed (0-0.3y: no training image" in first.stderr
+    assert "1 of 5 trainings failed (0-3y: no training image" in first.stderr
     assert "Traceback" not in first.stderr
     names = {
         json.loads(path.read_text())["name"]
         for path in (folder / "artifacts/fracture-model").glob("*/summary.json")
     }
-    assert names == {"generalist", "0.3-10y", "10-19y"}
+    assert names == {"generalist", "3-10y", "10-19y"}
 
 
 def test_the_log_tells_news_only(first):
     for news in ("pack/[0-9a-f]+ made", r"generalist: epoch 2/2 validation loss [\d.]+, auroc"):
         assert re.search(news, first.stderr)
     assert "Finished in state" not in first.stderr
-    assert (
-        first.stderr.count("0-0.3y: no training image; at least one") == 3
-    )  # where, and at the end
+    assert first.stderr.count("0-3y: no training image; at least one") == 3  # where, and at the end
 
 
 def test_processes_side_by_side_share_one_server(done):
@@ -114,14 +119,21 @@ def test_a_second_run_trains_nothing(folder, done):
     assert after["version"] == before["version"]
 
 
+def scored(done):
+    """Return the images of a prediction but for those that were cut short."""
+    images = json.loads(done.stdout)["images"]
+    assert all("truncated" in image["error"] for image in images if image["error"])
+    return [image for image in images if not image["error"]]
+
+
 def test_images_are_predicted_with_and_without_ages(folder, done):
     ages = folder / "data/dataset.csv"
     arguments = ["predict", "data/images_part1", "--bundle=results/bundle", "--json"]
     known = pedfrac(folder, *arguments, f"--ages={ages}", f"--output={folder}/scores.csv")
     assert known.returncode == 0, known.stderr[-3000:]
-    assert {image["routed_by"] for image in json.loads(known.stdout)["images"]} == {"age"}
+    assert {image["routed_by"] for image in scored(known)} == {"age"}
     assert (folder / "scores.csv").exists()
-    hidden = json.loads(pedfrac(folder, *arguments).stdout)["images"]
+    hidden = scored(pedfrac(folder, *arguments))
     assert {image["routed_by"] for image in hidden} == {"image"}
     assert all(0 <= image["probability"] <= 1 for image in hidden)
 
