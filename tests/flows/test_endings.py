@@ -66,7 +66,7 @@ S3 = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_ENDPOINT_URL"
             {},
             "image.png/.locks: Not a directory; a file is where a folder must be",
         ),
-        (["report", "wide.json"], {}, "wide.json: cannot be read as JSON"),
+        (["report", "wide.json"], {}, "wide.json: groups: must be given"),
         (["records", "-c", "wide.yaml"], {}, "wide.yaml: is not YAML"),
     ],
 )

@@ -37,7 +37,7 @@ def test_all_protocols_and_metrics_are_listed(folder):
     shown = run("--list")
     assert shown.exit_code == 0
     told = json.loads(run("--list", "--json").stdout)
-    assert told["references"] == published_references()
+    assert told["references"] == [one.model_dump(mode="json") for one in published_references()]
     for protocol in published_protocols():
         assert protocol.name in shown.output
         assert protocol.url in shown.output
