@@ -34,7 +34,8 @@ def see_at(bundle, row, column):
 
 def boxes(bundle, tmp_path, shape=(120, 60)):
     file = tmp_path / "image.png"
-    cv2.imwrite(str(file), np.full(shape, 90, np.uint8))
+    shades = np.linspace(20, 200, shape[0] * shape[1]).reshape(shape)
+    cv2.imwrite(str(file), shades.astype(np.uint8))
     (found,) = predict(bundle, find_images([file]))["boxes"]
     return found
 
