@@ -119,9 +119,16 @@ def predicted(folder):
 
 
 def said(rows):
-    """Return the scores alone: what an image is called depends on how it came."""
+    """Return the scores alone: what an image is called depends on how it came.
+
+    Boxes are JSON in a column of text here, and a list, or null, where the command prints JSON.
+    """
     left = ("file", "left_to_reader", "bundle", "heat_map")
-    return [{name: value for name, value in row.items() if name not in left} for row in rows]
+    found = [{name: value for name, value in row.items() if name not in left} for row in rows]
+    for row in found:
+        if isinstance(row["boxes"], str):
+            row["boxes"] = json.loads(row["boxes"] or "null")
+    return found
 
 
 def coded(path):
