@@ -69,7 +69,7 @@ class ArtifactStore:
                 **{name: getattr(inputs, name) for name in Inputs.model_fields},
                 files=fingerprint_files(folder, returned),
                 code_version=code_version(),
-                created=datetime.now(UTC).isoformat(timespec="seconds"),
+                created=datetime.now(UTC).isoformat(timespec="microseconds"),
                 told_by=tuple(told_by),
             )
             published = self._backend.publish(folder, manifest, broken=there)

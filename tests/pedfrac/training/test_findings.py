@@ -88,16 +88,17 @@ def packed(rows, markers="off") -> Pack:
 def test_classes_have_a_map_where_enough_training_images_hold_a_box():
     rows = [(row, name, 1, 1, 9, 9) for row in range(3) for name in ("fracture", "text")]
     rows += [(0, "metal", 0, 0, 5, 5)] * 4 + [(5, "softtissue", 0, 0, 5, 5)]
-    some = MapsConfig(least_images=3)
+    some = MapsConfig(classes="all", least_images=3)
     train = np.arange(5)
     assert find_classes(packed(rows), train, some) == ("fracture", "text")
     # text that is filled with grey can be learned from no pixel
     assert find_classes(packed(rows, "fill"), train, some) == ("fracture",)
-    assert find_classes(packed(rows), train, MapsConfig(least_images=1)) == (
+    assert find_classes(packed(rows), train, MapsConfig(classes="all", least_images=1)) == (
         "fracture", "metal", "text",
     )  # fmt: skip
     assert find_classes(packed(rows), train, MapsConfig(classes="none")) == ()
-    assert find_classes(packed(rows), train, MapsConfig()) == ()
+    assert find_classes(packed(rows), train, MapsConfig(classes="all")) == ()
+    assert find_classes(packed(rows), train, MapsConfig(least_images=1)) == ()  # off by default
 
 
 def test_boxes_of_images_are_in_grid_coordinates_and_an_unmarked_fracture_teaches_nothing():
