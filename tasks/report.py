@@ -49,6 +49,6 @@ def publish_results(
         key="results",
         description="Where the results lie, and the model card",
     )
-    if page := run.link_to("report/page.html"):
+    if page := run.link_to("report/report.html"):
         create_link_artifact(page, link_text="Report", key="report", description="In MLflow")
     return shown

@@ -31,7 +31,7 @@ ALL_CODE = tuple(
     )
 )
 """All that a finished retraining leaves follows this code; networks and data do not."""
-PAGES = ("page.html", "model_card.md", "checklist.md", schema.METRICS, schema.SCHEMA)
+PAGES = ("report.html", "model_card.md", "checklist.md", schema.METRICS, schema.SCHEMA)
 
 
 class ReportSettings(Section):
@@ -68,7 +68,7 @@ def _make(folder: Path, given: Given[ReportSettings]) -> None:
     found = schema.write_findings(folder, content)
     write_model_card(folder / "model_card.md", found)
     write_checklist(folder / "checklist.md", found)
-    page.write_report(folder / "page.html", found, montages)
+    page.write_report(folder / "report.html", found, montages)
 
 
 REPORT = Maker("report", _make, CODE)
@@ -124,14 +124,14 @@ def publish_results(config: RetrainConfig, evaluated: Evaluated, report: str) ->
     """
     store = store_of(config)
     if not config.results:
-        return f"{store.place(report)}/page.html"
+        return f"{store.place(report)}/report.html"
     results = Path(config.results)
     publish_heat_maps(config, evaluated.explanation)
     export(store.get(evaluated.bundle).path, results / "bundle")
     export(store.get(evaluated.evaluation).path, results / "evaluation")
     for name in PAGES:
         export(store.get(report).file(name), results / name)
-    return str(results / "page.html")
+    return str(results / "report.html")
 
 
 def publish_heat_maps(config: RetrainConfig, explanation: str) -> Path:

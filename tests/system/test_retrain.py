@@ -67,6 +67,7 @@ def test_processes_side_by_side_share_one_server(done):
 def test_results_lie_where_people_look(folder, done):
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads(done.stdout)
+    assert result["report"] == "results/report.html"
     assert Path(folder / result["report"]).stat().st_size > 50_000
     for group in ("0-10y", "10-19y"):
         pictures = folder / "results/gradcam_results" / group

@@ -90,7 +90,7 @@ def test_progress_and_links_are_shown(look, artifacts):
 
 def test_the_report_opens_from_its_link_and_device_hours_are_shown(stage, browser, artifacts):
     link = re.search(r"\((http[^)]+)\)", artifacts["report"]["data"])
-    assert link and link[1].endswith("/artifacts/report/page.html")
+    assert link and link[1].endswith("/artifacts/report/report.html")
     page = browser.new_page()
     page.goto(link[1])
     page.frame_locator("iframe").get_by_text("Research use only").first.wait_for(timeout=300_000)
