@@ -40,7 +40,9 @@ class DriftConfig(Section):
     @model_validator(mode="after")
     def _draws_suffice(self) -> Self:
         if self.draws * self.false_alarm_rate < MOST_TESTS:
-            least = math.ceil(MOST_TESTS / self.false_alarm_rate)
+            # at the smallest rates that a float holds the quotient is infinite
+            quotient = MOST_TESTS / self.false_alarm_rate
+            least = math.ceil(quotient) if math.isfinite(quotient) else "infinitely many"
             raise ValueError(
                 f"draws {self.draws} are too few to tell a change at false_alarm_rate "
                 f"{self.false_alarm_rate:g}; at least {least} are needed"

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 import pedfrac.config
 from pedfrac.config.base import Section
 from pedfrac.config.loading import load_config, load_promotion
+from pedfrac.config.monitoring import DriftConfig
 from pedfrac.config.promotion import PromoteConfig
 from pedfrac.config.retrain import RetrainConfig
 from pedfrac.storage.files import content_hash
@@ -146,3 +147,8 @@ def test_flags_mean_what_a_file_means(kind, data, tmp_path_factory):
     file = Path(tmp_path_factory.mktemp("flags")) / "c.yaml"
     file.write_text(yaml.safe_dump(tree, sort_keys=False))
     same(arrived, load(str(file), []))
+
+
+def test_a_rate_near_zero_is_refused_and_not_an_overflow():
+    with pytest.raises(ValidationError, match="at least infinitely many are needed"):
+        DriftConfig(false_alarm_rate=1e-310)
