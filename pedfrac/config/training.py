@@ -135,7 +135,7 @@ FindingClass = Literal[
     "softtissue",
     "text",
 ]
-"""Classes of boxes, as the published labels name them."""
+"""Classes of boxes, as the published labels name them, in the order of their numbers."""
 
 
 def _class_names(value: object) -> object:

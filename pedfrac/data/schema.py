@@ -1,8 +1,10 @@
 """Columns of dataset.csv and of the tables made from it: types and allowed values."""
 
-from typing import Any
+from typing import Any, get_args
 
 import pandera.pandas as pa
+
+from pedfrac.config.training import FindingClass
 
 COLUMNS = (
     "filestem",
@@ -31,17 +33,7 @@ FLAGS = (
     "fracture_visible",
     "metal",
 )
-CLASSES = (
-    "boneanomaly",
-    "bonelesion",
-    "foreignbody",
-    "fracture",
-    "metal",
-    "periostealreaction",
-    "pronatorsign",
-    "softtissue",
-    "text",
-)
+CLASSES: tuple[str, ...] = get_args(FindingClass)  # in the order of the class numbers
 INTEGERS = ("patient_id", "study_number", "timehash", "projection")
 FACT_TYPES: dict[str, Any] = {"width": "int64", "height": "int64", "sha256": "str"}
 TABLE_TYPES: dict[str, Any] = (
